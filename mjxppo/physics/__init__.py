@@ -1,0 +1,48 @@
+"""Batched physics: a MuJoCo model in, a step function over N worlds out.
+
+``make`` is the whole interface; the backends behind it differ in speed and in which models they accept, not in
+what they compute.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import mujoco
+
+from mjxppo.errors import UserError
+from mjxppo.physics.base import Physics, PhysicsState
+
+BackendName = Literal["auto", "planar", "mjx", "mjx-warp"]
+
+__all__ = ["BackendName", "Physics", "PhysicsState", "make"]
+
+
+def make(mj_model: mujoco.MjModel, backend: BackendName = "auto", frame_skip: int = 1) -> Physics:
+    """Compiles a MuJoCo model into a batched simulator.
+
+    Args:
+        mj_model: the model to simulate.
+        backend: "planar" (planar trees only, fastest), "mjx" (MJX-JAX), "mjx-warp" (MJX on NVIDIA Warp), or
+            "auto": planar where the model is one, else mjx.
+        frame_skip: MuJoCo steps per ``step``, at least 1.
+
+    Raises:
+        UserError: unknown backend, or the backend cannot represent the model exactly; the message names the
+            feature.
+    """
+    if backend not in get_args(BackendName):
+        raise UserError(f"physics.backend: {backend!r} is none of {', '.join(get_args(BackendName))}")
+    if frame_skip < 1:
+        raise UserError(f"frame_skip: must be at least 1, not {frame_skip}")
+    if backend in ("auto", "planar"):
+        from mjxppo.physics.planar import PlanarPhysics, UnsupportedModelError
+
+        try:
+            return PlanarPhysics(mj_model, frame_skip)
+        except UnsupportedModelError:
+            if backend == "planar":
+                raise
+    from mjxppo.physics.mjx import MjxPhysics, MjxWarpPhysics
+
+    return (MjxWarpPhysics if backend == "mjx-warp" else MjxPhysics)(mj_model, frame_skip)

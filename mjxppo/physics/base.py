@@ -1,0 +1,83 @@
+"""The state that physics carries and the interface that every backend implements."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import mujoco
+from jax.typing import ArrayLike
+
+Array = jax.Array
+
+
+@flax.struct.dataclass
+class PhysicsState:
+    """All that has to be kept of a batch of N worlds between two steps.
+
+    Everything else in ``mjData`` is recomputed from these. The warm start is part of the state because the
+    constraint solver starts from it, so that dropping it would change the numbers.
+    """
+
+    qpos: Array
+    """Generalised positions, [N, nq]."""
+    qvel: Array
+    """Generalised velocities, [N, nv]."""
+    qacc_warmstart: Array
+    """Accelerations of the last solve, the next solve's starting point, [N, nv]."""
+
+
+class Physics(ABC):
+    """Steps N independent worlds of one MuJoCo model.
+
+    A backend implements ``_step``. Its result for one world must not depend, by a bit, on the other worlds in
+    the batch, nor on the batch's size.
+    """
+
+    name: str
+    """The backend's name, as ``physics.make`` takes it."""
+
+    def __init__(self, model: mujoco.MjModel, frame_skip: int):
+        self.model = model
+        self.frame_skip = frame_skip
+
+    @property
+    def step_duration(self) -> float:
+        """Simulated seconds per ``step``: the model's timestep times ``frame_skip``."""
+        return float(self.model.opt.timestep) * self.frame_skip
+
+    def init(self, qpos: ArrayLike, qvel: ArrayLike) -> PhysicsState:
+        """The state of N worlds at rest in memory: given positions and velocities, zero warm start.
+
+        Args:
+            qpos: generalised positions, [N, nq].
+            qvel: generalised velocities, [N, nv].
+        """
+        qpos, qvel = jnp.asarray(qpos), jnp.asarray(qvel)
+        if qpos.ndim != 2 or qpos.shape[1] != self.model.nq:
+            raise ValueError(f"qpos must be [N, {self.model.nq}], not {list(qpos.shape)}")
+        if qvel.shape != (qpos.shape[0], self.model.nv):
+            raise ValueError(f"qvel must be [{qpos.shape[0]}, {self.model.nv}], not {list(qvel.shape)}")
+        return PhysicsState(qpos=qpos, qvel=qvel, qacc_warmstart=jnp.zeros_like(qvel))
+
+    def step(self, state: PhysicsState, ctrl: ArrayLike) -> PhysicsState:
+        """Advances every world by ``frame_skip`` MuJoCo steps under constant controls.
+
+        Pure; may be used under jit, vmap, scan, shard_map and grad.
+
+        Args:
+            state: N worlds.
+            ctrl: actuator controls, [N, nu]; clipped to ``ctrlrange`` where the model limits them.
+        """
+        ctrl = jnp.asarray(ctrl, state.qpos.dtype)
+        if ctrl.shape != (state.qpos.shape[0], self.model.nu):
+            raise ValueError(f"ctrl must be [{state.qpos.shape[0]}, {self.model.nu}], not {list(ctrl.shape)}")
+        # Reduced-precision matrix products (TF32, bf16) inside the dynamics break training.
+        with jax.default_matmul_precision("highest"):
+            return self._step(state, ctrl)
+
+    @abstractmethod
+    def _step(self, state: PhysicsState, ctrl: Array) -> PhysicsState:
+        """As ``step``, with the shapes checked."""

@@ -1,0 +1,108 @@
+"""Process-wide XLA settings, chosen before the JAX backend starts.
+
+XLA reads its flags once, when the first backend starts, so they have to be in the environment by then. Three
+settings matter on a CPU:
+
+* ``xla_cpu_use_multi_output_fusion``: without it XLA:CPU duplicates producers into their consumers, which makes
+  the planar physics more than ten times slower;
+* one host device per core: a ``shard_map`` over host devices uses all cores, intra-op threads only about half;
+* the persistent compilation cache, so that the second start of a program does not compile again.
+
+A user's own ``XLA_FLAGS`` and ``JAX_COMPILATION_CACHE_DIR`` are respected and merged. This module does not
+import JAX.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+MULTI_OUTPUT_FUSION = "xla_cpu_use_multi_output_fusion"
+_EXTRA_OPTIONS = "--xla_backend_extra_options="
+_DEVICE_COUNT = "--xla_force_host_platform_device_count="
+
+
+def usable_cores() -> int:
+    """Number of CPU cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def merge_xla_flags(user_flags: str, num_host_devices: int) -> str:
+    """Adds this package's flags to ``user_flags``; what the user set wins.
+
+    Args:
+        user_flags: the present value of ``XLA_FLAGS``.
+        num_host_devices: host devices to ask for where the user has not.
+
+    Returns:
+        The merged value of ``XLA_FLAGS``.
+    """
+    flags = user_flags.split()
+    if not any(flag.startswith(_DEVICE_COUNT) for flag in flags):
+        flags.append(f"{_DEVICE_COUNT}{num_host_devices}")
+    extra = [i for i, flag in enumerate(flags) if flag.startswith(_EXTRA_OPTIONS)]
+    if not extra:
+        flags.append(f"{_EXTRA_OPTIONS}{MULTI_OUTPUT_FUSION}=true")
+    elif not any(MULTI_OUTPUT_FUSION in flags[i] for i in extra):
+        flags[extra[-1]] += f",{MULTI_OUTPUT_FUSION}=true"
+    return " ".join(flags)
+
+
+def has_multi_output_fusion() -> bool:
+    """Whether ``XLA_FLAGS`` asks for multi-output fusion (what the backend saw, if it started after import)."""
+    return f"{MULTI_OUTPUT_FUSION}=true" in os.environ.get("XLA_FLAGS", "")
+
+
+def default_cache_dir() -> Path:
+    """Where compiled programs are kept between runs: ``$XDG_CACHE_HOME/mjxppo/xla``."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "mjxppo" / "xla"
+
+
+def backend_is_up() -> bool:
+    """Whether a JAX backend has already started in this process (then flags come too late)."""
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    return bridge is not None and bool(getattr(bridge, "_backends", None))
+
+
+def setup() -> None:
+    """Puts the settings in place; called once when ``mjxppo`` is imported.
+
+    Warns, once, when the JAX backend is already up, because the flags can then no longer take effect.
+    """
+    merged = merge_xla_flags(os.environ.get("XLA_FLAGS", ""), usable_cores())
+    if merged == os.environ.get("XLA_FLAGS", ""):
+        return
+    if backend_is_up():
+        warnings.warn(
+            "the JAX backend started before mjxppo was imported, so its CPU settings cannot take effect and "
+            "physics on CPU will be slow; import mjxppo before the first JAX computation",
+            stacklevel=3,
+        )
+        return
+    os.environ["XLA_FLAGS"] = merged
+
+
+def enable_compilation_cache() -> Path | None:
+    """Turns the persistent compilation cache on unless the user has configured it; returns its directory.
+
+    Called by the programs (``mjxppo train`` and the others), not by a bare ``import mjxppo``. Returns None when
+    the directory cannot be written; compilation then simply is not cached.
+    """
+    import jax
+
+    if jax.config.jax_compilation_cache_dir:
+        return Path(jax.config.jax_compilation_cache_dir)
+    path = default_cache_dir()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_compilation_cache_max_size", 2 * 1024**3)
+    return path
