@@ -1,0 +1,61 @@
+#!/bin/sh
+# Makes .venv with Python 3.12 or 3.11, the newest that works, or with the interpreter given as $1.
+# A .venv that already runs here (and is of the version asked for) is kept. Run from the repository root.
+set -eu
+
+supported="3.12 3.11"
+
+# version_of CANDIDATE: prints e.g. 3.12 when the candidate runs and can make virtual environments.
+# A name on PATH proves nothing: version managers put shims there for interpreters that are not installed.
+version_of() {
+    "$1" -c 'import ensurepip, sys, venv; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true
+}
+
+find_python() {
+    for version in $supported; do
+        for candidate in "python$version" python3 python \
+            "$HOME"/.pyenv/versions/"$version"*/bin/"python$version" \
+            "$HOME"/.local/bin/"python$version" \
+            "$HOME"/.local/share/uv/python/cpython-"$version"*/bin/"python$version" \
+            /usr/bin/"python$version" /usr/local/bin/"python$version" /opt/homebrew/bin/"python$version"; do
+            if [ "$(version_of "$candidate")" = "$version" ]; then
+                echo "$candidate"
+                return
+            fi
+        done
+    done
+}
+
+asked="${1:-}"
+if [ -n "$asked" ]; then
+    version="$(version_of "$asked")"
+    case " $supported " in
+        *" ${version:-none} "*) python="$asked" ;;
+        *)
+            echo "setup: PYTHON=$asked is ${version:+Python $version}${version:-not a working Python with venv}; Python 3.11 or 3.12 is needed" >&2
+            exit 2
+            ;;
+    esac
+fi
+
+if [ -x .venv/bin/python ] && [ "$(cat .venv/.stamp 2>/dev/null || pwd -P)" = "$(pwd -P)" ]; then
+    present="$(version_of .venv/bin/python)"
+    case " $supported " in
+        *" ${present:-none} "*)
+            if [ -z "$asked" ] || [ "$present" = "$version" ]; then
+                exit 0
+            fi
+            ;;
+    esac
+fi
+
+if [ -z "$asked" ]; then
+    python="$(find_python)"
+    if [ -z "$python" ]; then
+        echo "setup: no working Python 3.12 or 3.11 with venv found; install one (Debian, Ubuntu: apt install python3.12-venv)" \
+            "or name it: make setup PYTHON=/path/to/python3.12" >&2
+        exit 2
+    fi
+fi
+echo "setup: making .venv with $("$python" -c 'import platform, sys; print("Python", platform.python_version(), "at", sys.executable)')" >&2
+"$python" -m venv --clear .venv
