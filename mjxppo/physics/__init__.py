@@ -6,14 +6,13 @@ what they compute.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import mujoco
 
 from mjxppo.errors import UserError
+from mjxppo.names import BackendName
 from mjxppo.physics.base import Physics, PhysicsState
-
-BackendName = Literal["auto", "planar", "mjx", "mjx-warp"]
 
 __all__ = ["BackendName", "Physics", "PhysicsState", "make"]
 

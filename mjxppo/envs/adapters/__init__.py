@@ -1,0 +1,1 @@
+"""Bridges between this package's environments and other libraries'."""

@@ -1,0 +1,202 @@
+"""Batched environments: episode bookkeeping, time limits and auto-reset around a task.
+
+A task says what a world is (``_initial``), what is seen of it (``_observe``) and what one step does to it
+(``_advance``); everything that all tasks share is here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Array = jax.Array
+
+
+@flax.struct.dataclass
+class EnvState:
+    """N worlds and all that the last step said about them. Every array leads with N.
+
+    Where an episode has just ended (``terminated | truncated``), ``obs`` and ``physics`` are already those of
+    the next episode, while ``reward``, ``final_obs``, ``episode_return``, ``episode_length`` and
+    ``clock_offset`` are still those of the episode that ended.
+    """
+
+    physics: Any
+    """State of the simulated worlds (for MuJoCo tasks a ``PhysicsState``)."""
+    key: Array
+    """One random key a world, [N]; consumed by resets only."""
+    obs: Array
+    """What to act on next, [N, obs_size]."""
+    final_obs: Array
+    """The observation that the last action led to, before any reset, [N, obs_size]."""
+    reward: Array
+    """Reward of the last action, [N]."""
+    reward_terms: dict[str, Array]
+    """The reward's terms, each [N], under Gymnasium's names; they add up to ``reward``."""
+    terminated: Array
+    """The task ended the episode, [N] bool."""
+    truncated: Array
+    """The time limit, or a non-finite world, ended the episode, [N] bool."""
+    nonfinite: Array
+    """The world had become NaN or infinite and was reset; its last transition means nothing, [N] bool."""
+    episode_return: Array
+    """Sum of rewards in this episode, [N]."""
+    episode_length: Array
+    """Steps taken in this episode, [N] int32."""
+    clock_offset: Array
+    """Steps by which this episode's clock was ahead when it began, [N] int32; see ``stagger``."""
+
+    @property
+    def done(self) -> Array:
+        """Whether the last step ended an episode, [N] bool."""
+        return self.terminated | self.truncated
+
+
+class Environment(ABC):
+    """N independent worlds of one task, stepped together; all methods are pure and jittable."""
+
+    name: str
+    """The task's name in configs and on the command line."""
+    gym_id: str | None
+    """The Gymnasium environment that this task equals, if there is one."""
+    obs_size: int
+    action_size: int
+    max_episode_steps: int
+    """Time limit in environment steps."""
+    step_duration: float
+    """Simulated seconds per environment step."""
+
+    @abstractmethod
+    def _initial(self, keys: Array) -> Any:
+        """Fresh random worlds, one per key [N]."""
+
+    @abstractmethod
+    def _observe(self, physics: Any) -> Array:
+        """Observations [N, obs_size] of the worlds."""
+
+    @abstractmethod
+    def _advance(self, physics: Any, action: Array) -> tuple[Any, dict[str, Array], Array]:
+        """One environment step: the new worlds, the reward's terms (each [N]), and ``terminated`` [N]."""
+
+    def reset(self, keys: Array) -> EnvState:
+        """Starts N episodes, one per random key.
+
+        Args:
+            keys: [N] typed keys, or [N, 2] raw key data.
+        """
+        if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
+            keys = jax.random.wrap_key_data(keys)
+        keys, reset_keys = _split_each(keys)
+        physics = self._initial(reset_keys)
+        obs = self._observe(physics)
+        num_envs = keys.shape[0]
+        zero = jnp.zeros(num_envs, obs.dtype)
+        no = jnp.zeros(num_envs, bool)
+        count = jnp.zeros(num_envs, jnp.int32)
+        terms = jax.eval_shape(self._advance, physics, jnp.zeros((num_envs, self.action_size), obs.dtype))[1]
+        return EnvState(
+            physics=physics,
+            key=keys,
+            obs=obs,
+            final_obs=obs,
+            reward=zero,
+            reward_terms={name: zero for name in terms},
+            terminated=no,
+            truncated=no,
+            nonfinite=no,
+            episode_return=zero,
+            episode_length=count,
+            clock_offset=count,
+        )
+
+    def step(self, state: EnvState, action: Array) -> EnvState:
+        """Acts once in every world; worlds whose episode ends are reset to a fresh random initial state.
+
+        A world that becomes non-finite is reset as well, with reward 0, ``truncated`` and ``nonfinite`` set; the
+        other worlds do not notice.
+
+        Args:
+            state: N worlds.
+            action: [N, action_size]. Values outside [-1, 1] are clipped by the actuators, not by the
+                control cost.
+        """
+        action = jnp.asarray(action, state.obs.dtype)
+        physics, terms, terminated = self._advance(state.physics, action)
+        obs = self._observe(physics)
+        finite = _all_finite(physics) & jnp.isfinite(obs).all(-1)
+        terms = {name: jnp.where(finite, term, 0) for name, term in terms.items()}
+        reward = sum(terms.values(), jnp.zeros_like(state.reward))
+        final_obs = jnp.where(finite[:, None], obs, jnp.nan_to_num(state.obs, nan=0.0, posinf=0.0, neginf=0.0))
+
+        was_done = state.done
+        length = jnp.where(was_done, 0, state.episode_length) + 1
+        offset = jnp.where(was_done, 0, state.clock_offset)
+        terminated = terminated & finite
+        truncated = ((length + offset >= self.max_episode_steps) | ~finite) & ~terminated
+        stepped = state.replace(  # type: ignore[attr-defined]
+            physics=physics,
+            obs=final_obs,
+            final_obs=final_obs,
+            reward=reward,
+            reward_terms=terms,
+            terminated=terminated,
+            truncated=truncated,
+            nonfinite=~finite,
+            episode_return=jnp.where(was_done, 0, state.episode_return) + reward,
+            episode_length=length,
+            clock_offset=offset,
+        )
+        # Ends are rare, and building fresh worlds is not free: a branch, not a select, wherever there is no vmap.
+        return lax.cond(stepped.done.any(), self._reset_done, lambda s: s, stepped)
+
+    def _reset_done(self, state: EnvState) -> EnvState:
+        done = state.done
+        next_keys, reset_keys = _split_each(state.key)
+        fresh = self._initial(reset_keys)
+        physics = jax.tree.map(lambda new, old: _where(done, new, old), fresh, state.physics)
+        return state.replace(  # type: ignore[attr-defined]
+            physics=physics,
+            key=_where(done, next_keys, state.key),
+            obs=jnp.where(done[:, None], self._observe(fresh), state.obs),
+        )
+
+
+def stagger(state: EnvState, key: Array, indices: Array, max_episode_steps: int) -> EnvState:
+    """Sets each world's episode clock to a random time, so that time limits do not strike all at once.
+
+    In a task that never terminates, all worlds would otherwise be truncated at the same step for ever.
+    Only the clock moves: the world itself is at its initial state, and the shortened first episode can be told
+    by its positive ``clock_offset``.
+
+    Args:
+        state: freshly reset worlds.
+        key: a random key.
+        indices: each world's global index, [N]; its clock depends on nothing else.
+        max_episode_steps: the time limit.
+    """
+    keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
+    offset = jax.vmap(lambda k: jax.random.randint(k, (), 0, max_episode_steps))(keys)
+    return state.replace(clock_offset=offset.astype(jnp.int32))  # type: ignore[attr-defined]
+
+
+def _split_each(keys: Array) -> tuple[Array, Array]:
+    pairs = jax.vmap(jax.random.split)(keys)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _where(mask: Array, new: Array, old: Array) -> Array:
+    return jnp.where(mask.reshape(mask.shape + (1,) * (new.ndim - mask.ndim)), new, old)
+
+
+def _all_finite(tree: Any) -> Array:
+    """Whether every floating-point number of each world is finite, [N]."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    finite = jnp.array(True)
+    for leaf in leaves:
+        finite = finite & jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(-1)
+    return finite

@@ -1,0 +1,123 @@
+"""What Gymnasium's planar locomotion tasks have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import mujoco
+
+from mjxppo import physics
+from mjxppo.envs.base import Array, Environment
+from mjxppo.errors import UserError
+from mjxppo.physics import BackendName, PhysicsState
+
+
+def gymnasium_model(xml_file: str) -> mujoco.MjModel:
+    """Compiles one of Gymnasium's own MuJoCo models, read from the installed ``gymnasium`` package.
+
+    ``xml_file`` may also be the path of a model of the user's.
+
+    Raises:
+        UserError: there is no such file, or MuJoCo refuses it.
+    """
+    spec = find_spec("gymnasium")
+    assert spec is not None and spec.origin is not None, "gymnasium is a dependency of this package"
+    asset = Path(spec.origin).parent / "envs" / "mujoco" / "assets" / xml_file
+    path = asset if asset.is_file() else Path(xml_file).expanduser()
+    if not path.is_file():
+        raise UserError(f"env_options.xml_file: there is no file {path}")
+    try:
+        return mujoco.MjModel.from_xml_path(str(path))
+    except ValueError as error:
+        raise UserError(f"env_options.xml_file: MuJoCo cannot load {path}: {' '.join(str(error).split())}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocomotionOptions:
+    """The options of a locomotion task, under Gymnasium's names; the defaults are Gymnasium's."""
+
+    xml_file: str
+    """A model that comes with Gymnasium, or the path of one's own MJCF file."""
+    frame_skip: int
+    """MuJoCo steps per environment step."""
+    max_episode_steps: int = 1000
+    """Time limit, in environment steps."""
+    forward_reward_weight: float = 1.0
+    """Weight of the forward velocity (m/s)."""
+    ctrl_cost_weight: float = 1e-3
+    """Weight of the squared action."""
+    reset_noise_scale: float = 5e-3
+    """Size of the random offsets at a reset."""
+
+    def __post_init__(self) -> None:
+        for name in ("frame_skip", "max_episode_steps"):
+            if getattr(self, name) < 1:
+                raise UserError(f"env_options.{name}: must be at least 1, not {getattr(self, name)}")
+        if self.reset_noise_scale < 0:
+            raise UserError(f"env_options.reset_noise_scale: must not be negative, is {self.reset_noise_scale}")
+
+
+class Locomotion(Environment):
+    """A planar robot that is paid for moving forward along x and pays for control.
+
+    Subclasses set their options, and override the noise, the observation and the health rule where they differ.
+    """
+
+    Options: ClassVar[type[LocomotionOptions]]
+    """The options that the task takes."""
+
+    def __init__(self, options: LocomotionOptions, backend: BackendName = "auto"):
+        self.options = options
+        self.model = gymnasium_model(options.xml_file)
+        self.physics = physics.make(self.model, backend, options.frame_skip)
+        self.step_duration = self.physics.step_duration
+        self.obs_size = self.model.nq - 1 + self.model.nv
+        self.action_size = self.model.nu
+        self.max_episode_steps = options.max_episode_steps
+
+    def _initial(self, keys: Array) -> PhysicsState:
+        def one(key: Array) -> tuple[Array, Array]:
+            qpos_key, qvel_key = jax.random.split(key)
+            qpos = jnp.asarray(self.model.qpos0) + self._qpos_noise(qpos_key)
+            return qpos, self._qvel_noise(qvel_key)
+
+        return self.physics.init(*jax.vmap(one)(keys))
+
+    def _uniform_noise(self, key: Array, size: int) -> Array:
+        scale = self.options.reset_noise_scale
+        return jax.random.uniform(key, (size,), minval=-scale, maxval=scale)
+
+    def _qpos_noise(self, key: Array) -> Array:
+        """Random offset from ``qpos0`` at a reset, [nq]."""
+        return self._uniform_noise(key, self.model.nq)
+
+    def _qvel_noise(self, key: Array) -> Array:
+        """Random initial velocity at a reset, [nv]."""
+        return self._uniform_noise(key, self.model.nv)
+
+    def _observe(self, physics: PhysicsState) -> Array:
+        return jnp.concatenate([physics.qpos[:, 1:], physics.qvel], axis=-1)
+
+    def _health(self, physics: PhysicsState) -> tuple[dict[str, Array], Array]:
+        """Reward terms for being healthy, and whether the episode terminates, [N]; by default neither."""
+        return {}, jnp.zeros(physics.qpos.shape[0], bool)
+
+    def _advance(self, physics: PhysicsState, action: Array) -> tuple[PhysicsState, dict[str, Array], Array]:
+        # The dynamics do not depend on x. Stepping from x = 0 keeps the displacement, and with it the reward,
+        # exact in float32 however far the robot has run.
+        x_before = physics.qpos[:, :1]
+        start = physics.replace(qpos=physics.qpos.at[:, 0].set(0))  # type: ignore[attr-defined]
+        moved = self.physics.step(start, action)
+        x_velocity = moved.qpos[:, 0] / self.step_duration
+        moved = moved.replace(qpos=jnp.concatenate([x_before + moved.qpos[:, :1], moved.qpos[:, 1:]], axis=-1))
+        terms = {
+            "reward_forward": self.options.forward_reward_weight * x_velocity,
+            "reward_ctrl": -self.options.ctrl_cost_weight * jnp.square(action).sum(-1),
+        }
+        health_terms, terminated = self._health(moved)
+        return moved, terms | health_terms, terminated

@@ -1,0 +1,63 @@
+"""Tasks by name."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import fields
+from typing import Any
+
+from mjxppo.envs.base import Environment
+from mjxppo.envs.half_cheetah import HalfCheetah
+from mjxppo.envs.hopper import Hopper
+from mjxppo.envs.locomotion import Locomotion
+from mjxppo.envs.walker2d import Walker2d
+from mjxppo.errors import UserError
+from mjxppo.physics import BackendName
+
+TASKS: dict[str, type[Locomotion]] = {task.name: task for task in (Hopper, HalfCheetah, Walker2d)}
+_ALIASES = {"halfcheetah": "half_cheetah", "cheetah": "half_cheetah", "walker": "walker2d"}
+BRAX_PREFIX = "brax:"
+
+
+def canonical_name(name: str) -> str:
+    """The task's one name: case, hyphens, aliases and Gymnasium ids ("HalfCheetah-v5") are understood.
+
+    Raises:
+        UserError: there is no such task; the message names the nearest one.
+    """
+    if name.startswith(BRAX_PREFIX):
+        return name
+    by_gym_id = {str(task.gym_id).lower(): task.name for task in TASKS.values()}
+    key = by_gym_id.get(name.lower(), name.lower().replace("-", "_"))
+    key = _ALIASES.get(key, key)
+    if key in TASKS:
+        return key
+    near = difflib.get_close_matches(key, [*TASKS, *_ALIASES], n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise UserError(f"env: there is no task {name!r}; {hint}tasks: {', '.join(TASKS)}, {BRAX_PREFIX}NAME")
+
+
+def make(name: str, *, backend: BackendName = "auto", **options: Any) -> Environment:
+    """Builds a batched environment.
+
+    Args:
+        name: "hopper", "half_cheetah", "walker2d", or "brax:NAME" for an environment of Brax.
+        backend: the physics backend, see ``physics.make``.
+        options: the task's options under Gymnasium's names, such as ``ctrl_cost_weight``; see its ``Options``.
+
+    Raises:
+        UserError: unknown task or option.
+    """
+    name = canonical_name(name)
+    if name.startswith(BRAX_PREFIX):
+        from mjxppo.envs.adapters.from_brax import FromBrax
+
+        return FromBrax(name.removeprefix(BRAX_PREFIX), **options)
+    task = TASKS[name]
+    known = [field.name for field in fields(task.Options)]
+    for option in options:
+        if option not in known:
+            near = difflib.get_close_matches(option, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            raise UserError(f"env_options.{option}: {name} has no such option; {hint}")
+    return task(task.Options(**options), backend)

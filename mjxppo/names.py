@@ -1,0 +1,7 @@
+"""The names that configurations choose from. Importing this module costs nothing."""
+
+from typing import Literal
+
+BackendName = Literal["auto", "planar", "mjx", "mjx-warp"]
+Activation = Literal["tanh", "relu", "silu", "elu"]
+StdKind = Literal["state_dependent", "state_independent"]

@@ -1,0 +1,1 @@
+"""Proximal policy optimisation as pure functions on arrays, and the device program made of them."""

@@ -1,0 +1,31 @@
+"""Reductions over the devices that share the worlds; on one device they do nothing."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeVar
+
+import jax
+from jax import lax
+
+T = TypeVar("T")
+
+AXIS = "worlds"
+"""Name of the mesh axis over which worlds are split."""
+
+
+class Devices(NamedTuple):
+    """How many devices run the program side by side."""
+
+    count: int
+
+    def sum(self, tree: T) -> T:
+        """Sum over devices of each leaf."""
+        return lax.psum(tree, AXIS) if self.count > 1 else tree
+
+    def mean(self, tree: T) -> T:
+        """Mean over devices of each leaf."""
+        return lax.pmean(tree, AXIS) if self.count > 1 else tree
+
+    def index(self) -> int | jax.Array:
+        """This device's place, from 0."""
+        return lax.axis_index(AXIS) if self.count > 1 else 0

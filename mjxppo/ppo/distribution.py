@@ -1,0 +1,53 @@
+"""The tanh-squashed Gaussian policy distribution.
+
+An action is ``tanh(u)`` with ``u ~ N(mean, std)``, each dimension independent. ``u`` is kept wherever the
+action's probability is needed later: recovering it as ``atanh(action)`` is ill-conditioned near +-1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+_HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+
+
+def gaussian_log_prob(u: Array, mean: Array, log_std: Array) -> Array:
+    """Log-density of ``u`` under the Gaussian, summed over the last axis: [..., A] -> [...]."""
+    z = (u - mean) * jnp.exp(-log_std)
+    return -(0.5 * z * z + log_std + _HALF_LOG_TWO_PI).sum(-1)
+
+
+def squash_log_det(u: Array) -> Array:
+    """``log |d tanh(u) / du|`` summed over the last axis: [..., A] -> [...].
+
+    Uses ``log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2 u))``, which does not cancel for large ``|u|``.
+    """
+    return (2 * (math.log(2) - u - jax.nn.softplus(-2 * u))).sum(-1)
+
+
+def log_prob(u: Array, mean: Array, log_std: Array) -> Array:
+    """Log-density of the action ``tanh(u)``: [..., A] -> [...].
+
+    The ratio of two policies' densities at one action does not contain the squashing term, which depends on
+    ``u`` alone; the loss therefore works with ``gaussian_log_prob``.
+    """
+    return gaussian_log_prob(u, mean, log_std) - squash_log_det(u)
+
+
+def gaussian_entropy(log_std: Array) -> Array:
+    """Entropy of the Gaussian before squashing (nats), summed over the last axis: [..., A] -> [...]."""
+    return (log_std + _HALF_LOG_TWO_PI + 0.5).sum(-1)
+
+
+def entropy_estimate(u: Array, log_std: Array) -> Array:
+    """Estimate of the squashed distribution's entropy (nats) from one sample ``u``: [..., A] -> [...].
+
+    The squashed Gaussian's entropy has no closed form. This is the Gaussian's own entropy, which is exact, plus
+    the squashing term at the sample, which is unbiased when ``u`` was drawn from the distribution.
+    """
+    return gaussian_entropy(log_std) + squash_log_det(u)

@@ -1,0 +1,105 @@
+"""The losses, on one minibatch of S samples."""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from mjxppo.config import PpoConfig
+from mjxppo.ppo import distribution
+from mjxppo.ppo.networks import ActorCritic, Params
+
+Array = jax.Array
+
+
+@flax.struct.dataclass
+class Samples:
+    """What the loss needs of each sample; every array leads with [S]."""
+
+    obs: Array
+    u: Array
+    log_prob: Array
+    advantage: Array
+    target: Array
+    """What the critic should predict, in its own (normalised) units."""
+    value: Array
+    """What it predicted before the update, likewise."""
+    valid: Array
+    """Weight of the sample: 1, or 0 for one without meaning."""
+
+
+@flax.struct.dataclass
+class LossTerms:
+    """Means over the samples, each []."""
+
+    policy_loss: Array
+    value_loss: Array
+    entropy: Array
+    """Estimate for the squashed distribution, see ``distribution.entropy_estimate``; nats."""
+    approx_kl: Array
+    """KL(old || new), by ``ratio - 1 - log ratio`` (Schulman, http://joschu.net/blog/kl-approx.html)."""
+    clip_fraction: Array
+    """Share of samples whose ratio lies outside the clip range."""
+    std: Array
+    """Standard deviation before squashing, mean over action dimensions."""
+
+
+def loss(
+    params: Params,
+    network: ActorCritic,
+    samples: Samples,
+    count: Array,
+    config: PpoConfig,
+    kl_penalty: Array,
+) -> tuple[Array, LossTerms]:
+    """Policy, value and entropy loss (Schulman et al. 2017, https://arxiv.org/abs/1707.06347).
+
+    Args:
+        params: what is differentiated.
+        network: the actor and the critic.
+        samples: S samples; on several devices, this device's share of the minibatch.
+        count: number of valid samples in the whole minibatch over the number of devices, so that the mean over
+            devices of this function's sums over ``count`` is the mean over the minibatch, [].
+        config: the algorithm's settings.
+        kl_penalty: present coefficient of the KL penalty, [].
+
+    Returns:
+        The scalar loss and its terms.
+    """
+    mean, log_std = network.apply(params, samples.obs, method="policy")
+    value = network.apply(params, samples.obs, method="value")
+
+    def average(x: Array) -> Array:
+        return (x * samples.valid).sum() / count
+
+    # The squashing terms of numerator and denominator are equal and cancel in the ratio.
+    log_ratio = distribution.gaussian_log_prob(samples.u, mean, log_std) - samples.log_prob
+    log_ratio = jnp.where(samples.valid > 0, log_ratio, 0)
+    ratio = jnp.exp(log_ratio)
+    approx_kl = average(ratio - 1 - log_ratio)
+
+    if config.loss == "clip":
+        clipped = jnp.clip(ratio, 1 - config.clip_eps, 1 + config.clip_eps)
+        policy_loss = -average(jnp.minimum(ratio * samples.advantage, clipped * samples.advantage))
+    else:
+        policy_loss = -average(ratio * samples.advantage)
+        if config.loss == "kl_penalty":
+            policy_loss = policy_loss + kl_penalty * approx_kl
+
+    error = jnp.square(value - samples.target)
+    if config.value_clip_eps > 0:
+        limited = samples.value + jnp.clip(value - samples.value, -config.value_clip_eps, config.value_clip_eps)
+        error = jnp.maximum(error, jnp.square(limited - samples.target))
+    value_loss = 0.5 * average(error)
+
+    bonus = average(distribution.gaussian_entropy(log_std))
+    total = policy_loss + config.value_coef * value_loss - config.entropy_coef * bonus
+    return total, LossTerms(
+        policy_loss=policy_loss,
+        value_loss=value_loss,
+        entropy=average(distribution.entropy_estimate(samples.u, log_std)),
+        approx_kl=approx_kl,
+        clip_fraction=average((jnp.abs(ratio - 1) > config.clip_eps).astype(ratio.dtype)),
+        std=average(jnp.exp(log_std).mean(-1)),
+    )

@@ -1,0 +1,142 @@
+"""The actor and the critic: two separate multi-layer perceptrons, in flax."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, get_args
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mjxppo.config import PolicyConfig
+from mjxppo.names import Activation, StdKind
+
+Array = jax.Array
+Params = Any
+
+ACTIVATIONS = {"tanh": nn.tanh, "relu": nn.relu, "silu": nn.silu, "elu": nn.elu}
+assert set(ACTIVATIONS) == set(get_args(Activation))
+
+MAX_LOG_STD = 2.0
+_POLICY_HEAD_SCALE = 0.01
+_VALUE_HEAD_SCALE = 1.0
+
+
+def _dense(size: int, scale: float, name: str) -> nn.Dense:
+    return nn.Dense(size, kernel_init=nn.initializers.orthogonal(scale), name=name)
+
+
+class Mlp(nn.Module):
+    """Hidden layers with orthogonal weights of scale sqrt(2), and a linear head."""
+
+    hidden_sizes: tuple[int, ...]
+    output_size: int
+    activation: Activation
+    head_scale: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        for i, size in enumerate(self.hidden_sizes):
+            x = ACTIVATIONS[self.activation](_dense(size, math.sqrt(2), f"hidden_{i}")(x))
+        return _dense(self.output_size, self.head_scale, "head")(x)
+
+
+class Actor(nn.Module):
+    """Mean and log standard deviation of the Gaussian before squashing.
+
+    With a state-dependent std the network's second half of outputs ``r`` gives
+    ``log_std = min_log_std + softplus(r + c)``, where ``c`` makes ``init_log_std`` the value at ``r = 0``: it
+    approaches the floor smoothly, so that its gradient never dies. With a state-independent std ``log_std`` is a
+    parameter, which the optimiser keeps at or above the floor (``parameter_floor``).
+    """
+
+    action_size: int
+    hidden_sizes: tuple[int, ...]
+    activation: Activation
+    std: StdKind
+    init_log_std: float
+    min_log_std: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> tuple[Array, Array]:
+        state_dependent = self.std == "state_dependent"
+        output_size = self.action_size * (2 if state_dependent else 1)
+        output = Mlp(self.hidden_sizes, output_size, self.activation, _POLICY_HEAD_SCALE, name="mlp")(x)
+        if state_dependent:
+            mean, raw = jnp.split(output, 2, axis=-1)
+            offset = math.log(math.expm1(self.init_log_std - self.min_log_std))
+            return mean, jnp.minimum(self.min_log_std + nn.softplus(raw + offset), MAX_LOG_STD)
+        log_std = self.param("log_std", nn.initializers.constant(self.init_log_std), (self.action_size,))
+        return output, jnp.broadcast_to(log_std, output.shape)
+
+
+class ActorCritic(nn.Module):
+    """Policy and value function of normalised observations."""
+
+    action_size: int
+    hidden_sizes: tuple[int, ...]
+    critic_hidden_sizes: tuple[int, ...]
+    activation: Activation
+    std: StdKind
+    init_log_std: float
+    min_log_std: float
+
+    def setup(self) -> None:
+        self.actor = Actor(
+            self.action_size, self.hidden_sizes, self.activation, self.std, self.init_log_std, self.min_log_std
+        )
+        self.critic = Mlp(self.critic_hidden_sizes, 1, self.activation, _VALUE_HEAD_SCALE)
+
+    def __call__(self, x: Array) -> tuple[tuple[Array, Array], Array]:
+        return self.policy(x), self.value(x)
+
+    def policy(self, x: Array) -> tuple[Array, Array]:
+        """Mean and log-std, each [..., action_size], of normalised observations [..., obs_size]."""
+        return self.actor(x)
+
+    def value(self, x: Array) -> Array:
+        """Value in units of the return normaliser, [...], of normalised observations [..., obs_size]."""
+        return self.critic(x)[..., 0]
+
+
+def parameter_floor(params: Params, min_log_std: float) -> Params:
+    """The least value that each parameter may take: ``min_log_std`` for a state-independent log-std, else none."""
+
+    def floor(path: tuple[Any, ...], leaf: Array) -> Array:
+        return jnp.full_like(leaf, min_log_std if path[-1].key == "log_std" else -jnp.inf)
+
+    return jax.tree_util.tree_map_with_path(floor, params)
+
+
+def rescale_value_head(params: Params, old_mean: Array, old_std: Array, new_mean: Array, new_std: Array) -> Params:
+    """Changes the units of the critic's output without changing the values it stands for.
+
+    PopArt (van Hasselt et al. 2016, https://arxiv.org/abs/1602.07714): when the statistics that returns are
+    normalised with move, the head moves the other way.
+    """
+    critic = params["params"]["critic"]
+    head = critic["head"]
+    head = {
+        "kernel": head["kernel"] * (old_std / new_std),
+        "bias": (head["bias"] * old_std + old_mean - new_mean) / new_std,
+    }
+    return {"params": params["params"] | {"critic": critic | {"head": head}}}
+
+
+def build(action_size: int, config: PolicyConfig) -> ActorCritic:
+    """The networks that a ``PolicyConfig`` describes."""
+    return ActorCritic(
+        action_size=action_size,
+        hidden_sizes=tuple(config.hidden_sizes),
+        critic_hidden_sizes=tuple(config.critic_hidden_sizes or config.hidden_sizes),
+        activation=config.activation,
+        std=config.std,
+        init_log_std=config.init_log_std,
+        min_log_std=config.min_log_std,
+    )
+
+
+def init_params(network: ActorCritic, obs_size: int, key: Array) -> Params:
+    """Fresh parameters: orthogonal weights, zero biases."""
+    return network.init(key, jnp.zeros((1, obs_size)))

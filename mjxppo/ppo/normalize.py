@@ -1,0 +1,84 @@
+"""Running moments: of the observations the policy sees, and of the returns the critic predicts."""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+EPSILON = 1e-8
+"""Added to a variance before its square root is taken."""
+OBS_CLIP = 10.0
+"""Normalised observations are clipped to this many standard deviations."""
+_MAX_COUNT = 1e9
+"""The count saturates here, so that float32 sums of counts stay meaningful in very long runs."""
+
+
+@flax.struct.dataclass
+class RunningMoments:
+    """Mean and variance of everything seen so far."""
+
+    mean: Array
+    var: Array
+    count: Array
+    """Weight of the past, in samples, []."""
+
+
+def initial_moments(shape: tuple[int, ...]) -> RunningMoments:
+    """Zero mean and unit variance, with almost no weight."""
+    return RunningMoments(mean=jnp.zeros(shape), var=jnp.ones(shape), count=jnp.float32(1e-2))
+
+
+def merge_moments(moments: RunningMoments, mean: Array, var: Array, count: Array) -> RunningMoments:
+    """Merges the moments of ``count`` further samples (Chan, Golub and LeVeque 1979, parallel variance).
+
+    ``count`` may be zero; the moments then stay as they are.
+    """
+    total = moments.count + count
+    delta = mean - moments.mean
+    new_mean = moments.mean + delta * (count / total)
+    spread = delta * delta * (moments.count / total) * (count / total)
+    new_var = moments.var * (moments.count / total) + var * (count / total) + spread
+    return RunningMoments(mean=new_mean, var=new_var, count=jnp.minimum(total, _MAX_COUNT))
+
+
+def standardize(moments: RunningMoments, x: Array) -> Array:
+    """``x`` in standard deviations from the mean."""
+    return (x - moments.mean) * jax.lax.rsqrt(moments.var + EPSILON)
+
+
+def normalize_obs(moments: RunningMoments, obs: Array) -> Array:
+    """Observations as the networks see them: standardised and clipped, [..., obs_size]."""
+    return jnp.clip(standardize(moments, obs), -OBS_CLIP, OBS_CLIP)
+
+
+def merge_standardized_sums(
+    moments: RunningMoments, total: Array, total_of_squares: Array, count: Array
+) -> RunningMoments:
+    """Merges samples of which the sums of ``standardize(moments, x)`` and of its square are known.
+
+    Summing standardised values keeps float32 precise whatever the data's mean and scale.
+    """
+    count = count.astype(jnp.float32)
+    safe_count = jnp.maximum(count, 1)
+    shift = total / safe_count
+    scale_sq = jnp.maximum(total_of_squares / safe_count - shift * shift, 0)
+    variance = moments.var + EPSILON
+    return merge_moments(moments, moments.mean + shift * jnp.sqrt(variance), scale_sq * variance, count)
+
+
+def decay_moments(moments: RunningMoments, mean: Array, var: Array, decay: float) -> RunningMoments:
+    """Exponentially forgetting moments of a batch sequence; ``count`` counts batches.
+
+    The weight of a new batch is ``1 - decay``, more in the first few batches, so that there is no bias towards
+    the initial values.
+    """
+    weight = jnp.maximum(1 - decay, 1 / (jnp.floor(moments.count) + 1))
+    delta = mean - moments.mean
+    return RunningMoments(
+        mean=moments.mean + weight * delta,
+        var=(1 - weight) * (moments.var + weight * delta * delta) + weight * var,
+        count=jnp.minimum(moments.count + 1, _MAX_COUNT),
+    )

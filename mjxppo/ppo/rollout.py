@@ -1,0 +1,158 @@
+"""Collecting experience: the policy acts in one block of worlds for T steps, as one scan."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from mjxppo.config import PpoConfig
+from mjxppo.envs import Environment, EnvState
+from mjxppo.ppo import distribution, normalize
+from mjxppo.ppo.networks import ActorCritic, Params
+from mjxppo.ppo.normalize import RunningMoments
+
+Array = jax.Array
+
+
+@flax.struct.dataclass
+class Batch:
+    """What B worlds went through in T steps; every array leads with [T, B]."""
+
+    obs: Array
+    """Observations acted on, as the networks see them, [T, B, obs_size]."""
+    u: Array
+    """Actions before squashing, [T, B, action_size]."""
+    log_prob: Array
+    """Gaussian log-density of ``u`` when it was drawn."""
+    reward: Array
+    terminated: Array
+    truncated: Array
+    final_value: Array
+    """Value of the true last observation where ``truncated``, in the critic's (normalised) units."""
+    valid: Array
+    """False where the world had gone non-finite, or the step budget was spent and no step was taken."""
+
+
+@flax.struct.dataclass
+class RolloutStats:
+    """Sums over a rollout, to be added up over blocks and devices."""
+
+    obs_sum: Array
+    """Sum of standardised observations, [obs_size]."""
+    obs_sum_of_squares: Array
+    steps: Array
+    """Environment steps taken, [] int32."""
+    nonfinite: Array
+    """Steps that left a world non-finite, [] int32."""
+    episodes: Array
+    """Whole episodes finished, [] int32."""
+    return_sum: Array
+    return_sum_of_squares: Array
+    length_sum: Array
+
+
+class Policy(NamedTuple):
+    """All that acting needs."""
+
+    network: ActorCritic
+    params: Params
+    obs_moments: RunningMoments
+
+
+def rollout(
+    env: Environment,
+    policy: Policy,
+    state: EnvState,
+    indices: Array,
+    key: Array,
+    budget: Array,
+    *,
+    num_envs: int,
+    config: PpoConfig,
+) -> tuple[EnvState, Batch, Array, RolloutStats]:
+    """Acts T steps in one block of B worlds.
+
+    Random numbers are drawn by time and global world index, so that they do not depend on how worlds are shared
+    among blocks and devices.
+
+    Args:
+        env: the environment.
+        policy: who acts.
+        state: B worlds.
+        indices: the worlds' global indices, [B].
+        key: this update's random key.
+        budget: environment steps that all worlds together may still take in this update, [] int32. Step t of
+            world i is taken if ``t * num_envs + i < budget``; a world not stepped stays as it is.
+        num_envs: number of worlds in all blocks on all devices.
+        config: the algorithm's settings.
+
+    Returns:
+        The worlds after T steps, the batch, the last observations as the networks see them [B, obs_size], and sums
+        for the statistics.
+    """
+
+    def see(obs: Array) -> Array:
+        seen = normalize.normalize_obs(policy.obs_moments, obs) if config.normalize_obs else obs
+        # A world handed in with a non-finite observation must not spoil sums over the batch.
+        return jnp.where(jnp.isfinite(seen), seen, 0)
+
+    def act(state: EnvState, t: Array) -> tuple[EnvState, tuple[Batch, RolloutStats]]:
+        step_key = jax.random.fold_in(key, t)
+        noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(step_key, i), (env.action_size,)))(indices)
+        obs = see(state.obs)
+        mean, log_std = policy.network.apply(policy.params, obs, method="policy")
+        u = mean + jnp.exp(log_std) * noise
+        stepped = env.step(state, jnp.tanh(u))
+
+        active = t * num_envs + indices < budget
+        valid = active & ~stepped.nonfinite & jnp.isfinite(state.obs).all(-1)
+        truncated = stepped.truncated & valid
+        final_value = lax.cond(
+            truncated.any(),
+            lambda: policy.network.apply(policy.params, see(stepped.final_obs), method="value"),
+            lambda: jnp.zeros_like(stepped.reward),
+        )
+        batch = Batch(
+            obs=obs,
+            u=jnp.where(valid[:, None], u, 0),
+            log_prob=jnp.where(valid, distribution.gaussian_log_prob(u, mean, log_std), 0),
+            reward=stepped.reward,
+            terminated=stepped.terminated & valid,
+            truncated=truncated,
+            final_value=final_value,
+            valid=valid,
+        )
+        standardized = jnp.where(valid[:, None], normalize.standardize(policy.obs_moments, state.obs), 0)
+        stats = _step_stats(stepped, standardized, active, valid)
+        state = lax.cond(active.all(), lambda: stepped, lambda: _select(active, stepped, state))
+        return state, (batch, stats)
+
+    state, (batch, stats) = lax.scan(act, state, jnp.arange(config.rollout_length))
+    return state, batch, see(state.obs), jax.tree.map(lambda x: x.sum(0), stats)
+
+
+def _step_stats(stepped: EnvState, standardized: Array, active: Array, valid: Array) -> RolloutStats:
+    # An episode that began with its clock ahead was cut short, and says nothing about the policy.
+    whole = (stepped.terminated | stepped.truncated) & valid & (stepped.clock_offset == 0)
+    episode_return = jnp.where(whole, stepped.episode_return, 0)
+    return RolloutStats(
+        obs_sum=standardized.sum(0),
+        obs_sum_of_squares=jnp.square(standardized).sum(0),
+        steps=active.sum(),
+        nonfinite=(active & ~valid).sum(),
+        episodes=whole.sum(),
+        return_sum=episode_return.sum(),
+        return_sum_of_squares=jnp.square(episode_return).sum(),
+        length_sum=jnp.where(whole, stepped.episode_length, 0).sum(),
+    )
+
+
+def _select(mask: Array, new: EnvState, old: EnvState) -> EnvState:
+    def pick(new: Array, old: Array) -> Array:
+        return jnp.where(mask.reshape(mask.shape + (1,) * (new.ndim - mask.ndim)), new, old)
+
+    return jax.tree.map(pick, new, old)

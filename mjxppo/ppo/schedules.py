@@ -1,0 +1,44 @@
+"""How the step size and the KL penalty change in the course of training."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from mjxppo.config import PpoConfig
+
+Array = jax.Array
+
+LEARNING_RATE_RANGE = (1e-5, 1e-2)
+"""Limits of an adaptive learning rate."""
+_LEARNING_RATE_FACTOR = 1.5
+_PENALTY_RANGE = (1e-4, 1e4)
+
+
+def learning_rate(config: PpoConfig, current: Array, progress: Array) -> Array:
+    """The step size of an update that begins at ``progress`` (share of the step budget used), []."""
+    if config.learning_rate_schedule == "linear":
+        return config.learning_rate * jnp.maximum(1 - progress, 0)
+    return current
+
+
+def adapt_learning_rate(config: PpoConfig, current: Array, kl: Array, progress: Array) -> Array:
+    """The next update's step size: smaller after too large a KL divergence, larger after too small a one.
+
+    The rule of rsl_rl and RL-Games, with a target that may fall linearly to 0 over the run.
+    """
+    if config.learning_rate_schedule not in ("adaptive_kl", "adaptive_kl_linear"):
+        return current
+    target = jnp.float32(config.target_kl)
+    if config.learning_rate_schedule == "adaptive_kl_linear":
+        target = target * jnp.maximum(1 - progress, 0)
+    factor = jnp.where(kl > 2 * target, 1 / _LEARNING_RATE_FACTOR, jnp.where(kl < target / 2, _LEARNING_RATE_FACTOR, 1))
+    return jnp.clip(current * factor, *LEARNING_RATE_RANGE)
+
+
+def adapt_kl_penalty(config: PpoConfig, current: Array, kl: Array) -> Array:
+    """The next update's KL penalty (Schulman et al. 2017, section 4: double or halve it around the target)."""
+    if config.loss != "kl_penalty":
+        return current
+    factor = jnp.where(kl > 1.5 * config.target_kl, 2.0, jnp.where(kl < config.target_kl / 1.5, 0.5, 1.0))
+    return jnp.clip(current * factor, *_PENALTY_RANGE)

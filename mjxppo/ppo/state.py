@@ -1,0 +1,46 @@
+"""Everything that training carries from one update to the next, as one pytree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.struct
+import jax
+
+from mjxppo.counters import Counter
+from mjxppo.envs import EnvState
+from mjxppo.ppo.networks import Params
+from mjxppo.ppo.normalize import RunningMoments
+
+Array = jax.Array
+
+
+@flax.struct.dataclass
+class Learner:
+    """The part that is the same on every device."""
+
+    params: Params
+    opt_state: Any
+    """Adam's state over the flattened parameters."""
+    obs_moments: RunningMoments
+    return_moments: RunningMoments
+    """Moments of the critic's targets; ``count`` counts updates."""
+    learning_rate: Array
+    """Step size of the last update, []."""
+    kl_penalty: Array
+    """Coefficient of the KL penalty, []."""
+
+
+@flax.struct.dataclass
+class TrainState:
+    """A whole training run at one moment; saving this and nothing else is enough to go on exactly."""
+
+    learner: Learner
+    env_state: EnvState
+    """All worlds; on several devices these are the only arrays that are split among them."""
+    key: Array
+    """The run's random key; update k draws from ``fold_in(key, k)``, [] typed key."""
+    update: Array
+    """Updates done, [] int32."""
+    env_steps: Counter
+    """Environment steps taken."""

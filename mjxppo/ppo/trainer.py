@@ -1,0 +1,197 @@
+"""The device program: K updates of rollout, advantages and learning in one jitted function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from mjxppo import counters
+from mjxppo.config import Config
+from mjxppo.counters import Counter
+from mjxppo.envs import Environment, EnvState
+from mjxppo.envs.base import stagger
+from mjxppo.ppo import networks, normalize
+from mjxppo.ppo.collective import AXIS, Devices
+from mjxppo.ppo.rollout import Batch, Policy, RolloutStats, rollout
+from mjxppo.ppo.state import Learner, TrainState
+from mjxppo.ppo.update import Algorithm, learn, optimizer
+
+Array = jax.Array
+Metrics = dict[str, Array]
+
+_REPLICATED = PartitionSpec()
+_SPLIT = PartitionSpec(AXIS)
+
+
+def choose_num_devices(config: Config, available: int) -> int:
+    """As many devices as there are and as divide the number of blocks of worlds evenly, unless configured."""
+    blocks = config.ppo.num_envs // config.ppo.block_size
+    if config.num_devices:
+        return config.num_devices
+    return max(count for count in range(1, min(available, blocks) + 1) if blocks % count == 0)
+
+
+class Trainer:
+    """Builds the initial training state and the jitted function that advances it."""
+
+    def __init__(self, env: Environment, config: Config):
+        self.env = env
+        self.config = config
+        self.network = networks.build(env.action_size, config.policy)
+        self.num_devices = choose_num_devices(config, jax.device_count())
+        self.mesh = Mesh(np.array(jax.devices()[: self.num_devices]), (AXIS,))
+        self.env_steps_per_update = config.ppo.num_envs * config.ppo.rollout_length
+        self.sharding = TrainState(  # type: ignore[call-arg]
+            learner=NamedSharding(self.mesh, _REPLICATED),
+            env_state=NamedSharding(self.mesh, _SPLIT),
+            key=NamedSharding(self.mesh, _REPLICATED),
+            update=NamedSharding(self.mesh, _REPLICATED),
+            env_steps=NamedSharding(self.mesh, _REPLICATED),
+        )
+        self.train_chunk: Callable[[TrainState, Counter], tuple[TrainState, Metrics]] = self._jit_chunk()
+
+    def init(self) -> TrainState:
+        """The training state before the first update, on its devices."""
+        return self.place(jax.jit(self._init)(jax.random.key(self.config.seed)))
+
+    def place(self, state: TrainState) -> TrainState:
+        """Puts a training state (from ``init`` or a checkpoint) on the devices: worlds split, the rest copied."""
+        shardings = jax.tree.broadcast(self.sharding, state, is_leaf=lambda x: isinstance(x, NamedSharding))
+        return jax.device_put(state, shardings)
+
+    def _init(self, key: Array) -> TrainState:
+        config = self.config.ppo
+        run_key, params_key, reset_key, clock_key = jax.random.split(key, 4)
+        params = networks.init_params(self.network, self.env.obs_size, params_key)
+        indices = jnp.arange(config.num_envs)
+        env_state = self.env.reset(jax.vmap(partial(jax.random.fold_in, reset_key))(indices))
+        if config.stagger_resets:
+            env_state = stagger(env_state, clock_key, indices, self.env.max_episode_steps)
+        learner = Learner(
+            params=params,
+            opt_state=optimizer(config).init(ravel_pytree(params)[0]),
+            obs_moments=normalize.initial_moments((self.env.obs_size,)),
+            return_moments=normalize.initial_moments(()),
+            learning_rate=jnp.float32(config.learning_rate),
+            kl_penalty=jnp.float32(config.kl_penalty),
+        )
+        return TrainState(
+            learner=learner, env_state=env_state, key=run_key, update=jnp.int32(0), env_steps=counters.make(0)
+        )
+
+    def _jit_chunk(self) -> Callable[[TrainState, Counter], tuple[TrainState, Metrics]]:
+        chunk = self._chunk
+        if self.num_devices > 1:
+            specs = jax.tree.map(lambda s: s.spec, self.sharding, is_leaf=lambda x: isinstance(x, NamedSharding))
+            chunk = jax.shard_map(
+                chunk,
+                mesh=self.mesh,
+                in_specs=(specs, _REPLICATED),
+                out_specs=(specs, _REPLICATED),
+                check_vma=False,
+            )
+        return jax.jit(chunk, donate_argnums=0)
+
+    def _chunk(self, state: TrainState, total_env_steps: Counter) -> tuple[TrainState, Metrics]:
+        """``log.every_updates`` updates, fewer where the step budget ends before.
+
+        Metrics lead with one entry an update; ``ran`` is false for those that the budget left no step for.
+        """
+        shapes = jax.eval_shape(self._update, state, total_env_steps, jnp.int32(1))[1]
+
+        def skip(state: TrainState) -> tuple[TrainState, Metrics]:
+            return state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+        def update(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
+            budget = counters.remaining(state.env_steps, total_env_steps, self.env_steps_per_update)
+            run = partial(self._update, total_env_steps=total_env_steps, budget=budget)
+            return lax.cond(budget > 0, run, skip, state)
+
+        return lax.scan(update, state, None, length=self.config.log.every_updates)
+
+    def _update(self, state: TrainState, total_env_steps: Counter, budget: Array) -> tuple[TrainState, Metrics]:
+        config, devices = self.config.ppo, Devices(self.num_devices)
+        rollout_key, learn_key = jax.random.split(jax.random.fold_in(state.key, state.update))
+        env_state, batch, last_obs, stats = self._collect(state, rollout_key, budget)
+        stats = devices.sum(stats)
+
+        algorithm = Algorithm(self.network, config, devices)
+        progress = counters.fraction(state.env_steps, total_env_steps)
+        learner, metrics = learn(algorithm, state.learner, batch, last_obs, learn_key, progress)
+        learner = learner.replace(  # type: ignore[attr-defined]
+            obs_moments=normalize.merge_standardized_sums(
+                learner.obs_moments, stats.obs_sum, stats.obs_sum_of_squares, stats.steps - stats.nonfinite
+            )
+        )
+        env_steps = counters.add(state.env_steps, stats.steps)
+        state = TrainState(
+            learner=learner,
+            env_state=env_state,
+            key=state.key,
+            update=state.update + 1,
+            env_steps=env_steps,
+        )
+        return state, metrics | _episode_metrics(stats) | {
+            "ran": jnp.array(True),
+            "update": state.update,
+            "env_steps_high": env_steps.high,
+            "env_steps_low": env_steps.low,
+        }
+
+    def _collect(self, state: TrainState, key: Array, budget: Array) -> tuple[EnvState, Batch, Array, RolloutStats]:
+        """Rolls out all worlds of this device; the batch comes as [blocks, T, B, ...]."""
+        config = self.config.ppo
+        local_envs = config.num_envs // self.num_devices
+        first = Devices(self.num_devices).index() * local_envs
+        # On a CPU a block's working set stays in cache; an accelerator wants all its worlds at once.
+        group = config.block_size if jax.default_backend() == "cpu" else local_envs
+        policy = Policy(self.network, state.learner.params, state.learner.obs_moments)
+
+        def one_group(args: tuple[EnvState, Array]) -> tuple[EnvState, Batch, Array, RolloutStats]:
+            env_state, indices = args
+            return rollout(
+                self.env, policy, env_state, indices, key, budget, num_envs=config.num_envs, config=config
+            )
+
+        grouped = jax.tree.map(lambda x: x.reshape(-1, group, *x.shape[1:]), state.env_state)
+        indices = (first + jnp.arange(local_envs)).reshape(-1, group)
+        env_state, batch, last_obs, stats = lax.map(one_group, (grouped, indices))
+        env_state = jax.tree.map(lambda x: x.reshape(local_envs, *x.shape[2:]), env_state)
+        batch = jax.tree.map(partial(_regroup, block_size=config.block_size), batch)
+        last_obs = last_obs.reshape(-1, config.block_size, self.env.obs_size)
+        return env_state, batch, last_obs, jax.tree.map(lambda x: x.sum(0), stats)
+
+
+def _regroup(x: Array, block_size: int) -> Array:
+    """[groups, T, G, ...] -> [blocks, T, B, ...]."""
+    groups, steps, size = x.shape[:3]
+    x = x.reshape(groups, steps, size // block_size, block_size, *x.shape[3:])
+    return x.swapaxes(1, 2).reshape(-1, steps, block_size, *x.shape[4:])
+
+
+def _episode_metrics(stats: RolloutStats) -> Metrics:
+    """Means over the episodes finished in an update; NaN where there were none."""
+    episodes = stats.episodes.astype(jnp.float32)
+    mean = stats.return_sum / episodes
+    variance = stats.return_sum_of_squares / episodes - mean * mean
+    return {
+        "episodes": stats.episodes,
+        "episode_return": mean,
+        "episode_return_std": jnp.sqrt(jnp.maximum(variance, 0)),
+        "episode_length": stats.length_sum / episodes,
+        "env_steps_this_update": stats.steps,
+        "nonfinite_steps": stats.nonfinite,
+    }
+
+
+def env_steps_of(metrics: dict[str, Any]) -> int:
+    """Environment steps taken up to and including an update, from its metrics."""
+    return (int(metrics["env_steps_high"]) << 32) | int(metrics["env_steps_low"])

@@ -1,0 +1,232 @@
+"""Learning from one batch: advantages, targets, and epochs of minibatch gradient steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jax.flatten_util import ravel_pytree
+
+from mjxppo.config import PpoConfig
+from mjxppo.ppo import losses, minibatch, normalize, schedules
+from mjxppo.ppo.collective import Devices
+from mjxppo.ppo.gae import generalized_advantages
+from mjxppo.ppo.networks import ActorCritic, Params, parameter_floor, rescale_value_head
+from mjxppo.ppo.normalize import EPSILON, RunningMoments
+from mjxppo.ppo.rollout import Batch
+from mjxppo.ppo.state import Learner
+
+Array = jax.Array
+
+Carry = tuple[Array, Any]
+"""Flat parameters and the optimiser's state."""
+
+
+class Algorithm(NamedTuple):
+    """The fixed parts of learning."""
+
+    network: ActorCritic
+    config: PpoConfig
+    devices: Devices
+
+
+def optimizer(config: PpoConfig) -> optax.GradientTransformation:
+    """Global-norm clipping and Adam's direction; the step size is applied by ``_apply_gradient``."""
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_grad_norm),
+        optax.scale_by_adam(config.adam_b1, config.adam_b2, config.adam_eps),
+    )
+
+
+@flax.struct.dataclass
+class StepMetrics:
+    """What one gradient step reports."""
+
+    terms: losses.LossTerms
+    grad_norm: Array
+    skipped: Array
+    """1 where the gradient was not finite and no step was taken, else 0."""
+
+
+def learn(
+    algorithm: Algorithm, learner: Learner, batch: Batch, last_obs: Array, key: Array, progress: Array
+) -> tuple[Learner, dict[str, Array]]:
+    """One PPO update of the networks from one batch.
+
+    Args:
+        algorithm: networks and settings.
+        learner: present parameters and moments.
+        batch: this device's blocks of worlds, arrays [blocks, T, B, ...].
+        last_obs: observations after the last step, [blocks, B, obs_size].
+        key: the update's random key, the same on all devices.
+        progress: share of the step budget used so far, in [0, 1], [].
+
+    Returns:
+        The learner after the update (observation moments untouched), and metrics, each [].
+    """
+    config, devices = algorithm.config, algorithm.devices
+    value, advantage = _values_and_advantages(algorithm, learner, batch, last_obs)
+    target = advantage + value
+    weight = batch.valid.astype(value.dtype)
+    samples_in_batch = jnp.maximum(devices.sum(weight.sum()), 1)
+
+    def moments_of(x: Array) -> tuple[Array, Array]:
+        mean = devices.sum((x * weight).sum()) / samples_in_batch
+        return mean, devices.sum((jnp.square(x - mean) * weight).sum()) / samples_in_batch
+
+    target_mean, target_var = moments_of(target)
+    _, error_var = moments_of(target - value)
+    if config.advantage_normalization == "batch":
+        mean, var = moments_of(advantage)
+        advantage = (advantage - mean) * lax.rsqrt(var + EPSILON)
+
+    params, return_moments = learner.params, learner.return_moments
+    if config.normalize_returns:
+        return_moments = normalize.decay_moments(return_moments, target_mean, target_var, decay=0.99)
+        params = _rescale(params, learner.return_moments, return_moments)
+    target = normalize.standardize(return_moments, target)
+    value = normalize.standardize(return_moments, value)
+
+    learning_rate = schedules.learning_rate(config, learner.learning_rate, progress)
+    samples = losses.Samples(batch.obs, batch.u, batch.log_prob, advantage, target, value, weight)
+    params, opt_state, steps = _epochs(algorithm, learner, params, samples, key, learning_rate)
+
+    final_kl = steps.terms.approx_kl[-1].mean()
+    metrics = {name: terms.mean() for name, terms in vars(steps.terms).items()}
+    metrics |= {
+        "approx_kl": final_kl,
+        "grad_norm": steps.grad_norm.mean(),
+        "grad_norm_variance": steps.grad_norm.var(),
+        "skipped_gradient_steps": steps.skipped.sum(),
+        "learning_rate": learning_rate,
+        "explained_variance": 1 - error_var / jnp.maximum(target_var, EPSILON),
+        "value_target_mean": target_mean,
+    }
+    learner = learner.replace(  # type: ignore[attr-defined]
+        params=params,
+        opt_state=opt_state,
+        return_moments=return_moments,
+        learning_rate=schedules.adapt_learning_rate(config, learning_rate, final_kl, progress),
+        kl_penalty=schedules.adapt_kl_penalty(config, learner.kl_penalty, final_kl),
+    )
+    return learner, metrics
+
+
+def _values_and_advantages(
+    algorithm: Algorithm, learner: Learner, batch: Batch, last_obs: Array
+) -> tuple[Array, Array]:
+    """Values of the observations acted on and advantages, each [blocks, T, B], in units of the reward."""
+    config = algorithm.config
+    if config.baseline:
+        # Block by block, so that the working set stays in cache.
+        obs = jnp.concatenate([batch.obs, last_obs[:, None]], axis=1)
+        value = lax.map(lambda x: algorithm.network.apply(learner.params, x, method="value"), obs)
+        value, final_value = (_in_reward_units(learner.return_moments, x) for x in (value, batch.final_value))
+    else:
+        value = jnp.zeros((batch.reward.shape[0], batch.reward.shape[1] + 1, batch.reward.shape[2]))
+        final_value = jnp.zeros_like(batch.reward)
+
+    def per_block(*arrays: Array) -> Array:
+        return generalized_advantages(*arrays, gamma=config.gamma, gae_lambda=config.gae_lambda)
+
+    advantage = jax.vmap(per_block)(
+        batch.reward, value, batch.terminated, batch.truncated, final_value, batch.valid
+    )
+    return value[:, :-1], advantage
+
+
+def _in_reward_units(moments: RunningMoments, value: Array) -> Array:
+    return value * jnp.sqrt(moments.var + EPSILON) + moments.mean
+
+
+def _rescale(params: Params, old: RunningMoments, new: RunningMoments) -> Params:
+    return rescale_value_head(
+        params, old.mean, jnp.sqrt(old.var + EPSILON), new.mean, jnp.sqrt(new.var + EPSILON)
+    )
+
+
+def _epochs(
+    algorithm: Algorithm, learner: Learner, params: Params, samples: losses.Samples, key: Array, learning_rate: Array
+) -> tuple[Params, Any, StepMetrics]:
+    """All gradient steps of an update; metrics lead with [num_epochs, num_minibatches]."""
+    config, devices, network = algorithm.config, algorithm.devices, algorithm.network
+    blocks, steps, size = samples.advantage.shape
+    splits = minibatch.splits_per_step(steps, size, config.num_minibatches)
+    assert splits is not None, "checked when the config was read"
+    units = jax.tree.map(lambda x: minibatch.to_units(x, splits), samples)
+    # One flat vector: one reduction over devices and one fused Adam step, instead of one for each weight matrix.
+    flat_params, unravel = ravel_pytree(params)
+    floor, _ = ravel_pytree(parameter_floor(params, network.min_log_std))
+
+    def gradient_step(carry: Carry, drawn: tuple[Array, Array]) -> tuple[Carry, StepMetrics]:
+        chosen, count = drawn
+        minibatch_samples = jax.tree.map(lambda x: x[chosen].reshape(-1, *x.shape[2:]), units)
+        if config.advantage_normalization == "minibatch":
+            minibatch_samples = _normalize_advantage(minibatch_samples, count, devices)
+
+        def objective(flat: Array) -> tuple[Array, losses.LossTerms]:
+            return losses.loss(unravel(flat), network, minibatch_samples, count, config, learner.kl_penalty)
+
+        gradient, terms = devices.mean(jax.grad(objective, has_aux=True)(carry[0]))
+        carry, norm, finite = _apply_gradient(config, carry, gradient, learning_rate, floor)
+        return carry, StepMetrics(terms=terms, grad_norm=jnp.where(finite, norm, 0), skipped=~finite)
+
+    def epoch(carry: Carry, number: Array) -> tuple[Carry, StepMetrics]:
+        epoch_key = jax.random.fold_in(key, number)
+        first_block = devices.index() * blocks
+        chosen = minibatch.draw(epoch_key, first_block, blocks, steps * splits, config.num_minibatches)
+        counts = devices.mean(units.valid.sum(-1)[chosen].sum(-1))
+        return lax.scan(gradient_step, carry, (chosen, jnp.maximum(counts, 1e-6)))
+
+    carry = (flat_params, learner.opt_state)
+    if config.max_kl > 0:
+        carry, metrics = _epochs_until(epoch, carry, config.num_epochs, config.max_kl)
+    else:
+        carry, metrics = lax.scan(epoch, carry, jnp.arange(config.num_epochs))
+    return unravel(carry[0]), carry[1], metrics
+
+
+def _epochs_until(
+    epoch: Callable[[Carry, Array], tuple[Carry, StepMetrics]], carry: Carry, num_epochs: int, max_kl: float
+) -> tuple[Carry, StepMetrics]:
+    """Epochs until the KL divergence exceeds ``max_kl``; the metrics of skipped ones repeat the last one's."""
+
+    def maybe_epoch(state: tuple[Carry, StepMetrics], number: Array) -> tuple[tuple[Carry, StepMetrics], StepMetrics]:
+        stop = (number > 0) & (state[1].terms.approx_kl.mean() > max_kl)
+        state = lax.cond(stop, lambda: state, lambda: epoch(state[0], number))
+        return state, state[1]
+
+    shapes = jax.eval_shape(epoch, carry, jnp.int32(0))[1]
+    none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    (carry, _), metrics = lax.scan(maybe_epoch, (carry, none), jnp.arange(num_epochs))
+    return carry, metrics
+
+
+def _normalize_advantage(samples: losses.Samples, count: Array, devices: Devices) -> losses.Samples:
+    """Advantages of a minibatch with zero mean and unit variance; ``count`` as in ``losses.loss``."""
+
+    def average(x: Array) -> Array:
+        return devices.mean((x * samples.valid).sum() / count)
+
+    centred = samples.advantage - average(samples.advantage)
+    return samples.replace(  # type: ignore[attr-defined]
+        advantage=centred * lax.rsqrt(average(jnp.square(centred)) + EPSILON)
+    )
+
+
+def _apply_gradient(
+    config: PpoConfig, carry: Carry, gradient: Array, learning_rate: Array, floor: Array
+) -> tuple[Carry, Array, Array]:
+    """One Adam step on the flat parameters, or none where the gradient is not finite."""
+    flat, opt_state = carry
+    norm = optax.global_norm(gradient)
+    finite = jnp.isfinite(norm)
+    direction, stepped = optimizer(config).update(gradient, opt_state)
+    stepped_flat = jnp.maximum(flat - learning_rate * direction, floor)
+    keep = lambda new, old: jnp.where(finite, new, old)  # noqa: E731
+    return (keep(stepped_flat, flat), jax.tree.map(keep, stepped, opt_state)), norm, finite
