@@ -1,11 +1,24 @@
-"""The configuration of a training run: frozen dataclasses, checked once where they enter the program."""
+"""The configuration of a training run: frozen dataclasses, checked once where they enter the program.
+
+The types state each field's range; ``config_io`` checks them, and what depends on several fields.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from mjxppo.names import Activation, BackendName, StdKind
+
+Count = Annotated[int, Ge(1), Le(2**24)]
+Layer = Annotated[int, Ge(1), Le(2**16)]
+Share = Annotated[float, Ge(0), Le(1)]
+Weight = Annotated[float, Ge(0), Le(1e6)]
+Positive = Annotated[float, Gt(0), Le(1e6)]
+Decay = Annotated[float, Ge(0), Lt(1)]
+LogStd = Annotated[float, Ge(-20), Le(2)]
 
 
 @dataclass(frozen=True)
@@ -20,17 +33,17 @@ class PhysicsConfig:
 class PolicyConfig:
     """The networks and the action distribution."""
 
-    hidden_sizes: tuple[int, ...] = (64, 64)
+    hidden_sizes: tuple[Layer, ...] = (64, 64)
     """Units of the actor's hidden layers."""
-    critic_hidden_sizes: tuple[int, ...] = ()
+    critic_hidden_sizes: tuple[Layer, ...] = ()
     """Units of the critic's hidden layers; empty: as the actor's."""
     activation: Activation = "tanh"
     """tanh, relu, silu, or elu."""
     std: StdKind = "state_dependent"
     """state_dependent (a network output) or state_independent (a parameter)."""
-    init_log_std: float = 0.0
+    init_log_std: LogStd = 0.0
     """Log standard deviation before squashing, at the start."""
-    min_log_std: float = -2.0
+    min_log_std: LogStd = -2.0
     """Floor of the log standard deviation; below init_log_std."""
 
 
@@ -38,50 +51,50 @@ class PolicyConfig:
 class PpoConfig:
     """The algorithm."""
 
-    num_envs: int = 1024
+    num_envs: Count = 1024
     """Worlds simulated side by side."""
-    rollout_length: int = 32
+    rollout_length: Count = 32
     """Steps per world between two updates."""
-    num_minibatches: int = 16
+    num_minibatches: Count = 16
     """Gradient steps per epoch; divides rollout_length times block_size."""
-    num_epochs: int = 4
+    num_epochs: Count = 4
     """Passes over each batch."""
-    block_size: int = 128
+    block_size: Count = 128
     """Worlds that are simulated together; divides num_envs. Sets speed and the order of sums, not the meaning."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount per environment step, in [0, 1]."""
-    gae_lambda: float = 0.95
+    gae_lambda: Share = 0.95
     """Lambda of generalised advantage estimation, in [0, 1]."""
     loss: Literal["clip", "kl_penalty", "policy_gradient"] = "clip"
     """clip (PPO), kl_penalty (PPO-Penalty), or policy_gradient (no constraint: VPG, REINFORCE)."""
-    clip_eps: float = 0.2
+    clip_eps: Positive = 0.2
     """Half-width of the probability ratio's clip range."""
-    kl_penalty: float = 1.0
+    kl_penalty: Weight = 1.0
     """Initial coefficient of the KL penalty; adapted to hold target_kl."""
     baseline: bool = True
     """Subtract the critic's value. Without it, and with gae_lambda 1, advantages are discounted returns."""
-    value_clip_eps: float = 0.0
+    value_clip_eps: Weight = 0.0
     """Clip range of value changes, in units of normalised returns; 0: no clipping."""
-    value_coef: float = 0.5
+    value_coef: Weight = 0.5
     """Weight of the value loss."""
-    entropy_coef: float = 0.0
+    entropy_coef: Weight = 0.0
     """Weight of the entropy bonus (entropy of the Gaussian before squashing)."""
-    max_grad_norm: float = 0.5
+    max_grad_norm: Positive = 0.5
     """Gradients with a larger global norm are scaled down to it."""
-    learning_rate: float = 3e-4
+    learning_rate: Positive = 3e-4
     """Adam's initial step size."""
     learning_rate_schedule: Literal["constant", "linear", "adaptive_kl", "adaptive_kl_linear"] = "linear"
     """constant; linear to 0 over total_env_steps; adaptive_kl: follows target_kl; adaptive_kl_linear: follows a
     target_kl that falls linearly to 0."""
-    target_kl: float = 0.02
+    target_kl: Positive = 0.02
     """KL divergence per update that adaptive_kl and kl_penalty aim for."""
-    max_kl: float = 0.0
+    max_kl: Weight = 0.0
     """Skip the rest of an update's epochs once the KL divergence exceeds this; 0: never."""
-    adam_b1: float = 0.9
+    adam_b1: Decay = 0.9
     """Adam's decay of the first moment."""
-    adam_b2: float = 0.999
+    adam_b2: Decay = 0.999
     """Adam's decay of the second moment."""
-    adam_eps: float = 1e-5
+    adam_eps: Positive = 1e-5
     """Adam's epsilon."""
     advantage_normalization: Literal["none", "minibatch", "batch"] = "batch"
     """Over what advantages are brought to zero mean and unit variance."""
@@ -91,7 +104,7 @@ class PpoConfig:
     """Train the critic on normalised returns (PopArt)."""
     stagger_resets: bool = True
     """Start the worlds' episode clocks at random times, so that time limits do not strike all at once."""
-    max_nonfinite_share: float = 0.01
+    max_nonfinite_share: Share = 0.01
     """Stop the run when more than this share of a log interval's steps were in worlds gone non-finite."""
 
 
@@ -99,7 +112,7 @@ class PpoConfig:
 class LogConfig:
     """What is written while training, and how often."""
 
-    every_updates: int = 10
+    every_updates: Count = 10
     """Updates per device call; metrics come to the host, and signals are seen, this often."""
     tensorboard: bool = True
     """Write TensorBoard files."""
@@ -109,11 +122,11 @@ class LogConfig:
 class CheckpointConfig:
     """When the training state is saved, and what is kept."""
 
-    every_updates: int = 100
+    every_updates: Count = 100
     """Updates between checkpoints; rounded up to whole device calls. The last state is always saved."""
-    keep_latest: int = 2
-    """Newest checkpoints to keep."""
-    keep_best: int = 1
+    keep_latest: Annotated[int, Ge(2), Le(10**6)] = 2
+    """Newest checkpoints to keep, at least 2: one must be whole while the next is written."""
+    keep_best: Annotated[int, Ge(0), Le(10**6)] = 1
     """Best checkpoints to keep beside them, by mean training return."""
 
 
@@ -121,9 +134,9 @@ class CheckpointConfig:
 class EvalConfig:
     """The evaluation that ends a run."""
 
-    episodes: int = 100
+    episodes: Annotated[int, Ge(0), Le(10**6)] = 100
     """Episodes in Gymnasium's C MuJoCo; 0: no evaluation."""
-    seed: int = 1_000_000
+    seed: Annotated[int, Ge(0), Le(2**31 - 1)] = 1_000_000
     """Seed of the first episode; the others follow on."""
     video: bool = True
     """Render one episode to video.mp4."""
@@ -133,15 +146,15 @@ class EvalConfig:
 class Config:
     """A whole training run."""
 
-    env: str
+    env: Annotated[str, MinLen(1)]
     """Task: hopper, half_cheetah, walker2d, or brax:NAME."""
     env_options: dict[str, Any] = field(default_factory=dict)
     """Options of the task under Gymnasium's names, such as ctrl_cost_weight."""
-    seed: int = 0
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
     """Seed of everything random, 0 to 2^32 - 1."""
-    total_env_steps: int = 10_000_000
+    total_env_steps: Annotated[int, Ge(1), Le(2**63 - 1)] = 10_000_000
     """Environment steps to train for; exactly so many are run."""
-    num_devices: int = 0
+    num_devices: Annotated[int, Ge(0), Le(2**20)] = 0
     """Devices to share the worlds; 0: as many of those present as divide the number of blocks."""
     physics: PhysicsConfig = field(default_factory=PhysicsConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)

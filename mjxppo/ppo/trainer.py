@@ -98,7 +98,8 @@ class Trainer:
                 out_specs=(specs, _REPLICATED),
                 check_vma=False,
             )
-        return jax.jit(chunk, donate_argnums=0)
+        # Without stated output shardings the second call's inputs would look different and compile again.
+        return jax.jit(chunk, donate_argnums=0, out_shardings=(self.sharding, NamedSharding(self.mesh, _REPLICATED)))
 
     def _chunk(self, state: TrainState, total_env_steps: Counter) -> tuple[TrainState, Metrics]:
         """``log.every_updates`` updates, fewer where the step budget ends before.

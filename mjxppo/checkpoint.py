@@ -1,0 +1,235 @@
+"""Checkpoints with Orbax: the whole training state, its configuration, and checksums of every file.
+
+A step's folder holds what Orbax wrote and ``checksums.json``, which is written last. A step without it, or with a
+file that does not match it, is not whole and is never restored from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mjxppo import config_io
+from mjxppo.config import CheckpointConfig, Config
+from mjxppo.errors import UserError
+
+CHECKSUMS = "checksums.json"
+FORMAT = 1
+"""Version of what a checkpoint holds; raised when an older program could misread it."""
+
+
+class DamagedCheckpoint(Exception):
+    """A step's folder is incomplete or its contents changed since they were written; says which file."""
+
+
+def flatten(state: Any) -> dict[str, np.ndarray]:
+    """A pytree as named host arrays: names are paths, random keys become their raw words.
+
+    The arrays are copies, because the device program reuses the buffers of the state it is given.
+    """
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.array(_raw(leaf), copy=True)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+
+
+def unflatten(template: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """The pytree of ``template``'s structure whose leaves are ``arrays``.
+
+    Raises:
+        UserError: a leaf is missing, superfluous, or of another shape or type than the template's.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(template)
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+    unknown = sorted(set(arrays) - set(names))
+    if unknown:
+        raise UserError(f"checkpoint: holds {unknown[0]}, which this configuration has no place for")
+    restored = []
+    for name, (_, leaf) in zip(names, leaves, strict=True):
+        if name not in arrays:
+            raise UserError(f"checkpoint: lacks {name}, which this configuration needs")
+        array, wanted = arrays[name], jax.eval_shape(_raw, leaf)
+        if array.shape != wanted.shape or array.dtype != wanted.dtype:
+            raise UserError(
+                f"checkpoint: {name} is {array.dtype}{list(array.shape)}, this configuration needs "
+                f"{wanted.dtype}{list(wanted.shape)}"
+            )
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        restored.append(jax.random.wrap_key_data(array) if is_key else jnp.asarray(array))
+    return jax.tree_util.tree_unflatten(structure, restored)
+
+
+def _raw(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
+class CheckpointWriter:
+    """Saves steps of one run in the background and keeps the newest and the best."""
+
+    def __init__(self, directory: Path, config: Config):
+        import orbax.checkpoint as ocp
+
+        _quiet_orbax()
+        self._ocp = ocp
+        self._config = config_io.to_dict(config)
+        self._directory = directory
+        self._pending: int | None = None
+        self._manager = ocp.CheckpointManager(
+            directory.absolute(),
+            options=ocp.CheckpointManagerOptions(
+                create=True, cleanup_tmp_directories=True, preservation_policy=_preservation(ocp, config.checkpoint)
+            ),
+        )
+
+    def save(self, update: int, state: Any, episode_return: float | None) -> None:
+        """Starts saving ``state`` as step ``update``; returns once the state has been copied.
+
+        Args:
+            update: updates done; the step's name.
+            state: the training state.
+            episode_return: mean return of recent episodes, by which the best checkpoints are kept; None where no
+                episode has finished.
+        """
+        self.finish()
+        args = self._ocp.args
+        self._manager.save(
+            update,
+            args=args.Composite(
+                state=args.StandardSave(flatten(state)),
+                config=args.JsonSave({"format": FORMAT, "config": self._config}),
+            ),
+            metrics={"episode_return": -1e30 if episode_return is None else episode_return},
+        )
+        self._pending = update
+
+    def poll(self) -> None:
+        """Completes a save that has finished in the background; never waits."""
+        if self._pending is not None and not self._manager.is_saving_in_progress():
+            self.finish()
+
+    def finish(self) -> None:
+        """Waits until the save under way, if any, is complete."""
+        if self._pending is None:
+            return
+        self._manager.wait_until_finished()
+        step = self._directory / str(self._pending)
+        self._pending = None
+        if step.is_dir():  # else it was neither among the newest nor the best
+            write_checksums(step)
+
+    def close(self) -> None:
+        """Completes the save under way and stops the background threads."""
+        self.finish()
+        self._manager.close()
+
+
+def _preservation(ocp: Any, config: CheckpointConfig) -> Any:
+    policies = ocp.checkpoint_managers
+    keep = [policies.LatestN(config.keep_latest)]
+    if config.keep_best:
+        best = policies.BestN(n=config.keep_best, get_metric_fn=lambda metrics: metrics["episode_return"])
+        keep.append(best)
+    return policies.AnyPreservationPolicy(keep)
+
+
+def _quiet_orbax() -> None:
+    """Orbax narrates its work through absl's log; only problems are of interest here."""
+    logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+def write_checksums(step: Path) -> None:
+    """Writes the step's ``checksums.json``, atomically; with it the step is whole."""
+    sums = {str(path.relative_to(step)): _sha256(path) for path in _files(step)}
+    temporary = step / f"{CHECKSUMS}.tmp"
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump({"format": FORMAT, "sha256": sums}, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(step / CHECKSUMS)
+
+
+def verify(step: Path) -> None:
+    """Checks that every file of a step is there and unchanged.
+
+    Raises:
+        DamagedCheckpoint: names the first file that is not.
+    """
+    manifest = step / CHECKSUMS
+    try:
+        sums = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
+    except FileNotFoundError as error:
+        raise DamagedCheckpoint(f"{manifest} is missing: the save was interrupted") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedCheckpoint(f"{manifest} is damaged") from error
+    if not isinstance(sums, dict) or not sums:
+        raise DamagedCheckpoint(f"{manifest} is damaged")
+    present = {str(path.relative_to(step)) for path in _files(step)}
+    for name, expected in sums.items():
+        if name not in present:
+            raise DamagedCheckpoint(f"{step / name} is missing")
+        if _sha256(step / name) != expected:
+            raise DamagedCheckpoint(f"{step / name} is damaged: its contents changed since it was saved")
+
+
+def _files(step: Path) -> Iterator[Path]:
+    for path in sorted(step.rglob("*")):
+        if path.is_file() and not path.name.startswith(CHECKSUMS):
+            yield path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def steps(directory: Path) -> list[int]:
+    """The steps in a checkpoint directory, newest first, whole or not."""
+    if not directory.is_dir():
+        return []
+    return sorted((int(path.name) for path in directory.iterdir() if path.name.isdigit() and path.is_dir()), reverse=True)
+
+
+def newest_whole_step(directory: Path, on_damage: Any = None) -> Path | None:
+    """The newest step that is whole; ``on_damage(message)`` is called for each newer one that is not."""
+    for number in steps(directory):
+        try:
+            verify(directory / str(number))
+        except DamagedCheckpoint as error:
+            if on_damage is not None:
+                on_damage(str(error))
+            continue
+        return directory / str(number)
+    return None
+
+
+def read(step: Path) -> tuple[dict[str, np.ndarray], Config]:
+    """The named arrays and the configuration in one (verified) step's folder.
+
+    Raises:
+        UserError: the step was written by an incompatible version, or cannot be read.
+    """
+    import orbax.checkpoint as ocp
+
+    _quiet_orbax()
+    restore_args = ocp.args.PyTreeRestore
+    try:
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+            content = reader.restore((step / "config").absolute())
+        with ocp.PyTreeCheckpointer() as reader:
+            shapes = reader.metadata((step / "state").absolute()).item_metadata.tree
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+            arrays = reader.restore((step / "state").absolute(), args=restore_args(restore_args=as_numpy))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"checkpoint: cannot read {step}: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(f"checkpoint: {step} has format {content.get('format')}, this version reads {FORMAT}")
+    return arrays, config_io.check(config_io.from_dict(content["config"], f"{step}/config"))

@@ -1,0 +1,174 @@
+"""Reading, checking and writing configurations. Nothing here executes anything from a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+
+from mjxppo.config import Config
+from mjxppo.errors import UserError
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that also reads 1e-3 as a number, as everybody but YAML 1.1 does."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*)?\.?\d+([eE][-+]?\d+)$"), list("-+0123456789.")
+)
+
+
+def configs_dir() -> Path:
+    """Where the shipped configurations are: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        UserError: the file is missing, unreadable, not YAML, or not a mapping.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except FileNotFoundError as error:
+        raise UserError(f"config: there is no file {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"config: cannot read {path}: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "cannot be parsed"
+        raise UserError(f"config: {path} is not valid YAML{where}: {problem}") from error
+    except RecursionError as error:
+        raise UserError(f"config: {path} is nested too deeply") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise UserError(f"config: {path} must hold a mapping of fields, such as 'env: hopper'")
+    return content
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes`` on top; nested mappings are merged field by field."""
+    merged = dict(base)
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def from_dict(values: Mapping[str, Any], source: str = "config") -> Config:
+    """Builds a configuration from plain values, checking every name and type.
+
+    Raises:
+        UserError: an unknown field (the message names the nearest one) or a wrong type.
+    """
+    _check_names(values, Config, "")
+    try:
+        return pydantic.TypeAdapter(Config).validate_python(dict(values))
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or source
+        got = "" if first["type"] == "missing" else f", not {first['input']!r}"
+        raise UserError(f"{where}: {_lower_first(first['msg'])}{got}") from error
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _check_names(values: Mapping[str, Any], cls: type, prefix: str) -> None:
+    """Refuses names that are no fields, and truth values where numbers belong (or the reverse)."""
+    known = {field.name: field for field in dataclasses.fields(cls)}
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(known)}"
+            raise UserError(f"{prefix}{key}: no such field; {hint}")
+        section = known[key].default_factory
+        if isinstance(section, type) and dataclasses.is_dataclass(section):
+            if not isinstance(value, Mapping):
+                raise UserError(f"{prefix}{key}: must be a mapping of fields, not {value!r}")
+            _check_names(value, section, f"{prefix}{key}.")
+        # To pydantic true is also the number 1.
+        default = known[key].default
+        if isinstance(default, int | float) and isinstance(value, bool) != isinstance(default, bool):
+            wanted = "true or false" if isinstance(default, bool) else "a number"
+            raise UserError(f"{prefix}{key}: must be {wanted}, not {value!r}")
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain values, as YAML and JSON hold them."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, tuple | list):
+            return [plain(item) for item in value]
+        return value
+
+    return plain(dataclasses.asdict(config))
+
+
+def to_yaml(config: Config) -> str:
+    """The configuration as YAML that ``read_yaml`` reads back to the same."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False)
+
+
+def defaults_for(env: str) -> dict[str, Any]:
+    """The shipped configuration of a task, or only its name where none is shipped."""
+    path = configs_dir() / f"{env}.yaml"
+    return read_yaml(path) if path.is_file() else {"env": env}
+
+
+def check(config: Config) -> Config:
+    """Checks everything that types alone cannot; returns the configuration unchanged.
+
+    Raises:
+        UserError: one line that names the first field that is wrong and what would be right.
+    """
+    ppo, policy = config.ppo, config.policy
+    if ppo.num_envs % ppo.block_size:
+        raise UserError(f"ppo.block_size: {ppo.block_size} does not divide ppo.num_envs = {ppo.num_envs}")
+    from mjxppo.ppo.minibatch import splits_per_step
+
+    if splits_per_step(ppo.rollout_length, ppo.block_size, ppo.num_minibatches) is None:
+        raise UserError(
+            f"ppo.num_minibatches: {ppo.num_minibatches} does not divide ppo.rollout_length * ppo.block_size = "
+            f"{ppo.rollout_length} * {ppo.block_size}; {_nearest_minibatches(config)} would do"
+        )
+    if ppo.num_envs * ppo.rollout_length >= 2**31:
+        raise UserError(
+            f"ppo.num_envs: {ppo.num_envs} worlds times ppo.rollout_length = {ppo.rollout_length} must stay below 2^31"
+        )
+    if policy.min_log_std >= policy.init_log_std:
+        raise UserError(
+            f"policy.min_log_std: must be below policy.init_log_std = {policy.init_log_std}, is {policy.min_log_std}"
+        )
+    blocks = ppo.num_envs // ppo.block_size
+    if config.num_devices and blocks % config.num_devices:
+        raise UserError(
+            f"num_devices: {config.num_devices} does not divide the number of blocks of worlds, ppo.num_envs / "
+            f"ppo.block_size = {blocks}"
+        )
+    return config
+
+
+def _nearest_minibatches(config: Config) -> int:
+    from mjxppo.ppo.minibatch import splits_per_step
+
+    ppo = config.ppo
+    fits = [m for m in range(1, 4 * ppo.num_minibatches) if splits_per_step(ppo.rollout_length, ppo.block_size, m)]
+    return min(fits, key=lambda m: abs(m - ppo.num_minibatches))
