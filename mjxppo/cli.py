@@ -1,0 +1,65 @@
+"""The command line. Every command is a thin layer over a function that can be called from Python."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from mjxppo.errors import UserError
+
+Command = Callable[[list[str]], int]
+
+_COMMANDS = {
+    "train": "train a policy; checks it in Gymnasium and films it at the end",
+    "evaluate": "returns of a trained policy, as JSON",
+    "render": "film a trained policy: mp4, gif, or a page that plays it",
+    "config": "print a task's full configuration as YAML, to edit and feed back",
+    "benchmark": "measure physics and training speed",
+}
+
+
+def _usage() -> str:
+    lines = "\n".join(f"  {name:<10} {text}" for name, text in _COMMANDS.items())
+    return f"usage: mjxppo COMMAND [OPTIONS]\n\ncommands:\n{lines}\n\nmjxppo COMMAND --help lists a command's options."
+
+
+def _command(name: str) -> Command:
+    import difflib
+    import importlib
+
+    if name not in _COMMANDS:
+        near = difflib.get_close_matches(name, _COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(_COMMANDS)}"
+        raise UserError(f"there is no command {name!r}; {hint}")
+    return importlib.import_module(f"mjxppo.commands.{name}").main
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code: 0, 1 where training failed, 2 for bad input, 128 + a signal."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if arguments[0] == "--version":
+        from mjxppo import __version__
+
+        print(f"mjxppo {__version__}")
+        return 0
+    try:
+        return _command(arguments[0])(arguments[1:])
+    except UserError as error:
+        print(f"mjxppo: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 141
+    except KeyboardInterrupt:
+        print("mjxppo: interrupted", file=sys.stderr)
+        return 130
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

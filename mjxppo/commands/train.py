@@ -1,0 +1,172 @@
+"""``mjxppo train``: from a configuration to a policy, a proven return, and a video."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from mjxppo import config_io, run_dir
+from mjxppo.commands.parsing import parse
+from mjxppo.config import Config
+from mjxppo.errors import UserError
+
+# Changing any of these would make the rest of a run something else than what was begun.
+_FIXED_ON_RESUME = ("env", "env_options", "seed", "physics", "policy", "ppo")
+
+
+@dataclass(frozen=True)
+class TrainArguments(Config):
+    """All fields of a configuration, and where the run goes."""
+
+    config: Path | None = None
+    """YAML file whose fields replace the task's shipped ones; --FIELD options replace both."""
+    run_dir: Path | None = None
+    """Directory of the run; default: runs/TASK-DATE-TIME-sSEED."""
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Go on with the run in --run-dir (default: the newest one) from its newest whole checkpoint."""
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code."""
+    parsed = _parse(arguments)
+    config = _config_of(parsed)
+    path = _run_dir_of(parsed, config)
+    if parsed.resume:
+        _check_resumable(path, config)
+    with run_dir.open_run_dir(path, config, parsed.resume):
+        return _train(config, path, parsed.resume)
+
+
+def _parse(arguments: list[str]) -> TrainArguments:
+    base = _base_values(arguments)
+    default = TrainArguments(**_as_fields(config_io.from_dict(base)))
+    return parse(TrainArguments, arguments, prog="mjxppo train", description="Trains a policy.", default=default)
+
+
+def _base_values(arguments: list[str]) -> dict[str, Any]:
+    """What --FIELD options replace: the resumed run's configuration, or the task's with --config on top."""
+    config_file, env, path = (_option(arguments, name) for name in ("config", "env", "run-dir"))
+    if "--resume" in arguments:
+        directory = Path(path) if path else run_dir.latest()
+        base = config_io.read_yaml(directory / run_dir.CONFIG)
+        return config_io.merge(base, config_io.read_yaml(Path(config_file))) if config_file else base
+    changes = config_io.read_yaml(Path(config_file)) if config_file else {}
+    env = env or changes.get("env")
+    if not isinstance(env, str):
+        if "-h" in arguments or "--help" in arguments:
+            return {"env": "hopper"}
+        raise UserError("env: say which task to train, such as --env halfcheetah")
+    return config_io.merge(config_io.defaults_for(_canonical(env)), {**changes, "env": _canonical(env)})
+
+
+def _canonical(env: str) -> str:
+    from mjxppo.envs.registry import canonical_name
+
+    return canonical_name(env)
+
+
+def _option(arguments: list[str], name: str) -> str | None:
+    """The value of --NAME VALUE or --NAME=VALUE, before the full parse."""
+    value = None
+    for i, argument in enumerate(arguments):
+        argument = argument.replace("_", "-") if argument.startswith("--") and "=" not in argument else argument
+        if argument == f"--{name}" and i + 1 < len(arguments):
+            value = arguments[i + 1]
+        elif argument.startswith(f"--{name}="):
+            value = argument.split("=", 1)[1]
+    return value
+
+
+def _as_fields(config: Config) -> dict[str, Any]:
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(Config)}
+
+
+def _config_of(parsed: TrainArguments) -> Config:
+    """The parsed fields as a checked configuration."""
+    values = config_io.to_dict(Config(**_as_fields(parsed)))
+    values["env"] = _canonical(values["env"])
+    return config_io.check(config_io.from_dict(values))
+
+
+def _run_dir_of(parsed: TrainArguments, config: Config) -> Path:
+    if parsed.run_dir is not None:
+        return parsed.run_dir
+    return run_dir.latest() if parsed.resume else run_dir.default_run_dir(config)
+
+
+def _check_resumable(path: Path, config: Config) -> None:
+    saved = config_io.from_dict(config_io.read_yaml(path / run_dir.CONFIG))
+    for name in _FIXED_ON_RESUME:
+        before, now = getattr(saved, name), getattr(config, name)
+        if before != now:
+            raise UserError(
+                f"{_first_difference(name, before, now)}: cannot change when a run is resumed; start a new one"
+            )
+
+
+def _first_difference(name: str, before: Any, now: Any) -> str:
+    if dataclasses.is_dataclass(before):
+        for field in dataclasses.fields(before):
+            if getattr(before, field.name) != getattr(now, field.name):
+                return f"{name}.{field.name}"
+    return name
+
+
+def _train(config: Config, path: Path, resume: bool) -> int:
+    from mjxppo import train
+    from mjxppo.progress import human, say
+
+    if not resume:
+        say(f"training {config.env} for {human(config.total_env_steps)} steps in {path}")
+    try:
+        outcome = train.train(config, path, resume)
+    except train.TrainingFailed as error:
+        say(f"mjxppo: training stopped: {error}")
+        return 1
+    summary: dict[str, Any] = {"run_dir": str(path), **outcome._asdict()}
+    if outcome.exit_code:
+        say(f"stopped at {human(outcome.env_steps)} steps; saved. Go on with: mjxppo train --resume --run-dir {path}")
+    else:
+        speed = outcome.env_steps / outcome.train_s if outcome.train_s else 0.0
+        say(
+            f"trained {human(outcome.env_steps)} steps in {outcome.train_s:.1f} s "
+            f"(+ {outcome.compile_s:.1f} s compilation), {human(speed)} steps/s"
+        )
+        summary |= _conclude(config, path)
+    json.dump(summary, sys.stdout, indent=1)
+    print(flush=True)
+    return outcome.exit_code
+
+
+def _conclude(config: Config, path: Path) -> dict[str, Any]:
+    """Evaluates and films the trained policy; returns what there is to add to the summary."""
+    from mjxppo.envs.registry import TASKS
+    from mjxppo.evaluate import evaluate
+    from mjxppo.locate import load
+    from mjxppo.progress import say
+
+    policy = load(path).policy
+    added: dict[str, Any] = {}
+    if config.eval.episodes:
+        engine = "gymnasium" if config.env in TASKS else "mjx"
+        result = evaluate(policy, config, engine, config.eval.episodes, config.eval.seed)
+        run_dir.write_json(path / run_dir.EVAL, result)
+        added["eval"] = {name: result[name] for name in ("engine", "episodes", "mean", "std", "min", "max")}
+        where = "Gymnasium's C MuJoCo" if engine == "gymnasium" else "this package's physics"
+        say(
+            f"return in {where}: {result['mean']:.0f} +- {result['std']:.0f} over {result['episodes']} episodes "
+            f"(worst {result['min']:.0f}), episode length {result['length_mean']:.0f}"
+        )
+    if config.eval.video and config.env in TASKS:
+        from mjxppo.commands.render import film
+
+        added["video"] = film(policy, config, path / run_dir.VIDEO, seed=config.eval.seed)["path"]
+        say(f"video: {added['video']}")
+    say(f"everything is in {path}; film it again with: python scripts/render.py ckpt/")
+    return added

@@ -1,0 +1,121 @@
+"""Evaluating the deterministic policy: in Gymnasium's C MuJoCo, or in this package's own physics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from mjxppo.config import Config
+from mjxppo.errors import UserError
+
+Engine = Literal["gymnasium", "planar", "mjx", "mjx-warp"]
+ActFunction = Callable[[np.ndarray], np.ndarray]
+
+
+class Episodes(NamedTuple):
+    """Results of some episodes, each [episodes]."""
+
+    returns: np.ndarray
+    lengths: np.ndarray
+
+
+def summarize(episodes: Episodes, engine: Engine, env: str, seed: int) -> dict[str, Any]:
+    """The evaluation as JSON holds it."""
+    returns, lengths = episodes
+    return {
+        "env": env,
+        "engine": engine,
+        "episodes": len(returns),
+        "mean": float(returns.mean()),
+        "std": float(returns.std()),
+        "min": float(returns.min()),
+        "max": float(returns.max()),
+        "length_mean": float(lengths.mean()),
+        "lengths": [int(length) for length in lengths],
+        "returns": [float(value) for value in returns],
+        "seeds": [seed + i for i in range(len(returns))],
+    }
+
+
+def evaluate(policy: ActFunction, config: Config, engine: Engine, num_episodes: int, seed: int) -> dict[str, Any]:
+    """Runs whole episodes of the deterministic policy.
+
+    Args:
+        policy: actions [N, action_size] for observations [N, obs_size].
+        config: the run's configuration; says the task and its options.
+        engine: "gymnasium" is Gymnasium's own environment on C MuJoCo, float64, which shares no code with the
+            training; the others are this package's physics.
+        num_episodes: episode i is reset with seed ``seed + i``.
+        seed: the first episode's seed.
+
+    Returns:
+        Mean, std, min and max of the returns, lengths and seeds, ready for JSON.
+
+    Raises:
+        UserError: the task has no counterpart in Gymnasium, or the engine cannot simulate it.
+    """
+    if num_episodes < 1:
+        raise UserError(f"episodes: must be at least 1, not {num_episodes}")
+    run = _gymnasium_episodes if engine == "gymnasium" else _device_episodes
+    return summarize(run(policy, config, engine, num_episodes, seed), engine, config.env, seed)
+
+
+def make_gymnasium_env(config: Config, **kwargs: Any) -> Any:
+    """Gymnasium's environment for the run's task, with the run's task options.
+
+    Raises:
+        UserError: the task is none of Gymnasium's.
+    """
+    import gymnasium
+
+    from mjxppo.envs import registry
+
+    task = registry.TASKS.get(config.env)
+    if task is None or task.gym_id is None:
+        raise UserError(f"engine: Gymnasium has no counterpart of {config.env}; use --engine mjx")
+    return gymnasium.make(task.gym_id, **config.env_options, **kwargs)
+
+
+def _gymnasium_episodes(policy: ActFunction, config: Config, engine: Engine, num_episodes: int, seed: int) -> Episodes:
+    """Steps all episodes side by side, so that the policy acts on a batch."""
+    envs = [make_gymnasium_env(config) for _ in range(num_episodes)]
+    obs = np.stack([env.reset(seed=seed + i)[0] for i, env in enumerate(envs)])
+    returns, lengths = np.zeros(num_episodes), np.zeros(num_episodes, int)
+    running = np.arange(num_episodes)
+    while running.size:
+        actions = policy(obs[running])
+        still = []
+        for i, action in zip(running, actions, strict=True):
+            obs[i], reward, terminated, truncated, _ = envs[i].step(action)
+            returns[i] += reward
+            lengths[i] += 1
+            if not (terminated or truncated):
+                still.append(i)
+        running = np.array(still, int)
+    for env in envs:
+        env.close()
+    return Episodes(returns, lengths)
+
+
+def _device_episodes(policy: ActFunction, config: Config, engine: Engine, num_episodes: int, seed: int) -> Episodes:
+    """Runs all episodes as one batch; the policy acts on the host between steps."""
+    import jax
+    import jax.numpy as jnp
+
+    from mjxppo import envs
+
+    backend = "auto" if config.env.startswith("brax:") else engine
+    env = envs.make(config.env, backend=backend, **config.env_options)  # type: ignore[arg-type]
+    keys = jax.vmap(lambda i: jax.random.key(seed + i))(jnp.arange(num_episodes, dtype=jnp.uint32))
+    state = jax.jit(env.reset)(keys)
+    step = jax.jit(env.step)
+    returns, lengths = np.zeros(num_episodes), np.zeros(num_episodes, int)
+    running = np.ones(num_episodes, bool)
+    while running.any():
+        state = step(state, policy(np.asarray(state.obs)))
+        returns += np.where(running, np.asarray(state.reward, np.float64), 0)
+        lengths += running
+        running &= ~np.asarray(state.done)
+    return Episodes(returns, lengths)

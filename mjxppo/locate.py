@@ -1,0 +1,65 @@
+"""What a user means by RUN_OR_CKPT: a run directory, its ``ckpt/``, or one step's folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mjxppo import checkpoint, policy
+from mjxppo.config import Config
+from mjxppo.errors import UserError
+
+
+class Loaded(NamedTuple):
+    """A checkpoint, read and verified."""
+
+    step: Path
+    """The step's folder."""
+    run_dir: Path
+    """The run that it belongs to."""
+    arrays: dict[str, np.ndarray]
+    config: Config
+
+    @property
+    def policy(self) -> policy.Policy:
+        """The deterministic policy."""
+        return policy.from_checkpoint(self.arrays, self.config)
+
+
+def find_step(path: Path) -> Path:
+    """The newest whole checkpoint step that ``path`` names.
+
+    Raises:
+        UserError: there is none; says what was looked for where.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: there is no such directory; give a run directory, its ckpt/, or one step's folder")
+    if not path.is_dir():
+        raise UserError(f"{path}: is a file; give a run directory, its ckpt/, or one step's folder")
+    path = path.resolve()
+    if path.name.isdigit() and not checkpoint.steps(path) and not (path / "ckpt").is_dir():
+        try:
+            checkpoint.verify(path)
+        except checkpoint.DamagedCheckpoint as error:
+            raise UserError(f"checkpoint: {error}") from error
+        return path
+    directory = path / "ckpt" if (path / "ckpt").is_dir() else path
+    damage: list[str] = []
+    step = checkpoint.newest_whole_step(directory, damage.append)
+    if step is None and damage:
+        raise UserError(f"checkpoint: no step in {directory} is whole; the newest: {damage[0]}")
+    if step is None:
+        raise UserError(f"{path}: holds no checkpoint; give a run directory, its ckpt/, or one step's folder")
+    for message in damage:
+        print(f"skipping a damaged checkpoint: {message}; using step {step.name}", file=sys.stderr)
+    return step
+
+
+def load(path: Path) -> Loaded:
+    """Reads the newest whole checkpoint that ``path`` names; raises UserError as ``find_step``."""
+    step = find_step(path)
+    arrays, config = checkpoint.read(step)
+    return Loaded(step=step, run_dir=step.parent.parent, arrays=arrays, config=config)

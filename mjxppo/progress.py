@@ -1,0 +1,65 @@
+"""What a person sees while a run trains: one live line on a terminal, and nothing elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+def say(message: str) -> None:
+    """Prose for a person, on standard error."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def human(count: float) -> str:
+    """A count with a metric suffix, such as 12.3M."""
+    for limit, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= limit:
+            return f"{count / limit:.1f}{suffix}"
+    return f"{count:.0f}"
+
+
+class ProgressLine:
+    """Environment steps, steps per second, return, and time left; silent where standard error is no terminal."""
+
+    def __init__(self, label: str, total_env_steps: int, done: int):
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[steps]} steps"),
+            TextColumn("{task.fields[speed]} steps/s"),
+            TextColumn("return [bold]{task.fields[episode_return]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+            transient=True,
+        )
+        self._total = total_env_steps
+        self._task = self._progress.add_task(
+            label, total=total_env_steps, completed=done, steps=self._steps(done), speed="-", episode_return="-"
+        )
+
+    def _steps(self, done: int) -> str:
+        return f"{human(done)}/{human(self._total)}"
+
+    def __enter__(self) -> ProgressLine:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, env_steps: int, env_steps_per_s: float, episode_return: float | None) -> None:
+        """Shows where training stands."""
+        fields: dict[str, Any] = {"steps": self._steps(env_steps), "speed": human(env_steps_per_s)}
+        if episode_return is not None:
+            fields["episode_return"] = f"{episode_return:.0f}"
+        self._progress.update(self._task, completed=env_steps, **fields)

@@ -1,0 +1,100 @@
+"""A run's directory: made once, used by one process at a time, and reachable as ``runs/latest`` and ``ckpt``."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mjxppo import config_io
+from mjxppo.config import Config
+from mjxppo.errors import UserError
+
+CONFIG, CKPT, EVAL, VIDEO = "config.yaml", "ckpt", "eval.json", "video.mp4"
+_LOCK = ".lock"
+
+
+def default_run_dir(config: Config) -> Path:
+    """``runs/TASK-DATE-TIME-sSEED``, in the working directory; a name that is not taken."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    base = Path("runs") / f"{config.env.replace(':', '-')}-{stamp}-s{config.seed}"
+    path, number = base, 1
+    while path.exists():
+        number += 1
+        path = base.with_name(f"{base.name}-{number}")
+    return path
+
+
+@contextlib.contextmanager
+def open_run_dir(path: Path, config: Config, resume: bool) -> Iterator[Path]:
+    """Makes (or, to resume, finds) a run directory and holds it until the block ends.
+
+    Args:
+        path: the directory.
+        config: written to ``config.yaml``.
+        resume: the directory has to hold a run already; without it, it must not.
+
+    Raises:
+        UserError: it cannot be written, another process uses it, or it holds a run and ``resume`` is false.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / _LOCK).open("a")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"run_dir: cannot write to {path}: {reason}") from error
+    with lock:
+        try:
+            # The system drops the lock when the process ends, however it ends.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"run_dir: {path} is in use by another process") from error
+        held = [entry.name for entry in path.iterdir() if entry.name != _LOCK]
+        if held and not resume:
+            raise UserError(f"run_dir: {path} is not empty; continue it with --resume, or give another --run-dir")
+        write_atomically(path / CONFIG, config_io.to_yaml(config))
+        link_latest(path)
+        yield path
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces a file's contents; a reader, or a kill, meets the old ones or the new ones."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON atomically."""
+    write_atomically(path, json.dumps(content, indent=1) + "\n")
+
+
+def link_latest(path: Path) -> None:
+    """Points ``runs/latest`` and ``ckpt`` in the working directory at a run, where nothing else is in the way."""
+    for link, target in ((Path("runs/latest"), path), (Path(CKPT), path / CKPT)):
+        with contextlib.suppress(OSError):
+            link.parent.mkdir(exist_ok=True)
+            if link.is_symlink() or not link.exists():
+                temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+                temporary.symlink_to(os.path.relpath(target.absolute(), link.parent.absolute()))
+                temporary.replace(link)
+
+
+def latest() -> Path:
+    """The newest run in the working directory.
+
+    Raises:
+        UserError: there is none.
+    """
+    link = Path("runs/latest")
+    if not link.is_dir():
+        raise UserError("run_dir: there is no run here to resume (no runs/latest); give --run-dir")
+    return link.resolve()

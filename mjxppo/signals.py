@@ -1,0 +1,34 @@
+"""Ctrl-C and SIGTERM as a wish that the training loop grants at its next convenience."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType, TracebackType
+
+
+class StopRequest:
+    """While active, the first SIGINT or SIGTERM is noted in ``signal_number``; a second SIGINT stops at once."""
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> StopRequest:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal_number = number
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    @property
+    def exit_code(self) -> int:
+        """The shell's convention for a program ended by the signal: 130 or 143; 0 if there was none."""
+        return 128 + self.signal_number if self.signal_number else 0

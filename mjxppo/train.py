@@ -1,0 +1,179 @@
+"""The loop around the device program: it logs, saves, and listens for signals; nothing else happens on the host."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mjxppo import checkpoint, counters, envs, runtime
+from mjxppo.checkpoint import CheckpointWriter
+from mjxppo.config import Config
+from mjxppo.errors import UserError
+from mjxppo.metrics import MetricsWriter, Row, clean
+from mjxppo.ppo.state import TrainState
+from mjxppo.ppo.trainer import Trainer, env_steps_of
+from mjxppo.progress import ProgressLine, say
+from mjxppo.run_dir import CKPT
+from mjxppo.signals import StopRequest
+
+_NOT_LOGGED = ("ran", "env_steps_high", "env_steps_low")
+
+
+class TrainingFailed(Exception):
+    """Training cannot go on; the last good checkpoint is kept. Says why."""
+
+
+class Outcome(NamedTuple):
+    """How a training loop ended."""
+
+    env_steps: int
+    updates: int
+    episode_return: float | None
+    """Mean over the episodes of the last update that finished any."""
+    train_s: float
+    """Seconds in the training loop, without compilation."""
+    compile_s: float
+    exit_code: int
+    """0, or 128 + the signal that stopped the run."""
+
+
+def train(config: Config, run_dir: Path, resume: bool = False) -> Outcome:
+    """Trains to ``config.total_env_steps`` in an open run directory.
+
+    Args:
+        config: a checked configuration.
+        run_dir: where metrics and checkpoints go.
+        resume: go on from the newest whole checkpoint, or from the start where none has been written yet.
+
+    Raises:
+        UserError: the checkpoint does not fit the configuration, or none is whole.
+        TrainingFailed: too many worlds became non-finite.
+    """
+    runtime.enable_compilation_cache()
+    env = envs.make(config.env, backend=config.physics.backend, **config.env_options)
+    _check_devices(config)
+    trainer = Trainer(env, config)
+    state = trainer.init()
+    if resume:
+        state = _restore(trainer, state, run_dir / CKPT)
+    total = counters.make(config.total_env_steps)
+    started = time.perf_counter()
+    program = trainer.train_chunk.lower(state, total).compile()  # type: ignore[attr-defined]
+    compile_s = time.perf_counter() - started
+    loop = _Loop(config, run_dir, int(state.update))
+    try:
+        return loop.run(program, state, total, compile_s, trainer.num_devices)
+    finally:
+        loop.close()
+
+
+def _check_devices(config: Config) -> None:
+    if config.num_devices > jax.device_count():
+        raise UserError(f"num_devices: {config.num_devices} asked for, but there are {jax.device_count()}")
+
+
+def _restore(trainer: Trainer, state: TrainState, directory: Path) -> TrainState:
+    damage: list[str] = []
+    step = checkpoint.newest_whole_step(directory, damage.append)
+    if step is None:
+        if damage:
+            raise UserError(f"checkpoint: no step in {directory} is whole; the newest: {damage[0]}")
+        say("no checkpoint yet: starting from the beginning")
+        return state
+    for message in damage:
+        say(f"skipping a damaged checkpoint: {message}; going on from step {step.name}")
+    arrays, _ = checkpoint.read(step)
+    restored = trainer.place(checkpoint.unflatten(state, arrays))
+    _set_aside_newer(directory, int(step.name))
+    return restored
+
+
+def _set_aside_newer(directory: Path, step: int) -> None:
+    """Moves damaged steps out of the way, because their numbers will be written again; deletes nothing."""
+    for number in checkpoint.steps(directory):
+        if number > step:
+            aside = directory.parent / "damaged" / f"{number}-{time.time_ns()}"
+            aside.parent.mkdir(exist_ok=True)
+            (directory / str(number)).rename(aside)
+
+
+class _Loop:
+    """One run's open files and its place in time."""
+
+    def __init__(self, config: Config, run_dir: Path, first_update: int):
+        self.config = config
+        self.metrics = MetricsWriter(run_dir, resume_after=first_update, tensorboard=config.log.tensorboard)
+        self.checkpoints = CheckpointWriter(run_dir / CKPT, config)
+        self.saved_update = first_update
+        self.update = first_update
+        self.env_steps = 0
+        self.episode_return: float | None = None
+
+    def close(self) -> None:
+        self.checkpoints.close()
+        self.metrics.close()
+
+    def run(
+        self, program: Any, state: TrainState, total: counters.Counter, compile_s: float, num_devices: int
+    ) -> Outcome:
+        config = self.config
+        self.env_steps = counters.to_int(state.env_steps)
+        started = time.perf_counter()
+        with (
+            StopRequest() as stop,
+            ProgressLine(f"{config.env} on {num_devices} devices", config.total_env_steps, self.env_steps) as line,
+        ):
+            while self.env_steps < config.total_env_steps and stop.signal_number is None:
+                chunk_started = time.perf_counter()
+                state, metrics = program(state, total)
+                rows = self._rows(jax.device_get(metrics), started, chunk_started)
+                self.metrics.write(rows)
+                line.update(self.env_steps, rows[-1]["env_steps_per_s"], self.episode_return)
+                self._check_health(rows)
+                self.checkpoints.poll()
+                if self.update - self.saved_update >= config.checkpoint.every_updates:
+                    self._save(state)
+            if self.update > self.saved_update:
+                self._save(state)
+            self.checkpoints.finish()
+        return Outcome(
+            env_steps=self.env_steps,
+            updates=self.update,
+            episode_return=self.episode_return,
+            train_s=time.perf_counter() - started,
+            compile_s=compile_s,
+            exit_code=stop.exit_code if self.env_steps < config.total_env_steps else 0,
+        )
+
+    def _save(self, state: TrainState) -> None:
+        self.checkpoints.save(self.update, state, self.episode_return)
+        self.saved_update = self.update
+
+    def _rows(self, metrics: dict[str, np.ndarray], started: float, chunk_started: float) -> list[Row]:
+        """One row for each update of a chunk; times are those at which the chunk came to the host."""
+        now = time.perf_counter()
+        env_steps_before = self.env_steps
+        rows: list[Row] = []
+        for i in range(int(metrics["ran"].sum())):
+            row = {name: values[i] for name, values in metrics.items()}
+            self.env_steps, self.update = env_steps_of(row), int(row["update"])
+            if row["episodes"] > 0:
+                self.episode_return = float(row["episode_return"])
+            kept = {name: value for name, value in row.items() if name not in _NOT_LOGGED}
+            rows.append({"update": self.update, "env_steps": self.env_steps} | kept)
+        speed = (self.env_steps - env_steps_before) / (now - chunk_started)
+        return [clean(row | {"env_steps_per_s": speed, "time_s": now - started}) for row in rows]
+
+    def _check_health(self, rows: list[Row]) -> None:
+        steps = sum(row["env_steps_this_update"] for row in rows)
+        nonfinite = sum(row["nonfinite_steps"] for row in rows)
+        if nonfinite > self.config.ppo.max_nonfinite_share * steps:
+            raise TrainingFailed(
+                f"{nonfinite} of the last {steps} steps ended in a non-finite world (more than "
+                f"ppo.max_nonfinite_share = {self.config.ppo.max_nonfinite_share}); the last good checkpoint is "
+                f"step {self.saved_update}"
+            )
