@@ -1,0 +1,199 @@
+"""The ``mjx`` backend: MJX's kinematics, dynamics, collision and constraint rows, under our own solver."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from jax import lax
+from mujoco import mjx
+from mujoco.mjx._src import math as mjx_math
+
+from mjxppo.physics.base import Physics, PhysicsState
+from mjxppo.physics.mjx import linalg, newton
+from mjxppo.physics.mjx.model import check_supported, constants, host_constants
+from mjxppo.physics.mjx.rows import Block, row_blocks
+
+Array = jax.Array
+
+CPU_BLOCK = 256
+"""Worlds stepped together on a CPU: small enough that their constraint rows stay in the cache."""
+
+
+class MjxPhysics(Physics):
+    """Steps worlds with MJX-JAX's own pipeline and rows; only the constraint solver and the factorisations differ.
+
+    The model's ``solver``, ``iterations``, ``ls_iterations`` and ``tolerance`` are not used: the optimum that they
+    approximate is found to convergence. Worlds are independent to the last bit.
+
+    Raises:
+        UserError: the model uses something that MJX-JAX or this backend does not implement.
+    """
+
+    name = "mjx"
+
+    def __init__(self, model: mujoco.MjModel, frame_skip: int):
+        super().__init__(model, frame_skip)
+        check_supported(model)
+        self._host_model, self._host_data = host_constants(model)
+        self._blocks = row_blocks(model, self._host_model, self._host_data)
+        self._scale = float(model.stat.meaninertia) * model.nv
+
+    def _step(self, state: PhysicsState, ctrl: Array) -> PhysicsState:
+        m, d = constants((self._host_model, self._host_data), state.qpos.dtype)
+
+        def env_step(qpos: Array, qvel: Array, warmstart: Array, ctrl: Array) -> tuple[Array, Array, Array]:
+            def one(carry: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
+                return self._mujoco_step(m, d, carry, ctrl), None
+
+            return lax.scan(one, (qpos, qvel, warmstart), None, length=self.frame_skip)[0]
+
+        step = _in_blocks(env_step, CPU_BLOCK) if jax.default_backend() == "cpu" else env_step
+        return PhysicsState(*step(state.qpos, state.qvel, state.qacc_warmstart, ctrl))
+
+    def _mujoco_step(
+        self, m: mjx.Model, d: mjx.Data, carry: tuple[Array, Array, Array], ctrl: Array
+    ) -> tuple[Array, Array, Array]:
+        if self.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4:
+            return self._rk4(m, d, carry, ctrl)
+        return self._euler(m, d, carry, ctrl)
+
+    def _forward(
+        self, m: mjx.Model, d: mjx.Data, qpos: Array, qvel: Array, warmstart: Array, ctrl: Array
+    ) -> tuple[Array, newton.Problem]:
+        """Accelerations, [nv, N], and the problem that they solve."""
+        problem = build_problem(m, d, self._blocks, qpos, qvel, ctrl)
+        return jnp.stack(newton.solve(problem, list(warmstart.T), self._scale)), problem
+
+    def _euler(
+        self, m: mjx.Model, d: mjx.Data, carry: tuple[Array, Array, Array], ctrl: Array
+    ) -> tuple[Array, Array, Array]:
+        """Semi-implicit Euler, implicit in joint damping unless the model turns that off."""
+        qpos, qvel, warmstart = carry
+        qacc, problem = self._forward(m, d, qpos, qvel, warmstart, ctrl)
+        dt, acceleration = m.opt.timestep, qacc
+        if not m.opt.disableflags & mjx.DisableBit.EULERDAMP and self.model.dof_damping.any():
+            # MuJoCo solves (M + h B) a' = M a, as the forces sum up to M a; written so that only the difference
+            # of a' and a suffers from rounding.
+            damping = dt * m.dof_damping[:, None]
+            mass = {(i, j): x + damping[i] if i == j else x for (i, j), x in problem.mass.items()}
+            change = linalg.ldl_solve(linalg.ldl_factor(mass, m.nv), list(damping * qacc))
+            acceleration = qacc - jnp.stack(change)
+        qvel = qvel + dt * acceleration.T
+        return _integrate_pos(m, qpos, qvel, dt), qvel, qacc.T
+
+    def _rk4(
+        self, m: mjx.Model, d: mjx.Data, carry: tuple[Array, Array, Array], ctrl: Array
+    ) -> tuple[Array, Array, Array]:
+        """Classical Runge-Kutta of order 4; each stage's solve starts from the stage before."""
+        qpos, qvel, warmstart = carry
+        dt, zero = m.opt.timestep, jnp.zeros_like(qvel)
+        nodes = np.array([0, 0.5, 0.5, 1], qpos.dtype)
+        weights = np.array([1, 2, 2, 1], qpos.dtype) / 6
+
+        def stage(
+            carry: tuple[Array, Array, Array, Array, Array], tableau: tuple[Array, Array]
+        ) -> tuple[tuple[Array, Array, Array, Array, Array], None]:
+            velocity, acceleration, start, velocity_sum, acceleration_sum = carry
+            node, weight = tableau
+            stage_qpos = _integrate_pos(m, qpos, node * velocity, dt)
+            velocity = qvel + node * dt * acceleration
+            qacc = self._forward(m, d, stage_qpos, velocity, start, ctrl)[0].T
+            return (velocity, qacc, qacc, velocity_sum + weight * velocity, acceleration_sum + weight * qacc), None
+
+        init = (zero, zero, warmstart, zero, zero)
+        (_, _, last, velocity, acceleration), _ = lax.scan(stage, init, (nodes, weights))
+        return _integrate_pos(m, qpos, velocity, dt), qvel + dt * acceleration, last
+
+
+def build_problem(
+    m: mjx.Model, d: mjx.Data, blocks: tuple[Block, ...], qpos: Array, qvel: Array, ctrl: Array
+) -> newton.Problem:
+    """The solver's input for N worlds, out of MJX's own functions.
+
+    The order is that of ``mjx.forward`` without what a step does not need: the factorisation of M (LAPACK), cameras,
+    sensors.
+
+    Args:
+        m: MJX model.
+        d: MJX data of one world, for everything that is not carried.
+        qpos: [N, nq].
+        qvel: [N, nv].
+        ctrl: [N, nu].
+    """
+
+    def one_world(qpos: Array, qvel: Array, ctrl: Array) -> tuple[Array, ...]:
+        data = d.replace(qpos=qpos, qvel=qvel, ctrl=ctrl)
+        for stage in (mjx.kinematics, mjx.com_pos, mjx.tendon, mjx.crb, mjx.tendon_armature):
+            data = stage(m, data)
+        for stage in (mjx.collision, mjx.make_constraint, mjx.transmission, mjx.fwd_velocity, mjx.fwd_actuation):
+            data = stage(m, data)
+        force = data.qfrc_passive - data.qfrc_bias + data.qfrc_actuator
+        impl: Any = data._impl  # MJX keeps the implementation's own fields there, mjx.Data has no public accessor
+        rows = (impl.efc_J, impl.efc_D, impl.efc_aref, impl.efc_frictionloss)
+        return (impl.M, force, *rows)
+
+    mass, force, jacobian, weight, reference, frictionloss = jax.vmap(one_world, out_axes=-1)(qpos, qvel, ctrl)
+
+    def block_jacobian(block: Block) -> Array:
+        rows = jacobian[block.start : block.stop]
+        if block.diagonal:
+            return jnp.stack([rows[r, i] for r, i in enumerate(block.dofs)])
+        return jnp.stack([rows[:, i] for i in block.dofs], axis=1)
+
+    def split(rows: Array) -> tuple[Array, ...]:
+        return tuple(rows[block.start : block.stop] for block in blocks)
+
+    return newton.Problem(
+        mass={(i, j): mass[i, j] for i in range(m.nv) for j in range(i + 1) if _share_a_branch(m, i, j)},
+        force=tuple(force),
+        jacobian=tuple(map(block_jacobian, blocks)),
+        weight=split(weight),
+        reference=split(reference),
+        frictionloss=split(frictionloss),
+        blocks=blocks,
+    )
+
+
+def _share_a_branch(m: mjx.Model, i: int, j: int) -> bool:
+    """Whether dof j is dof i or above it in the kinematic tree: elsewhere the joint-space inertia is zero."""
+    while i > j:
+        i = int(m.dof_parentid[i])
+    return i == j
+
+
+def _integrate_pos(m: mjx.Model, qpos: Array, qvel: Array, dt: Array) -> Array:
+    """Positions [N, nq] after moving at velocity [N, nv] for ``dt``, on the manifold of unit quaternions."""
+    if m.nq == m.nv:  # hinges and slides only
+        return qpos + dt * qvel
+    turn = jax.vmap(mjx_math.quat_integrate, in_axes=(0, 0, None))
+    parts = []
+    for joint, q, v in zip(m.jnt_type, m.jnt_qposadr, m.jnt_dofadr, strict=True):
+        kind = mujoco.mjtJoint(joint)
+        if kind == mujoco.mjtJoint.mjJNT_FREE:
+            parts.append(qpos[:, q : q + 3] + dt * qvel[:, v : v + 3])
+            q, v = q + 3, v + 3
+        if kind in (mujoco.mjtJoint.mjJNT_FREE, mujoco.mjtJoint.mjJNT_BALL):
+            parts.append(turn(qpos[:, q : q + 4], qvel[:, v : v + 3], dt))
+        else:
+            parts.append(qpos[:, q : q + 1] + dt * qvel[:, v : v + 1])
+    return jnp.concatenate(parts, axis=1)
+
+
+def _in_blocks(step: Any, block: int) -> Any:
+    """``step`` of any number of worlds as a loop over blocks of a fixed number, the last one filled up."""
+
+    def blocked(*arrays: Array) -> Any:
+        count = arrays[0].shape[0]
+        num_blocks = -(-count // block)
+        index = np.minimum(np.arange(num_blocks * block), count - 1)
+        if num_blocks * block != count:
+            arrays = tuple(x[index] for x in arrays)
+        split = tuple(x.reshape(num_blocks, block, *x.shape[1:]) for x in arrays)
+        out = lax.map(lambda x: step(*x), split)
+        return tuple(x.reshape(num_blocks * block, *x.shape[2:])[:count] for x in out)
+
+    return blocked

@@ -1,0 +1,248 @@
+"""MuJoCo's constraint solver for a batch of worlds: Newton's method with an exact line search.
+
+MuJoCo (documentation, chapter Computation, "Constraint model" and "Algorithms") defines the acceleration of a step
+as the unique minimiser of the convex function
+
+    1/2 (a - a0)^T M (a - a0) + sum_i s_i(x_i),    x = J a - aref,
+
+where a0 is the unconstrained acceleration and s_i is the quadratic D_i x_i^2 / 2 inside an interval and linear
+outside of it. The force of a row, f_i(x) = -s_i'(x), is -D_i x_i, limited to
+
+    nothing                         for an equality,
+    [-frictionloss, frictionloss]   for dry friction,
+    [0, infinity)                   for limits, frictionless contacts and the edges of a friction pyramid.
+
+This solver minimises over the rows that MJX itself builds. It has no settings (``solver``, ``iterations``,
+``ls_iterations``, ``tolerance``), because it runs until it has converged.
+
+All arrays are batch last. A world that has converged is frozen, so that its result does not depend on how long its
+neighbours take; a world with a NaN counts as converged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from mjxppo.physics.mjx import linalg
+from mjxppo.physics.mjx.rows import Block
+
+Array = jax.Array
+RowArrays = tuple[Array, ...]
+"""One array [rows, N] for each block."""
+
+MAX_ITERATIONS = 30
+"""Far more than visited states need (at most 4 for 99 % of them); a world that still moves after that is returned as
+it is, like MuJoCo does after ``iterations``."""
+
+LINE_SEARCH_EVALUATIONS = 4
+"""Evaluations of the line search's derivative; an inexact step length costs at most one more iteration."""
+
+
+@flax.struct.dataclass
+class Problem:
+    """The optimisation problem of one MuJoCo step of N worlds."""
+
+    mass: linalg.Entries
+    """Joint-space inertia M."""
+    force: tuple[Array, ...]
+    """M a0, all forces but the constraints' (``qfrc_smooth``), nv arrays [N]."""
+    jacobian: tuple[Array, ...]
+    """J of each block, [rows, dofs, N]; of a diagonal block, [rows, N]."""
+    weight: RowArrays
+    """D."""
+    reference: RowArrays
+    """aref."""
+    frictionloss: RowArrays
+    """Greatest magnitude of the force; zero but for dry friction."""
+    blocks: tuple[Block, ...] = flax.struct.field(pytree_node=False)
+
+
+class _Iterate(NamedTuple):
+    count: Array  # iterations so far
+    active: Array  # [N], False once a world has converged
+    acceleration: tuple[Array, ...]  # nv arrays [N]
+    residual: RowArrays  # x = J a - aref
+    inertial: tuple[Array, ...]  # M a, nv arrays [N]
+
+
+def solve(problem: Problem, start: Sequence[Array], scale: float) -> tuple[Array, ...]:
+    """The accelerations that minimise the problem's cost.
+
+    Args:
+        problem: N worlds.
+        start: where to start (the warm start), nv arrays [N].
+        scale: magnitude of the inertia, ``stat.meaninertia * nv``: improvements of the cost are measured in it.
+
+    Returns:
+        qacc, nv arrays [N].
+    """
+    if not problem.blocks:
+        factor = linalg.ldl_factor(problem.mass, len(problem.force))
+        return tuple(linalg.ldl_solve(factor, problem.force))
+    # MuJoCo's default tolerance is 1e-8. In float64 more comes for free, as the last step is exact.
+    tolerance = scale * (1e-14 if start[0].dtype == jnp.float64 else 1e-8)
+    rows = _rows_times(problem, start)
+    first = _Iterate(
+        count=jnp.int32(0),
+        active=jnp.ones(start[0].shape, bool),
+        acceleration=tuple(start),
+        residual=tuple(x - aref for x, aref in zip(rows, problem.reference, strict=True)),
+        inertial=tuple(linalg.multiply(problem.mass, start)),
+    )
+    last = lax.while_loop(
+        lambda it: (it.count < MAX_ITERATIONS) & jnp.any(it.active),
+        lambda it: _newton_step(problem, it, tolerance),
+        first,
+    )
+    return last.acceleration
+
+
+def _newton_step(problem: Problem, it: _Iterate, tolerance: float) -> _Iterate:
+    """One Newton step with an exact line search, for the worlds that are still active."""
+    nv = len(problem.force)
+    fence = linalg.make_fence(it.acceleration[0])
+    force, quadratic = _row_forces(problem, it.residual)
+    constraint_force = _rows_transposed_times(problem, tuple(map(fence, force)), fence)
+    gradient = [fence(a - b - c) for a, b, c in zip(it.inertial, problem.force, constraint_force, strict=True)]
+    curvature = tuple(jnp.where(q, d, 0) for q, d in zip(quadratic, problem.weight, strict=True))
+    factor = linalg.ldl_factor(_hessian(problem, tuple(map(fence, curvature)), fence), nv)
+    direction = [fence(-x) for x in linalg.ldl_solve(factor, gradient)]
+
+    slope = linalg.total(g * p for g, p in zip(gradient, direction, strict=True))  # of the cost, at the start
+    row_change = tuple(map(fence, _rows_times(problem, direction)))
+    inertial_change = list(map(fence, linalg.multiply(problem.mass, direction)))
+    # A full step is exact when no row enters or leaves its quadratic zone on the way.
+    _, quadratic_after = _row_forces(problem, _along(it.residual, row_change, 1))
+    exact = ~_any_row(tuple(q != r for q, r in zip(quadratic, quadratic_after, strict=True)))
+    search = it.active & ~exact
+    step = lax.cond(
+        jnp.any(search),
+        lambda: jnp.where(search, _line_search(problem, it, direction, row_change, inertial_change), 1),
+        lambda: jnp.ones_like(slope),
+    )
+    converged = exact | ~(slope < -tolerance)  # a NaN slope counts as converged
+
+    def advance(values: Sequence[Array], changes: Sequence[Array]) -> tuple[Array, ...]:
+        return tuple(jnp.where(it.active, x + step * dx, x) for x, dx in zip(values, changes, strict=True))
+
+    return _Iterate(
+        count=it.count + 1,
+        active=it.active & ~converged,
+        acceleration=advance(it.acceleration, direction),
+        residual=advance(it.residual, row_change),
+        inertial=advance(it.inertial, inertial_change),
+    )
+
+
+def _line_search(
+    problem: Problem, it: _Iterate, direction: Sequence[Array], row_change: RowArrays, inertial_change: Sequence[Array]
+) -> Array:
+    """Step lengths [N] that nearly minimise the cost along the direction.
+
+    The derivative along the line is continuous, increasing and piecewise linear: Newton's method on it, from a full
+    step, kept inside a bracket by bisection.
+    """
+    gap = [a - b for a, b in zip(it.inertial, problem.force, strict=True)]
+    smooth_slope = linalg.total(p * g for p, g in zip(direction, gap, strict=True))
+    smooth_curvature = linalg.total(p * c for p, c in zip(direction, inertial_change, strict=True))
+
+    def evaluate(_: Array, bracket: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        alpha, low, high = bracket
+        force, quadratic = _row_forces(problem, _along(it.residual, row_change, alpha))
+        work = [-f * dx for f, dx in zip(force, row_change, strict=True)]
+        stiffness = [
+            jnp.where(q, d, 0) * dx * dx for q, d, dx in zip(quadratic, problem.weight, row_change, strict=True)
+        ]
+        slope = smooth_slope + alpha * smooth_curvature + linalg.total(w for x in work for w in x)
+        curvature = smooth_curvature + linalg.total(s for x in stiffness for s in x)
+        low = jnp.where(slope < 0, alpha, low)
+        high = jnp.where(slope > 0, alpha, high)
+        newton = alpha - slope / curvature
+        bisect = jnp.where(jnp.isfinite(high), 0.5 * (low + high), 2 * alpha)
+        return jnp.where((newton >= low) & (newton <= high), newton, bisect), low, high
+
+    one = jnp.ones_like(smooth_slope)
+    return lax.fori_loop(0, LINE_SEARCH_EVALUATIONS, evaluate, (one, 0 * one, np.inf * one))[0]
+
+
+def _row_forces(problem: Problem, residual: RowArrays) -> tuple[RowArrays, RowArrays]:
+    """Constraint forces of the rows, and which rows are in their quadratic zone."""
+    forces, quadratic = [], []
+    for block, x, d, limit in zip(problem.blocks, residual, problem.weight, problem.frictionloss, strict=True):
+        linear = -d * x
+        if block.kind == "equality":
+            forces.append(linear)
+            quadratic.append(jnp.ones_like(x, bool))
+        elif block.kind == "friction":
+            forces.append(jnp.clip(linear, -limit, limit))
+            quadratic.append(jnp.abs(linear) < limit)
+        else:
+            forces.append(jnp.maximum(linear, 0))
+            quadratic.append(x < 0)
+    return tuple(forces), tuple(quadratic)
+
+
+def _along(residual: RowArrays, row_change: RowArrays, alpha: Array | float) -> RowArrays:
+    return tuple(x + alpha * dx for x, dx in zip(residual, row_change, strict=True))
+
+
+def _any_row(flags: RowArrays) -> Array:
+    """Whether any row of a world is flagged, [N]."""
+    result = None
+    for block in flags:
+        for row in block:
+            result = row if result is None else result | row
+    assert result is not None
+    return result
+
+
+def _rows_times(problem: Problem, v: Sequence[Array]) -> RowArrays:
+    """J v."""
+    products = []
+    for block, jacobian in zip(problem.blocks, problem.jacobian, strict=True):
+        if block.diagonal:
+            products.append(jacobian * jnp.stack([v[i] for i in block.dofs]))
+        else:
+            products.append(linalg.total(jacobian[:, k] * v[i] for k, i in enumerate(block.dofs)))
+    return tuple(products)
+
+
+def _rows_transposed_times(problem: Problem, f: RowArrays, fence: linalg.Fence) -> list[Array]:
+    """J^T f, nv arrays [N]."""
+    terms: list[list[Array]] = [[] for _ in problem.force]
+    for block, jacobian, force in zip(problem.blocks, problem.jacobian, f, strict=True):
+        if block.diagonal:
+            product = fence(jacobian * force)
+        else:
+            product = fence(linalg.total(jacobian[r] * force[r] for r in range(block.size)))
+        for k, i in enumerate(block.dofs):
+            terms[i].append(product[k])
+    return [linalg.total(t) if t else jnp.zeros_like(f[0][0]) for t in terms]
+
+
+def _hessian(problem: Problem, weight: RowArrays, fence: linalg.Fence) -> linalg.Entries:
+    """M + J^T diag(w) J."""
+    h = dict(problem.mass)
+
+    def add(i: int, j: int, value: Array) -> None:
+        key = (max(i, j), min(i, j))
+        h[key] = h[key] + value if key in h else value
+
+    for block, jacobian, w in zip(problem.blocks, problem.jacobian, weight, strict=True):
+        if block.diagonal:
+            product = fence(jacobian * w * jacobian)
+            for k, i in enumerate(block.dofs):
+                add(i, i, product[k])
+            continue
+        product = fence(linalg.total((jacobian[r] * w[r])[:, None] * jacobian[r][None] for r in range(block.size)))
+        for k, i in enumerate(block.dofs):
+            for l, j in enumerate(block.dofs[: k + 1]):
+                add(i, j, product[k, l])
+    return h
