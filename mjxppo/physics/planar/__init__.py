@@ -1,0 +1,15 @@
+"""Physics of planar kinematic trees, compiled to elementwise arithmetic over the batch.
+
+MuJoCo's own algorithm, specialised when it is traced to one robot that moves in the xz plane. From model to step:
+
+* ``compile``: an ``MjModel`` to a ``PlanarModel`` (model.py), or a refusal that names the unsupported feature;
+* ``kinematics``, ``inertia``, ``smooth``: positions, velocities, M and the unconstrained forces;
+* ``constraint``, ``pair``, ``rows``: limits and contacts as rows of the solver's problem;
+* ``problem``, ``linear``, ``solver``: the convex problem, its sparse factorisation, Newton's method;
+* ``integrate``, ``backend``: Euler and Runge-Kutta, frame skip and blocks.
+"""
+
+from mjxppo.physics.planar.backend import PlanarPhysics
+from mjxppo.physics.planar.errors import UnsupportedModelError
+
+__all__ = ["PlanarPhysics", "UnsupportedModelError"]

@@ -1,0 +1,70 @@
+"""What the parts of the compiler share."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from mjxppo.physics.planar.errors import UnsupportedModelError
+from mjxppo.physics.planar.model import WORLD, Impedance, Vector
+from mjxppo.physics.planar.rows import MINVAL
+
+OUT_OF_PLANE = 1e-9
+"""Components along y below this are rounding errors of MuJoCo's quaternions."""
+_ROUNDING = 1e-15
+_MINIMP, _MAXIMP = 1e-4, 0.9999
+
+
+def refuse(reason: str) -> UnsupportedModelError:
+    """The exception for one unsupported feature; ``reason`` names it and who has it."""
+    return UnsupportedModelError(f"planar physics cannot represent {reason}")
+
+
+def name_of(model: mujoco.MjModel, kind: str, index: int) -> str:
+    """'kind "name"', or 'kind #index' for an unnamed element."""
+    name = mujoco.mj_id2name(model, getattr(mujoco.mjtObj, f"mjOBJ_{kind.upper()}"), int(index))
+    return f'{kind} "{name}"' if name else f"{kind} #{int(index)}"
+
+
+def disabled(model: mujoco.MjModel, flag: str) -> bool:
+    """Whether ``opt.disableflags`` holds mjDSBL_<flag>."""
+    return bool(model.opt.disableflags & getattr(mujoco.mjtDisableBit, f"mjDSBL_{flag}"))
+
+
+def xz(v: np.ndarray) -> Vector:
+    """The components in the plane; rounding errors of MuJoCo's rotations become 0, which shortens the program."""
+    x, z = (0.0 if abs(c) < _ROUNDING else float(c) for c in (v[0], v[2]))
+    return x, z
+
+
+def pair(v: np.ndarray) -> tuple[float, float]:
+    """A range as Python floats."""
+    return float(v[0]), float(v[1])
+
+
+def link_of(model: mujoco.MjModel, body: int) -> int:
+    """The link (the last dof) that carries the body, or WORLD for a body that is fixed to the world."""
+    while body != 0 and model.body_dofnum[body] == 0:
+        body = int(model.body_parentid[body])
+    if body == 0:
+        return WORLD
+    return int(model.body_dofadr[body] + model.body_dofnum[body] - 1)
+
+
+def impedance(model: mujoco.MjModel, solref: np.ndarray, solimp: np.ndarray, owner: str) -> Impedance:
+    """k, b and the impedance's parameters as engine_core_constraint.c: getsolparam, mj_makeImpedance."""
+    timeconst, dampratio = (float(x) for x in solref)
+    if timeconst <= 0 or dampratio <= 0:
+        raise refuse(f"solref {timeconst:g} {dampratio:g} of {owner}: both must be positive")
+    if not disabled(model, "REFSAFE"):
+        timeconst = max(timeconst, 2 * float(model.opt.timestep))
+    dmin, dmax = (float(x) for x in np.clip(solimp[:2], _MINIMP, _MAXIMP))
+    return Impedance(
+        stiffness=1.0 / max(MINVAL, dmax**2 * timeconst**2 * dampratio**2),
+        damping=2.0 / max(MINVAL, dmax * timeconst),
+        dmin=dmin,
+        dmax=dmax,
+        width=max(0.0, float(solimp[2])),
+        midpoint=float(np.clip(solimp[3], _MINIMP, _MAXIMP)),
+        power=max(1.0, float(solimp[4])),
+    )

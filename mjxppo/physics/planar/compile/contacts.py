@@ -1,0 +1,161 @@
+"""Which geoms can touch, and with which parameters (engine_collision_driver.c)."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from mjxppo.physics.planar.compile.common import OUT_OF_PLANE, disabled, impedance, link_of, name_of, refuse, xz
+from mjxppo.physics.planar.model import WORLD, Capsule, ContactParameters, PairContact, PlaneContact, Vector
+
+_MINMU = 1e-5
+_PLANE, _SPHERE, _CAPSULE = (int(getattr(mujoco.mjtGeom, f"mjGEOM_{kind}")) for kind in ("PLANE", "SPHERE", "CAPSULE"))
+
+
+def compile_contacts(
+    model: mujoco.MjModel, pose: mujoco.MjData, origins: np.ndarray
+) -> tuple[tuple[PlaneContact, ...], tuple[PairContact, ...]]:
+    """All contacts that can occur.
+
+    Args:
+        model: the model.
+        pose: its kinematics at qpos0, where all links' frames are aligned with the world's.
+        origins: world position of every link's origin in that pose, [nv, 3].
+    """
+    planes: list[PlaneContact] = []
+    pairs: list[PairContact] = []
+    if disabled(model, "CONSTRAINT") or disabled(model, "CONTACT"):
+        return (), ()
+    for a in range(model.ngeom):
+        for b in range(a + 1, model.ngeom):
+            if not _can_touch(model, a, b):
+                continue
+            # MuJoCo's collision functions take the geom of the lower type first, else of the lower index.
+            first, second = (b, a) if model.geom_type[a] > model.geom_type[b] else (a, b)
+            _check_types(model, first, second)
+            if model.geom_type[first] == _PLANE:
+                planes += _plane_contacts(model, pose, origins, first, second)
+            else:
+                pairs += _pair_contacts(model, pose, origins, first, second)
+    return tuple(planes), tuple(pairs)
+
+
+def _can_touch(model: mujoco.MjModel, a: int, b: int) -> bool:
+    """MuJoCo's filters that do not depend on the state (filterBitmask, filterBodyPair, excludes)."""
+    mask = model.geom_contype[a] & model.geom_conaffinity[b] or model.geom_contype[b] & model.geom_conaffinity[a]
+    bodies = sorted((int(model.geom_bodyid[a]), int(model.geom_bodyid[b])))
+    weld = [int(model.body_weldid[body]) for body in bodies]
+    weld_parent = [int(model.body_weldid[model.body_parentid[w]]) for w in weld]
+    if not mask or weld[0] == weld[1] or not any(model.body_dofnum[w] for w in weld):
+        return False
+    related = weld[0] == weld_parent[1] or weld[1] == weld_parent[0]
+    if related and 0 not in weld and not disabled(model, "FILTERPARENT"):
+        return False
+    return (bodies[0] << 16) + bodies[1] not in set(model.exclude_signature.tolist())
+
+
+def _both(model: mujoco.MjModel, a: int, b: int) -> str:
+    return f"{name_of(model, 'geom', a)} with {name_of(model, 'geom', b)}"
+
+
+def _check_types(model: mujoco.MjModel, first: int, second: int) -> None:
+    for geom in (first, second):
+        if model.geom_type[geom] not in (_PLANE, _SPHERE, _CAPSULE):
+            kind = mujoco.mjtGeom(model.geom_type[geom]).name.removeprefix("mjGEOM_").lower()
+            raise refuse(f"contact of the {kind} {_both(model, geom, second if geom == first else first)}")
+    if model.geom_type[first] == _PLANE and link_of(model, model.geom_bodyid[first]) != WORLD:
+        raise refuse(f"contact of the moving plane {_both(model, first, second)}")
+
+
+def _parameters(model: mujoco.MjModel, a: int, b: int) -> ContactParameters:
+    """engine_collision_driver.c: mj_contactParam."""
+    owner = f"the contact of {_both(model, a, b)}"
+    priority = model.geom_priority[[a, b]]
+    solmix = model.geom_solmix[[a, b]]
+    if priority[0] != priority[1]:
+        share = float(priority[0] > priority[1])
+        dominant = a if share else b
+        condim, friction = int(model.geom_condim[dominant]), float(model.geom_friction[dominant, 0])
+    else:
+        if np.any(solmix < 1e-15):
+            share = 0.5 if np.all(solmix < 1e-15) else float(solmix[1] < 1e-15)
+        else:
+            share = float(solmix[0] / solmix.sum())
+        condim = int(max(model.geom_condim[[a, b]]))
+        friction = float(max(model.geom_friction[[a, b], 0]))
+    if condim not in (1, 3):
+        raise refuse(f"condim {condim} of {owner}: only 1 and 3")
+    for geom in (a, b):
+        if np.any(model.geom_solref[geom] <= 0):
+            raise refuse(f"solref with a non-positive number of {name_of(model, 'geom', geom)}")
+    solref = share * model.geom_solref[a] + (1 - share) * model.geom_solref[b]
+    solimp = share * model.geom_solimp[a] + (1 - share) * model.geom_solimp[b]
+    return ContactParameters(
+        condim=3 if condim == 3 else 1,
+        friction=max(friction, _MINMU),
+        margin=float(model.geom_margin[a] + model.geom_margin[b]),
+        inv_weight=float(sum(model.body_invweight0[model.geom_bodyid[g], 0] for g in (a, b))),
+        impedance=impedance(model, solref, solimp, owner),
+    )
+
+
+def _axis(pose: mujoco.MjData, geom: int) -> np.ndarray:
+    return pose.geom_xmat[geom].reshape(3, 3)[:, 2]
+
+
+def _local(model: mujoco.MjModel, origins: np.ndarray, geom: int, point: np.ndarray) -> Vector:
+    link = link_of(model, model.geom_bodyid[geom])
+    return xz(point if link == WORLD else point - origins[link])
+
+
+def _plane_contacts(
+    model: mujoco.MjModel, pose: mujoco.MjData, origins: np.ndarray, plane: int, geom: int
+) -> list[PlaneContact]:
+    parameters = _parameters(model, plane, geom)
+    normal = _axis(pose, plane)
+    if abs(normal[1]) > OUT_OF_PLANE:
+        raise refuse(f"the normal of {name_of(model, 'geom', plane)}: it is not in the xz plane")
+    ends = [np.zeros(3)]
+    if model.geom_type[geom] == _CAPSULE:
+        axis = _axis(pose, geom)
+        # MuJoCo turns the friction pyramid with the capsule: its edges are in xz and along y only if the capsule is.
+        if parameters.condim == 3 and min(abs(axis[1]), 1 - abs(axis[1])) > OUT_OF_PLANE:
+            raise refuse(f"friction of the capsule {name_of(model, 'geom', geom)}: its axis is oblique to the xz plane")
+        ends = [axis * model.geom_size[geom, 1], -axis * model.geom_size[geom, 1]]
+    return [
+        PlaneContact(
+            link=link_of(model, model.geom_bodyid[geom]),
+            center=_local(model, origins, geom, pose.geom_xpos[geom] + end),
+            radius=float(model.geom_size[geom, 0]),
+            normal=xz(normal),
+            height=float(normal @ pose.geom_xpos[plane]),
+            parameters=parameters,
+        )
+        for end in ends
+    ]
+
+
+def _pair_contacts(
+    model: mujoco.MjModel, pose: mujoco.MjData, origins: np.ndarray, a: int, b: int
+) -> list[PairContact]:
+    parameters = _parameters(model, a, b)
+    for geom in (a, b):
+        if model.geom_type[geom] == _CAPSULE and abs(_axis(pose, geom)[1]) > OUT_OF_PLANE:
+            raise refuse(f"contact of {_both(model, a, b)}: an axis is not in the xz plane")
+    apart = abs(float(pose.geom_xpos[a, 1] - pose.geom_xpos[b, 1]))
+    if apart >= model.geom_size[a, 0] + model.geom_size[b, 0] + parameters.margin:
+        return []  # They pass each other at a distance in y.
+    if apart > OUT_OF_PLANE:
+        raise refuse(f"contact of {_both(model, a, b)}: they are not in the same xz plane")
+    return [PairContact(_capsule(model, pose, origins, a), _capsule(model, pose, origins, b), parameters)]
+
+
+def _capsule(model: mujoco.MjModel, pose: mujoco.MjData, origins: np.ndarray, geom: int) -> Capsule:
+    sphere = model.geom_type[geom] == _SPHERE
+    return Capsule(
+        link=link_of(model, model.geom_bodyid[geom]),
+        center=_local(model, origins, geom, pose.geom_xpos[geom]),
+        axis=xz(_axis(pose, geom)),
+        half_length=0.0 if sphere else float(model.geom_size[geom, 1]),
+        radius=float(model.geom_size[geom, 0]),
+    )

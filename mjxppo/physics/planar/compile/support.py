@@ -1,0 +1,129 @@
+"""Which features of a model are known to be exact; everything else is refused by name."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from mjxppo.physics.planar.compile.common import name_of, refuse
+
+_ABSENT_SIZES = {
+    "neq": "equality constraints",
+    "ntendon": "tendons",
+    "na": "actuators with activation dynamics",
+    "nflex": "flexible bodies (flex)",
+    "nplugin": "plugins",
+    "nmocap": "mocap bodies",
+    "npair": "explicit contact pairs (<pair>)",
+    "ngravcomp": "gravity compensation (gravcomp)",
+    "nhistory": "delays (history buffers)",
+}
+"""Sizes of MjModel that must be 0."""
+
+_ABSENT_FIELDS = {
+    "body_gravcomp": ("body", "gravcomp"),
+    "dof_frictionloss": ("joint", "frictionloss"),
+    "dof_dampingpoly": ("joint", "polynomial damping"),
+    "jnt_stiffnesspoly": ("joint", "polynomial stiffness"),
+    "jnt_actgravcomp": ("joint", "actuatorgravcomp"),
+    "geom_gap": ("geom", "contact gap"),
+    "geom_surfacevel": ("geom", "surface velocity"),
+    "geom_adhesion": ("geom", "adhesion"),
+    "geom_fluid": ("geom", "fluid forces (fluidshape)"),
+    "actuator_armature": ("actuator", "armature"),
+    "actuator_damping": ("actuator", "damping"),
+    "actuator_dampingpoly": ("actuator", "polynomial damping"),
+    "actuator_delay": ("actuator", "delay"),
+    "actuator_ctrlspec": ("actuator", "structured control input"),
+    "actuator_dyntype": ("actuator", "activation dynamics"),
+}
+"""Fields of MjModel that must be 0 everywhere. For scalar joints a dof and its joint have the same index."""
+
+_HARMLESS_DISABLE = (
+    *("CONSTRAINT", "EQUALITY", "FRICTIONLOSS", "LIMIT", "CONTACT", "SPRING", "DAMPER", "GRAVITY", "CLAMPCTRL"),
+    *("WARMSTART", "FILTERPARENT", "ACTUATION", "REFSAFE", "SENSOR", "MIDPHASE", "EULERDAMP", "AUTORESET"),
+    *("NATIVECCD", "ISLAND", "MULTICCD"),
+)
+"""Disable flags that are honoured by the compiler or change nothing here."""
+_HARMLESS_ENABLE = ("ENERGY", "FWDINV", "INVDISCRETE")
+"""Enable flags that only compute more. (mjENBL_INVDISCRETE concerns inverse dynamics.)"""
+
+
+def check_features(model: mujoco.MjModel) -> None:
+    """Raises UnsupportedModelError for the first feature that is not known to be exact.
+
+    Joint axes and contacts are checked where they are compiled.
+    """
+    _check_options(model)
+    for size, feature in _ABSENT_SIZES.items():
+        if getattr(model, size):
+            raise refuse(f"{feature}{_first_owner(model, size)}")
+    _check_joints(model)
+    for field, (kind, feature) in _ABSENT_FIELDS.items():
+        values = np.asarray(getattr(model, field))
+        for index, value in enumerate(values):
+            if np.any(value):
+                raise refuse(f"{feature} of {name_of(model, kind, index)}")
+    _check_actuators(model)
+
+
+def _check_options(model: mujoco.MjModel) -> None:
+    opt = model.opt
+    integrators = (mujoco.mjtIntegrator.mjINT_EULER, mujoco.mjtIntegrator.mjINT_RK4)
+    if opt.integrator not in integrators:
+        raise refuse(f"option integrator {mujoco.mjtIntegrator(opt.integrator).name}: only Euler and RK4")
+    if opt.cone != mujoco.mjtCone.mjCONE_PYRAMIDAL:
+        raise refuse("option cone elliptic: only pyramidal")
+    for option in ("density", "viscosity", "noslip_iterations", "disableactuator"):
+        if getattr(opt, option):
+            raise refuse(f"option {option} {getattr(opt, option):g}: only 0")
+    known = sum(getattr(mujoco.mjtDisableBit, f"mjDSBL_{flag}") for flag in _HARMLESS_DISABLE)
+    if opt.disableflags & ~known:
+        raise refuse(f"option disableflags {opt.disableflags:#x}")
+    known = sum(getattr(mujoco.mjtEnableBit, f"mjENBL_{flag}") for flag in _HARMLESS_ENABLE)
+    if opt.enableflags & ~known:
+        flags = [f for f in mujoco.mjtEnableBit.__members__.values() if opt.enableflags & ~known & f]
+        raise refuse(f"option enable flag {flags[0].name.removeprefix('mjENBL_').lower()}")
+
+
+def _check_joints(model: mujoco.MjModel) -> None:
+    if model.nv == 0:
+        raise refuse("a model without joints")
+    scalar = (int(mujoco.mjtJoint.mjJNT_SLIDE), int(mujoco.mjtJoint.mjJNT_HINGE))
+    for joint in range(model.njnt):
+        if model.jnt_type[joint] not in scalar:
+            kind = mujoco.mjtJoint(model.jnt_type[joint]).name.removeprefix("mjJNT_").lower()
+            raise refuse(f"{kind} {name_of(model, 'joint', joint)}: only slides and hinges")
+
+
+def _check_actuators(model: mujoco.MjModel) -> None:
+    if model.nu != model.nactuator:
+        raise refuse("actuators with several controls")
+    allowed = (
+        ("trntype", mujoco.mjtTrn, ("mjTRN_JOINT", "mjTRN_JOINTINPARENT"), "transmission"),
+        ("gaintype", mujoco.mjtGain, ("mjGAIN_FIXED", "mjGAIN_AFFINE"), "gain"),
+        ("biastype", mujoco.mjtBias, ("mjBIAS_NONE", "mjBIAS_AFFINE"), "bias"),
+    )
+    for u in range(model.nu):
+        for field, enum, names, feature in allowed:
+            value = enum(getattr(model, f"actuator_{field}")[u])
+            if value.name not in names:
+                kind = value.name.split("_", 1)[1].lower()
+                raise refuse(f"the {kind} {feature} of {name_of(model, 'actuator', u)}")
+
+
+def _first_owner(model: mujoco.MjModel, size: str) -> str:
+    """' of ...' for the first element that has the feature, where there is one to name."""
+    if size == "neq":
+        return f" ({name_of(model, 'equality', 0)})"
+    if size == "ntendon":
+        return f" ({name_of(model, 'tendon', 0)})"
+    if size == "na":
+        return f" ({name_of(model, 'actuator', int(np.flatnonzero(model.actuator_actnum)[0]))})"
+    if size == "nmocap":
+        return f" ({name_of(model, 'body', int(np.flatnonzero(model.body_mocapid >= 0)[0]))})"
+    if size == "npair":
+        return f" ({name_of(model, 'geom', model.pair_geom1[0])}, {name_of(model, 'geom', model.pair_geom2[0])})"
+    if size == "ngravcomp":
+        return f" ({name_of(model, 'body', int(np.flatnonzero(model.body_gravcomp)[0]))})"
+    return ""

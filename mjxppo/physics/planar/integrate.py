@@ -1,0 +1,72 @@
+"""One physics step: constrained acceleration, then Euler or Runge-Kutta (mj_Euler, mj_RungeKutta)."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import lax
+
+from mjxppo.physics.planar.algebra import add, is_zero, mul
+from mjxppo.physics.planar.linear import factorize, multiply, solve
+from mjxppo.physics.planar.model import PlanarModel, Scalar
+from mjxppo.physics.planar.problem import Arrays, Problem, build_problem
+from mjxppo.physics.planar.solver import solve_problem
+
+State = tuple[Arrays, Arrays, Arrays]
+"""qpos, qvel and the solver's next starting point, each nv arrays [N]."""
+
+
+def forward(model: PlanarModel, qpos: Arrays, qvel: Arrays, ctrl: Arrays, start: Arrays) -> tuple[Arrays, Problem]:
+    """qacc, and the problem it solves (mj_forward)."""
+    problem = build_problem(model, qpos, qvel, ctrl)
+    return solve_problem(model, problem, start), problem
+
+
+def step(model: PlanarModel, state: State, ctrl: Arrays) -> State:
+    """One MuJoCo step."""
+    return (euler_step if model.integrator == "euler" else runge_kutta_step)(model, state, ctrl)
+
+
+def advance(x: Arrays, rate: Arrays, duration: Scalar) -> Arrays:
+    """The values x after moving at the given rates."""
+    return [a + duration * b for a, b in zip(x, rate, strict=True)]
+
+
+def euler_step(model: PlanarModel, state: State, ctrl: Arrays) -> State:
+    """Semi-implicit Euler, joint damping implicit: (M + h B) x = M qacc (Computation: "Numerical integration")."""
+    qpos, qvel, start = state
+    h = model.timestep
+    qacc, problem = forward(model, qpos, qvel, ctrl, start)
+    rate = qacc
+    if model.implicit_damping and not all(is_zero(link.damping) for link in model.links):
+        matrix = dict(problem.inertia)
+        for k, link in enumerate(model.links):
+            matrix[k, k] = add(matrix[k, k], mul(h, link.damping))
+        rate = solve(factorize(matrix, model.nv), multiply(problem.inertia, list(qacc)))
+    qvel = advance(qvel, rate, h)
+    return advance(qpos, qvel, h), qvel, qacc
+
+
+def runge_kutta_step(model: PlanarModel, state: State, ctrl: Arrays) -> State:
+    """The classical fourth-order method; every stage's solve starts from the stage before."""
+    qpos, qvel, start = state
+    h, dtype = model.timestep, qpos[0].dtype
+    qacc, _ = forward(model, qpos, qvel, ctrl, start)
+    shares = jnp.asarray([0.5 * h, 0.5 * h, h], dtype)
+    weights = jnp.asarray([1 / 3, 1 / 3, 1 / 6], dtype)
+
+    def stage(i, carry):
+        velocity, acceleration, velocity_sum, acceleration_sum = carry
+        position = advance(qpos, velocity, shares[i])
+        velocity = advance(qvel, acceleration, shares[i])
+        acceleration, _ = forward(model, position, velocity, ctrl, acceleration)
+        return (
+            velocity,
+            acceleration,
+            advance(velocity_sum, velocity, weights[i]),
+            advance(acceleration_sum, acceleration, weights[i]),
+        )
+
+    first = (qvel, qacc, [x / 6 for x in qvel], [x / 6 for x in qacc])
+    # A loop, not three copies of the dynamics: a third of the program to compile.
+    _, qacc, velocity_sum, acceleration_sum = lax.fori_loop(0, 3, stage, first)
+    return advance(qpos, velocity_sum, h), advance(qvel, acceleration_sum, h), qacc

@@ -1,0 +1,185 @@
+"""Contacts between capsules and spheres (engine_collision_primitive.c: mjraw_CapsuleCapsule, mjraw_SphereSphere).
+
+Two coplanar capsules touch in one point, or in two where they are parallel. MuJoCo finds the two by trying four
+candidates in order; here the first two that are close enough are selected before their rows are built.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from mjxppo.physics.planar.algebra import add2, array, dot, mul, scale2, sub, sub2
+from mjxppo.physics.planar.constraint import diagonal
+from mjxppo.physics.planar.kinematics import Kinematics
+from mjxppo.physics.planar.model import WORLD, Capsule, PairContact, PlanarModel, Scalar, Vector
+from mjxppo.physics.planar.rows import MINVAL, Row, impedance, reference, row_weight
+
+_PARALLEL = MINVAL**0.5
+"""MuJoCo calls two axes parallel where det = (half lengths * sin(angle))^2 < mjMINVAL."""
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """A capsule's axis in the frame of the pair: relative to the first capsule's reference point."""
+
+    center: Vector
+    direction: Vector
+    half_length: float
+
+    def at(self, position: Scalar) -> Vector:
+        return add2(self.center, scale2(position, self.direction))
+
+
+def pair_rows(model: PlanarModel, contact: PairContact, kin: Kinematics, qvel: list[jax.Array]) -> list[Row]:
+    """The rows of two capsules or spheres: for one contact, or for two where they can be parallel."""
+    like = qvel[0]
+    shift = _shift(model, contact, kin)
+    first = _segment(kin, contact.first, (0.0, 0.0))
+    second = _segment(kin, contact.second, shift)
+    rows = []
+    for position1, position2, exists in _contacts(contact, first, second, like):
+        rows += _rows_at(model, contact, kin, qvel, first.at(position1), second.at(position2), exists, shift)
+    return rows
+
+
+def _shift(model: PlanarModel, contact: PairContact, kin: Kinematics) -> Vector:
+    """The second capsule's reference point relative to the first's; a fixed capsule's is the world's origin."""
+    links = contact.first.link, contact.second.link
+    trees = [WORLD if link == WORLD else model.tree_of[link] for link in links]
+    if trees[0] == trees[1]:
+        return 0.0, 0.0
+    points = [(0.0, 0.0) if tree == WORLD else kin.reference[tree] for tree in trees]
+    return sub2(points[1], points[0])
+
+
+def _segment(kin: Kinematics, capsule: Capsule, shift: Vector) -> _Segment:
+    frame = kin.frame(capsule.link)
+    return _Segment(
+        center=add2(shift, frame.point(capsule.center)),
+        direction=frame.rotate(capsule.axis),
+        half_length=capsule.half_length,
+    )
+
+
+def _contacts(
+    contact: PairContact, first: _Segment, second: _Segment, like: jax.Array
+) -> list[tuple[Scalar, Scalar, jax.Array | None]]:
+    """Where on the two axes (distance from their centers) the contacts are, and which exist (None: always)."""
+    h1, h2 = first.half_length, second.half_length
+    between = sub2(second.center, first.center)
+
+    def on_second(position1: Scalar) -> jax.Array:
+        """The point of the second axis closest to a point of the first."""
+        offset = sub2(scale2(position1, first.direction), between)
+        return jnp.clip(array(dot(second.direction, offset), like), -h2, h2)
+
+    def on_first(position2: Scalar) -> jax.Array:
+        offset = add2(scale2(position2, second.direction), between)
+        return jnp.clip(array(dot(first.direction, offset), like), -h1, h1)
+
+    if h1 == 0.0:
+        return [(0.0, 0.0 if h2 == 0.0 else on_second(0.0), None)]
+    # Coplanar lines that are not parallel meet: their closest points are the intersection, whose position on
+    # each axis is a ratio of cross products. This is MuJoCo's (mc u - mb v) / det without its cancellation.
+    cross = _cross(first.direction, second.direction)
+    parallel = jnp.abs(cross) * (h1 * h2) < _PARALLEL
+    safe = jnp.where(parallel, 1.0, cross)
+    x1, x2 = _cross(between, second.direction) / safe, _cross(between, first.direction) / safe
+    outside1 = jnp.abs(x1) > h1
+    x1 = jnp.clip(x1, -h1, h1)
+    x2 = jnp.where(outside1, _unclipped(second, first.at(x1)), x2)
+    outside2 = jnp.abs(x2) > h2
+    x2 = jnp.clip(x2, -h2, h2)
+    x1 = jnp.where(outside2, on_first(x2), x1)
+
+    candidates: list[tuple[Scalar, Scalar]] = [
+        (h1, on_second(h1)),
+        (-h1, on_second(-h1)),
+        (on_first(h2), h2),
+        (on_first(-h2), -h2),
+    ]
+    reach = contact.first.radius + contact.second.radius + contact.parameters.margin
+    found = []
+    for p1, p2 in candidates:
+        gap = sub2(second.at(p2), first.at(p1))
+        found.append(dot(gap, gap) <= reach * reach)
+    # Walk the candidates backwards: one that is found pushes the earlier choice from first to second place.
+    a, b = candidates[3], candidates[3]
+    count = found[3].astype(jnp.int32)
+    for candidate, hit in zip(reversed(candidates[:3]), reversed(found[:3]), strict=True):
+        b = _where2(hit, a, b)
+        a = _where2(hit, candidate, a)
+        count = count + hit
+    a = _where2(parallel, a, (x1, x2))
+    return [(*a, None), (*b, parallel & (count >= 2))]
+
+
+def _unclipped(segment: _Segment, point: Vector) -> Scalar:
+    return dot(segment.direction, sub2(point, segment.center))
+
+
+def _cross(a: Vector, b: Vector) -> Scalar:
+    return sub(mul(a[0], b[1]), mul(a[1], b[0]))
+
+
+def _where2(condition: jax.Array, a: Vector, b: Vector) -> Vector:
+    return jnp.where(condition, a[0], b[0]), jnp.where(condition, a[1], b[1])
+
+
+def _rows_at(
+    model: PlanarModel,
+    contact: PairContact,
+    kin: Kinematics,
+    qvel: list[jax.Array],
+    point1: Vector,
+    point2: Vector,
+    exists: jax.Array | None,
+    shift: Vector,
+) -> list[Row]:
+    """The rows of one sphere-sphere contact at two points on the axes."""
+    like, parameters = qvel[0], contact.parameters
+    gap = sub2(point2, point1)
+    squared = array(dot(gap, gap), like)
+    # Where the axes meet there is no normal in the plane: MuJoCo takes y, along which nothing moves.
+    meeting = squared < MINVAL**2 if like.dtype == jnp.float64 else squared < 1e-14
+    length = jnp.sqrt(jnp.where(meeting, 1.0, squared))
+    unit = jnp.where(meeting, 0.0, 1.0 / length)
+    normal = gap[0] * unit, gap[1] * unit
+    distance = jnp.where(meeting, 0.0, length) - (contact.first.radius + contact.second.radius)
+    position = distance - parameters.margin
+    active = position < 0.0 if exists is None else (position < 0.0) & exists
+    imp = impedance(parameters.impedance, position)
+    row_d = row_weight(imp, *diagonal(model, parameters), active, like.dtype)
+    contact_point = add2(point1, scale2(contact.first.radius + 0.5 * distance, normal))
+
+    def row(direction: Vector) -> Row:
+        jacobian = _jacobian(model, contact, kin, contact_point, direction, shift)
+        velocity = sum((entry * qvel[dof] for dof, entry in jacobian.items()), jnp.zeros_like(like))
+        return Row(jacobian, row_d, reference(parameters.impedance, imp, velocity, position))
+
+    if parameters.condim == 1:
+        return [row(normal)]
+    # Edges along the two tangents: one in the plane, one along y; in the plane too where the normal is y.
+    mu, one = parameters.friction, jnp.ones_like(like)
+    tangent = _where2(meeting, (one, 0.0 * one), (normal[1], -normal[0]))
+    other = _where2(meeting, (0.0 * one, one), (0.0 * one, 0.0 * one))
+    edges = [scale2(s * mu, t) for t in (tangent, other) for s in (1.0, -1.0)]
+    return [row(add2(normal, edge)) for edge in edges]
+
+
+def _jacobian(
+    model: PlanarModel, contact: PairContact, kin: Kinematics, point: Vector, direction: Vector, shift: Vector
+) -> dict[int, jax.Array]:
+    """Rate of ``direction . (x2 - x1)`` at the contact; dofs that move both bodies cancel (mj_jacDifPair)."""
+    chains = set(model.ancestors(contact.first.link)), set(model.ancestors(contact.second.link))
+    jacobian: dict[int, jax.Array] = {}
+    for sign, chain, origin in ((-1.0, chains[0], (0.0, 0.0)), (1.0, chains[1], shift)):
+        x, z = sub2(point, origin)
+        for dof in chain - (chains[0] & chains[1]):
+            vx, vz, w = kin.axes[dof]
+            velocity = vx + w * z, vz - w * x
+            jacobian[dof] = sign * (direction[0] * velocity[0] + direction[1] * velocity[1])
+    return dict(sorted(jacobian.items()))
