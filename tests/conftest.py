@@ -8,7 +8,7 @@ _flags = os.environ.get("XLA_FLAGS", "")
 if "--xla_force_host_platform_device_count" not in _flags:
     os.environ["XLA_FLAGS"] = f"{_flags} --xla_force_host_platform_device_count=8".strip()
 
-import mjxppo.runtime
+import mjxppo.runtime  # noqa: E402
 
 mjxppo.runtime.enable_compilation_cache()
 

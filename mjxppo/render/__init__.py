@@ -1,0 +1,121 @@
+"""Draws one episode of a policy: mp4 or gif through MuJoCo's renderer, or a web page that plays by itself."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mjxppo.errors import UserError
+from mjxppo.render import drawing, gl, overlay, page, scene, video
+from mjxppo.render.timeline import MAX_FPS, Timeline, make_timeline
+from mjxppo.render.trajectory import Policy, Trajectory, record_episode
+
+SUFFIXES = (".mp4", ".gif", ".html")
+_GIF_MAX_FPS = 25.0  # more makes gifs large, and browsers play few other rates exactly
+
+
+def render(
+    policy: Policy,
+    gym_id: str,
+    out: Path | str,
+    *,
+    seed: int = 0,
+    max_steps: int | None = None,
+    width: int = 640,
+    height: int = 480,
+    gym_kwargs: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Runs ``policy`` for one episode in Gymnasium's C MuJoCo and draws it to ``out``.
+
+    Args:
+        policy: observations [N, obs_size] to actions [N, act_size], NumPy arrays.
+        gym_id: a MuJoCo environment of Gymnasium, such as ``HalfCheetah-v5``.
+        out: a file ending in .mp4, .gif or .html; replaced when the drawing is complete.
+        seed: of the episode.
+        max_steps: draw at most so many steps.
+        width: pixels, even.
+        height: pixels, even.
+        gym_kwargs: options of the environment.
+
+    Returns:
+        What was drawn, ready for JSON: path, env, seed, return, length, terminated, truncated, seconds, frames,
+        fps, and renderer ("egl" or another OpenGL, "2d", or "html").
+
+    Raises:
+        UserError: an argument is of no use; nothing has been written then.
+    """
+    out = Path(out)
+    check_output(out, width, height)
+    trajectory = record_episode(policy, gym_id, seed, max_steps, gym_kwargs)
+    summary = {
+        "path": str(out),
+        "env": gym_id,
+        "seed": seed,
+        "return": float(trajectory.returns[-1]),
+        "length": trajectory.length,
+        "terminated": trajectory.terminated,
+        "truncated": trajectory.truncated,
+        "seconds": trajectory.duration,
+    }
+    return summary | draw(trajectory, out, width, height)
+
+
+def check_output(out: Path, width: int = 640, height: int = 480) -> None:
+    """Refuses an output that could not be written in the end, before any work is done.
+
+    Raises:
+        UserError: names what is wrong.
+    """
+    if out.suffix.lower() not in SUFFIXES:
+        raise UserError(f"cannot write {out}: its name must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    for name, value in (("width", width), ("height", height)):
+        if not 64 <= value <= 4096 or value % 2:
+            raise UserError(f"{name} is {value}, but must be an even number from 64 to 4096")
+    if out.is_dir():
+        raise UserError(f"{out} is a directory; name a file ending in {', '.join(SUFFIXES)}")
+
+
+def draw(trajectory: Trajectory, out: Path, width: int = 640, height: int = 480) -> dict[str, Any]:
+    """Draws a recorded episode; returns frames, fps and renderer."""
+    if out.suffix.lower() == ".html":
+        page.write_page(out, trajectory)
+        return {"frames": trajectory.length + 1, "fps": 1.0 / trajectory.dt, "renderer": "html"}
+    timeline = make_timeline(trajectory, _GIF_MAX_FPS if out.suffix.lower() == ".gif" else MAX_FPS)
+    frames, renderer = draw_frames(trajectory, timeline, width, height)
+    count = video.write_video(out, frames, width, height, timeline.fps)
+    return {"frames": count, "fps": timeline.fps, "renderer": renderer}
+
+
+def draw_frames(
+    trajectory: Trajectory, timeline: Timeline, width: int, height: int
+) -> tuple[Iterator[np.ndarray], str]:
+    """The finished frames, [H, W, 3] each, and the name of what draws them."""
+    frames, renderer = _bare_frames(trajectory, timeline, width, height)
+    written = (
+        overlay.write(frame, overlay.captions(trajectory, timeline, index)) for index, frame in enumerate(frames)
+    )
+    return written, renderer
+
+
+def _bare_frames(
+    trajectory: Trajectory, timeline: Timeline, width: int, height: int
+) -> tuple[Iterator[np.ndarray], str]:
+    backend, problem = gl.find()
+    if backend is not None:
+        frames = scene.draw_frames(trajectory, timeline, width, height, backend)
+        try:
+            first = next(frames)
+        except Exception as error:  # whatever a driver makes of a picture larger than the probe's
+            problem = f"{backend}: {type(error).__name__}: {error}".splitlines()[0]
+        else:
+            return itertools.chain([first], frames), backend
+    sys.stderr.write(
+        f"render: OpenGL could not be started ({problem}); making a plain 2-D drawing instead. "
+        f"For the full picture {gl.advice()}.\n"
+    )
+    return drawing.draw_frames(trajectory, timeline, width, height), "2d"

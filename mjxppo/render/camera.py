@@ -1,0 +1,71 @@
+"""Where the camera looks: a calm path along with the robot, and a distance that fits it into the picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from mjxppo.render.outline import body_geoms
+from mjxppo.render.timeline import Timeline
+
+_SMOOTHING_S = 0.35  # standard deviation of the camera's Gaussian smoothing
+_ASPECT = 4 / 3  # of the picture, roughly
+
+
+@dataclass(frozen=True)
+class CameraPath:
+    """A side view that travels with the robot."""
+
+    target: np.ndarray
+    """The point at the picture's centre, [F, 3], in metres."""
+    view_height: float
+    """Metres of the scene that the picture's height spans, at the target's depth."""
+
+
+def camera_path(model: mujoco.MjModel, timeline: Timeline) -> CameraPath:
+    """Follows the robot's centre of mass: smoothly along the ground, at a fixed height.
+
+    The smoothing looks both ways in time, so the camera does not lag behind.
+    """
+    data = mujoco.MjData(model)
+    com = np.empty((len(timeline.qpos), 3))
+    for frame, qpos in enumerate(timeline.qpos):
+        data.qpos[:] = qpos
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        com[frame] = data.subtree_com[0]
+    path = _smooth(com, timeline.fps)
+    length, height = _size(model, timeline.qpos[0])
+    # Air above a tall robot and to the sides of a long one, and never so close that a jump leaves the picture.
+    view_height = max(1.75 * height, 1.35 * length / _ASPECT, 2.3)
+    path[:, 2] = max(float(np.median(com[:, 2])), 0.38 * view_height)
+    return CameraPath(target=path, view_height=view_height)
+
+
+def _size(model: mujoco.MjModel, qpos: np.ndarray) -> tuple[float, float]:
+    """Extent of the robot along x and z."""
+    data = mujoco.MjData(model)
+    data.qpos[:] = qpos
+    mujoco.mj_kinematics(model, data)
+    geoms = body_geoms(model)
+    if not len(geoms):
+        return float(model.stat.extent), float(model.stat.extent)
+    radius = model.geom_rbound[geoms, None]
+    low, high = (data.geom_xpos[geoms] - radius).min(axis=0), (data.geom_xpos[geoms] + radius).max(axis=0)
+    return float(high[0] - low[0]), float(high[2] - low[2])
+
+
+def _smooth(path: np.ndarray, fps: float) -> np.ndarray:
+    """Gaussian smoothing along time; the ends are continued by point reflection, which keeps a constant speed."""
+    sigma = _SMOOTHING_S * fps
+    reach = int(min(3 * sigma, len(path) - 1))
+    if reach < 1:
+        return path.copy()
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    kernel /= kernel.sum()
+    before = 2 * path[0] - path[reach:0:-1]
+    after = 2 * path[-1] - path[-2 : -reach - 2 : -1]
+    padded = np.concatenate([before, path, after])
+    return np.stack([np.convolve(padded[:, axis], kernel, mode="valid") for axis in range(path.shape[1])], axis=1)

@@ -1,0 +1,77 @@
+"""Frames drawn without OpenGL: the bodies' outlines from the side, on a floor with a mark every metre."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from mjxppo.render.camera import camera_path
+from mjxppo.render.outline import make_outline
+from mjxppo.render.overlay import font
+from mjxppo.render.timeline import Timeline
+from mjxppo.render.trajectory import Trajectory
+
+_SUPERSAMPLING = 2
+_SKY_TOP, _SKY_HORIZON = (150, 182, 214), (228, 236, 243)
+_GROUND, _GROUND_LINE, _MARK = (92, 110, 128), (58, 72, 88), (196, 208, 220)
+
+
+def draw_frames(trajectory: Trajectory, timeline: Timeline, width: int, height: int) -> Iterator[np.ndarray]:
+    """Yields the frames of an episode, [H, W, 3] each, from a viewpoint that travels with the robot."""
+    path = camera_path(trajectory.model, timeline)
+    outline = make_outline(trajectory.model, timeline.qpos)
+    wide, high = width * _SUPERSAMPLING, height * _SUPERSAMPLING
+    scale = high / path.view_height  # pixels per metre
+    background = _sky(wide, high)
+    for target, ends in zip(path.target, outline.ends, strict=True):
+        origin_x, origin_z = wide / 2 - target[0] * scale, high / 2 + target[2] * scale
+        image = background.copy()
+        draw = ImageDraw.Draw(image)
+        _draw_floor(draw, wide, high, scale, origin_x, origin_z - outline.floor * scale)
+        strokes = np.empty_like(ends)
+        strokes[:, 0::2] = origin_x + ends[:, 0::2] * scale
+        strokes[:, 1::2] = origin_z - ends[:, 1::2] * scale
+        for stroke, radius, color in zip(strokes, outline.radius * scale, outline.color, strict=True):
+            rim = (color[0] * 5 // 9, color[1] * 5 // 9, color[2] * 5 // 9)
+            _draw_stroke(draw, stroke, radius, rim)
+            _draw_stroke(draw, stroke, radius - 1.2 * _SUPERSAMPLING, color)
+        yield np.asarray(image.reduce(_SUPERSAMPLING))
+
+
+def _sky(width: int, height: int) -> Image.Image:
+    ramp = np.linspace(0.0, 1.0, height)[:, None, None]
+    picture = (1 - ramp) * np.asarray(_SKY_TOP) + ramp * np.asarray(_SKY_HORIZON)
+    return Image.fromarray(np.broadcast_to(picture, (height, width, 3)).astype(np.uint8))
+
+
+def _draw_stroke(draw: ImageDraw.ImageDraw, stroke: np.ndarray, radius: float, color: tuple[int, int, int]) -> None:
+    """A thick line with round ends; ``stroke`` is (x1, y1, x2, y2) in pixels."""
+    radius = max(radius, 1.0)
+    x1, y1, x2, y2 = (float(value) for value in stroke)
+    length = math.hypot(x2 - x1, y2 - y1)
+    if length > 1e-6:
+        dx, dy = (y2 - y1) / length * radius, -(x2 - x1) / length * radius
+        draw.polygon([(x1 + dx, y1 + dy), (x2 + dx, y2 + dy), (x2 - dx, y2 - dy), (x1 - dx, y1 - dy)], fill=color)
+    for x, y in ((x1, y1), (x2, y2)):
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
+
+
+def _draw_floor(
+    draw: ImageDraw.ImageDraw, width: int, height: int, scale: float, origin_x: float, floor_y: float
+) -> None:
+    """The ground with a mark every metre and a number every five, so that speed can be seen."""
+    if floor_y >= height:
+        return
+    draw.rectangle((0, floor_y, width, height), fill=_GROUND)
+    draw.rectangle((0, floor_y, width, floor_y + 2 * _SUPERSAMPLING), fill=_GROUND_LINE)
+    size = max(10, height // 34)
+    for metre in range(math.floor(-origin_x / scale) - 1, math.ceil((width - origin_x) / scale) + 1):
+        x, labelled = origin_x + metre * scale, metre % 5 == 0
+        thickness, reach = (3, 0.9) if labelled else (1.5, 0.5)
+        half = thickness * _SUPERSAMPLING / 2
+        draw.rectangle((x - half, floor_y, x + half, floor_y + reach * size), fill=_MARK)
+        if labelled:
+            draw.text((x, floor_y + 1.2 * size), f"{metre} m", font=font(size), fill=_MARK, anchor="ma")

@@ -1,0 +1,161 @@
+"""Finds an OpenGL that works without a display, without ever risking the process that asks.
+
+A missing or broken OpenGL shows itself in many ways: an exception when MuJoCo is imported, one when a context is
+made, another from a finaliser at exit, or an abort inside a driver. So each candidate is tried in a process of its
+own, once, and only one that has drawn a picture there is used here.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import mujoco
+import numpy as np
+
+_DISABLED = ("disable", "disabled", "off", "false", "0")
+_UNNAMED = ("", "enable", "enabled", "on", "true", "1")
+_PROBE_TIMEOUT_S = 90
+# Goes through the same class as the real thing; argv holds the backend and the folder that this package is in.
+_PROBE = """
+import sys
+sys.path.append(sys.argv[2])
+import mujoco
+from mjxppo.render.gl import Offscreen
+model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><light pos='0 0 3'/><geom size='1'/></worldbody></mujoco>")
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+with Offscreen(model, 64, 48, sys.argv[1]) as screen:
+    screen.update(data, mujoco.MjvCamera())
+    assert screen.draw().any(), "the picture is black"
+print("drawn")
+"""
+
+
+class GlSearch(NamedTuple):
+    """The outcome of looking for an OpenGL."""
+
+    backend: str | None
+    """egl, osmesa, glfw or cgl; None where nothing works."""
+    problem: str
+    """Why there is none, in one line."""
+
+
+def candidates() -> list[str]:
+    """The backends to try, best first; ``MUJOCO_GL`` narrows them to one or none."""
+    asked = os.environ.get("MUJOCO_GL", "").lower().strip()
+    if asked in _DISABLED:
+        return []
+    if asked not in _UNNAMED:
+        return ["glfw" if asked in ("glx", "wgl") else asked]
+    if sys.platform == "darwin":
+        return ["cgl", "glfw"]
+    if sys.platform != "linux":
+        return ["glfw"]
+    has_display = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return ["egl", "osmesa", *(["glfw"] if has_display else [])]
+
+
+def find() -> GlSearch:
+    """Looks for an OpenGL that can draw off screen; the answer is remembered."""
+    return _find(tuple(candidates()))
+
+
+@functools.cache
+def _find(names: tuple[str, ...]) -> GlSearch:
+    if not names:
+        return GlSearch(None, "MUJOCO_GL switches it off")
+    problems = []
+    for name in names:
+        problem = _probe(name)
+        if problem is None:
+            return GlSearch(name, "")
+        problems.append(f"{name}: {problem}")
+    return GlSearch(None, "; ".join(problems))
+
+
+def _probe(name: str) -> str | None:
+    """Draws with one backend in a process of its own; returns what went wrong, or None."""
+    if name not in ("egl", "osmesa", "glfw", "cgl"):
+        return "not a backend; MUJOCO_GL may be egl, osmesa, glfw or disabled"
+    # MUJOCO_GL itself is read when mujoco is imported and may fail there; Offscreen does not need it.
+    environment = {**os.environ, "MUJOCO_GL": "disabled"}
+    environment.pop("PYOPENGL_PLATFORM", None)
+    command = [sys.executable, "-c", _PROBE, name, str(Path(__file__).parents[2])]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return "did not answer"
+    except OSError as error:
+        return str(error)
+    if done.returncode == 0 and "drawn" in done.stdout:
+        return None
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip() and not line.startswith((" ", "\t"))]
+    errors = [line for line in lines if "Error" in line.split(":")[0]]
+    problem = (errors or lines or [f"exit status {done.returncode}"])[0][:160]
+    # PyOpenGL's way of saying that its library could not be loaded.
+    return "its library is not installed" if "'NoneType' object has no attribute" in problem else problem
+
+
+class Offscreen:
+    """Draws a model's scene into an array, as ``mujoco.Renderer`` does, but with a backend chosen at run time.
+
+    ``mujoco.Renderer`` takes the backend that ``MUJOCO_GL`` named when ``mujoco`` was first imported, which is long
+    before a picture is asked for.
+    """
+
+    def __init__(self, model: mujoco.MjModel, width: int, height: int, backend: str):
+        model.vis.global_.offwidth = max(width, model.vis.global_.offwidth)
+        model.vis.global_.offheight = max(height, model.vis.global_.offheight)
+        self.scene = mujoco.MjvScene(model, maxgeom=10_000)
+        self._model = model
+        self._option = mujoco.MjvOption()
+        self._rect = mujoco.MjrRect(0, 0, width, height)
+        self._pixels = np.empty((height, width, 3), np.uint8)
+        self._gl: Any = importlib.import_module(f"mujoco.{backend}").GLContext(width, height)
+        try:
+            self._gl.make_current()
+            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150.value)
+            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+        except BaseException:
+            self._gl.free()
+            raise
+
+    def update(self, data: mujoco.MjData, camera: mujoco.MjvCamera) -> None:
+        """Fills ``scene`` from a state; the caller may add to it before ``draw``."""
+        category = mujoco.mjtCatBit.mjCAT_ALL.value
+        mujoco.mjv_updateScene(self._model, data, self._option, None, camera, category, self.scene)
+
+    def draw(self) -> np.ndarray:
+        """The scene as an RGB picture, [H, W, 3]."""
+        mujoco.mjr_render(self._rect, self.scene, self._context)
+        mujoco.mjr_readPixels(self._pixels, None, self._rect, self._context)
+        return np.flipud(self._pixels).copy()
+
+    def close(self) -> None:
+        """Gives the context back; after that nothing is left for a finaliser to trip over."""
+        self._context.free()
+        self._gl.free()
+
+    def __enter__(self) -> Offscreen:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def advice() -> str:
+    """What to do about a missing OpenGL, as the end of a sentence."""
+    if os.environ.get("MUJOCO_GL"):
+        return "unset MUJOCO_GL, or set it to a backend that works here (egl, osmesa, glfw)"
+    if sys.platform == "linux":
+        return "install EGL (Debian, Ubuntu: apt install libegl1 libgl1-mesa-dri; Fedora: dnf install mesa-libEGL)"
+    return "run it in a session with a display"

@@ -1,0 +1,103 @@
+"""A robot's bodies as plain strokes: what the 2-D drawing, the web page and the shadows are made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+_ROUND = (int(mujoco.mjtGeom.mjGEOM_CAPSULE), int(mujoco.mjtGeom.mjGEOM_CYLINDER))
+_BLOCK = (int(mujoco.mjtGeom.mjGEOM_BOX), int(mujoco.mjtGeom.mjGEOM_ELLIPSOID))
+_PALETTE = ((214, 122, 66), (232, 162, 92), (196, 92, 84), (122, 148, 98), (92, 134, 168), (150, 112, 160))
+
+
+@dataclass(frozen=True)
+class Strokes:
+    """What S geoms look like from afar: lines with round ends."""
+
+    geom: np.ndarray
+    """Index of each stroke's geom, [S]."""
+    radius: np.ndarray
+    """Half the stroke's width in metres, [S]."""
+    half_axis: np.ndarray
+    """From the geom's centre to the stroke's end, in the geom's frame, [S, 3]."""
+
+    def ends(self, data: mujoco.MjData) -> np.ndarray:
+        """Both end points of each stroke in the world, [S, 2, 3]; needs ``data``'s kinematics."""
+        center = data.geom_xpos[self.geom]
+        axis = np.einsum("sij,sj->si", data.geom_xmat[self.geom].reshape(-1, 3, 3), self.half_axis)
+        return np.stack([center - axis, center + axis], axis=1)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """S strokes seen along the y axis, farthest first."""
+
+    radius: np.ndarray
+    """Half the stroke's width in metres, [S]."""
+    color: list[tuple[int, int, int]]
+    """RGB of each stroke."""
+    ends: np.ndarray
+    """Both end points of each stroke as (x1, z1, x2, z2) in metres, [F, S, 4]."""
+    floor: float
+    """Height of the ground in metres."""
+
+
+def make_outline(model: mujoco.MjModel, qpos: np.ndarray) -> Outline:
+    """Places the bodies' strokes for every row of ``qpos`` [F, nq]."""
+    data = mujoco.MjData(model)
+    strokes = make_strokes(model)
+    ends = np.empty((len(qpos), len(strokes.geom), 2, 3))
+    for frame, row in enumerate(qpos):
+        data.qpos[:] = row
+        mujoco.mj_kinematics(model, data)
+        ends[frame] = strokes.ends(data)
+    order = np.argsort(-ends[..., 1].mean(axis=(0, 2)), kind="stable")
+    return Outline(
+        radius=strokes.radius[order],
+        color=[_color(model, int(strokes.geom[i])) for i in order],
+        ends=ends[:, order][..., [0, 2]].reshape(len(qpos), -1, 4),
+        floor=floor_height(model),
+    )
+
+
+def make_strokes(model: mujoco.MjModel) -> Strokes:
+    """Capsules and cylinders as they are, other shapes as a stroke along their longest side.
+
+    Enough to see what a robot does where nothing better can be had.
+    """
+    geoms = body_geoms(model)
+    half, radius = np.zeros((len(geoms), 3)), np.zeros(len(geoms))
+    for i, geom in enumerate(geoms):
+        size, kind = model.geom_size[geom], int(model.geom_type[geom])
+        if kind in _ROUND:
+            half[i, 2], radius[i] = size[1], size[0]
+        elif kind in _BLOCK:
+            longest = int(np.argmax(size))
+            radius[i] = np.median(size)
+            half[i, longest] = max(0.0, size[longest] - radius[i])
+        else:  # spheres; meshes by half their bounding sphere
+            radius[i] = size[0] if kind == int(mujoco.mjtGeom.mjGEOM_SPHERE) else 0.5 * model.geom_rbound[geom]
+    return Strokes(geom=geoms, radius=radius, half_axis=half)
+
+
+def body_geoms(model: mujoco.MjModel) -> np.ndarray:
+    """Indices of the geoms that belong to the robot: those that are seen and not fixed to the world."""
+    fixed = model.body_weldid[model.geom_bodyid] == 0
+    return np.flatnonzero(~fixed & (model.geom_rgba[:, 3] > 0))
+
+
+def floor_height(model: mujoco.MjModel) -> float:
+    """Height of the highest plane, 0 without one."""
+    planes = np.flatnonzero(model.geom_type == int(mujoco.mjtGeom.mjGEOM_PLANE))
+    return float(max(model.geom_pos[planes, 2], default=0.0))
+
+
+def _color(model: mujoco.MjModel, geom: int) -> tuple[int, int, int]:
+    """The geom's own colour, or one per body where the model says nothing (MuJoCo's default grey)."""
+    rgb = model.geom_rgba[geom, :3]
+    if np.ptp(rgb) < 0.02:
+        return _PALETTE[int(model.geom_bodyid[geom]) % len(_PALETTE)]
+    red, green, blue = (round(255 * float(channel)) for channel in rgb)
+    return red, green, blue

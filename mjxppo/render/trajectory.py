@@ -1,0 +1,145 @@
+"""One episode of a policy, as it happened in Gymnasium's own C MuJoCo environment."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+
+from mjxppo.errors import UserError
+
+Policy = Callable[[np.ndarray], np.ndarray]
+"""Observations [N, obs_size] to actions [N, act_size]."""
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """T steps of one episode: T + 1 states with T rewards between them."""
+
+    gym_id: str
+    """The environment's name in Gymnasium, such as ``Hopper-v5``."""
+    model: mujoco.MjModel
+    """The environment's model (a copy)."""
+    dt: float
+    """Simulated seconds per step."""
+    qpos: np.ndarray
+    """Generalised positions, [T + 1, nq]."""
+    reward: np.ndarray
+    """[T]."""
+    returns: np.ndarray
+    """Sum of the rewards so far, [T + 1]: 0 before the first step."""
+    terminated: bool
+    """The episode ended because of its state (a fall)."""
+    truncated: bool
+    """The episode ended at its time limit. With neither, the recording was cut off earlier."""
+    step_limit: int | None
+    """The environment's time limit in steps."""
+
+    @property
+    def length(self) -> int:
+        """Steps taken, T."""
+        return len(self.reward)
+
+    @property
+    def duration(self) -> float:
+        """Simulated seconds."""
+        return self.length * self.dt
+
+
+def record_episode(
+    policy: Policy,
+    gym_id: str,
+    seed: int,
+    max_steps: int | None = None,
+    gym_kwargs: Mapping[str, Any] | None = None,
+) -> Trajectory:
+    """Runs ``policy`` for one episode of ``gymnasium.make(gym_id)``.
+
+    Args:
+        policy: observations [N, obs_size] to actions [N, act_size], NumPy arrays; called with N = 1.
+        gym_id: a MuJoCo environment of Gymnasium, such as ``HalfCheetah-v5``.
+        seed: of the environment's reset.
+        max_steps: stop after so many steps even if the episode goes on.
+        gym_kwargs: options of the environment.
+
+    Raises:
+        UserError: the environment does not exist, is not a MuJoCo one, or does not fit the policy.
+    """
+    if max_steps is not None and max_steps < 1:
+        raise UserError(f"max_steps is {max_steps}, but at least one step is needed")
+    try:
+        with _without_known_warnings():
+            env = gymnasium.make(gym_id, **dict(gym_kwargs or {}))
+    except (gymnasium.error.Error, TypeError) as error:
+        raise UserError(f"cannot make the Gymnasium environment {gym_id}: {_first_line(error)}") from error
+    try:
+        return _record(policy, env, gym_id, seed, max_steps)
+    finally:
+        env.close()
+
+
+def _record(policy: Policy, env: gymnasium.Env, gym_id: str, seed: int, max_steps: int | None) -> Trajectory:
+    inner: Any = env.unwrapped
+    if not isinstance(getattr(inner, "model", None), mujoco.MjModel):
+        raise UserError(f"{gym_id} is not a MuJoCo environment, so it cannot be drawn")
+    obs, _ = env.reset(seed=seed)
+    qpos = [inner.data.qpos.copy()]
+    rewards: list[float] = []
+    terminated = truncated = False
+    while not (terminated or truncated) and len(rewards) != max_steps:
+        action = np.asarray(policy(np.asarray(obs)[None]))
+        if action.shape != (1, *env.action_space.shape):  # type: ignore[misc]
+            raise UserError(
+                f"the policy's actions are {list(action.shape)}, but {gym_id} takes [1, {inner.model.nu}]: "
+                "is the policy one for this task?"
+            )
+        if not np.isfinite(action).all():
+            raise UserError(f"the policy returned a non-finite action at step {len(rewards)} of {gym_id}")
+        obs, reward, terminated, truncated, _ = env.step(action[0])
+        qpos.append(inner.data.qpos.copy())
+        rewards.append(float(reward))
+    return Trajectory(
+        gym_id=gym_id,
+        model=copy.copy(inner.model),
+        dt=float(inner.dt),
+        qpos=np.array(qpos),
+        reward=np.array(rewards),
+        returns=np.concatenate([[0.0], np.cumsum(rewards)]),
+        terminated=bool(terminated),
+        truncated=bool(truncated),
+        step_limit=env.spec.max_episode_steps if env.spec else None,
+    )
+
+
+@contextlib.contextmanager
+def _without_known_warnings() -> Iterator[None]:
+    """Drops MuJoCo's complaint about an attribute of Gymnasium's own model files, which no user can act on.
+
+    MuJoCo would otherwise print it and start a MUJOCO_LOG.TXT in the working directory.
+    """
+    previous = mujoco.get_mju_user_warning()
+
+    def forward(message: str) -> None:
+        if "settotalmass" in message:
+            return
+        if previous is not None:
+            previous(message)
+        else:
+            sys.stderr.write(f"MuJoCo: {message.strip()}\n")
+
+    mujoco.set_mju_user_warning(forward)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(previous)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
