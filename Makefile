@@ -108,7 +108,7 @@ dist: $(READY) ## build the wheel and the source distribution into dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist .
 
 # Keeps the present pins where it can; ARGS=--upgrade takes the newest of everything.
-UV_COMPILE := $(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate
+UV_COMPILE := UV_SYSTEM_CERTS=1 $(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate
 .PHONY: lock
 lock: $(READY) ## resolve requirements/*.txt again from pyproject.toml
 	@$(INSTALL) uv

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 
 import imageio_ffmpeg
 import mujoco
@@ -15,6 +16,7 @@ from PIL import Image
 
 from mjxppo import render
 from mjxppo.errors import UserError
+from mjxppo.quiet import without_model_warnings
 from mjxppo.render import drawing, gl, overlay, page, scene
 from mjxppo.render.camera import camera_path
 from mjxppo.render.timeline import frame_rate, make_timeline
@@ -44,7 +46,9 @@ def read_video(path):
                 seconds += gif.info["duration"] / 1000
             return {"size": gif.size, "fps": len(frames) / seconds}, frames
     reader = imageio_ffmpeg.read_frames(str(path))
-    meta = next(reader)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*fork.*")  # JAX's, about imageio-ffmpeg's way to start a process
+        meta = next(reader)
     width, height = meta["size"]
     return meta, [np.frombuffer(data, np.uint8).reshape(height, width, 3) for data in reader]
 
@@ -69,7 +73,8 @@ class TestEpisode:
 
         policy = sinusoid(gym_id)
         trajectory = record_episode(policy, gym_id, seed=3, max_steps=20)
-        env = gymnasium.make(gym_id)
+        with without_model_warnings():
+            env = gymnasium.make(gym_id)
         obs, _ = env.reset(seed=3)
         total = 0.0
         for step in range(trajectory.length):

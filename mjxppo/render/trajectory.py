@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +12,7 @@ import mujoco
 import numpy as np
 
 from mjxppo.errors import UserError
+from mjxppo.quiet import without_model_warnings
 
 Policy = Callable[[np.ndarray], np.ndarray]
 """Observations [N, obs_size] to actions [N, act_size]."""
@@ -75,7 +74,7 @@ def record_episode(
     if max_steps is not None and max_steps < 1:
         raise UserError(f"max_steps is {max_steps}, but at least one step is needed")
     try:
-        with _without_known_warnings():
+        with without_model_warnings():
             env = gymnasium.make(gym_id, **dict(gym_kwargs or {}))
     except (gymnasium.error.Error, TypeError) as error:
         raise UserError(f"cannot make the Gymnasium environment {gym_id}: {_first_line(error)}") from error
@@ -116,29 +115,6 @@ def _record(policy: Policy, env: gymnasium.Env, gym_id: str, seed: int, max_step
         truncated=bool(truncated),
         step_limit=env.spec.max_episode_steps if env.spec else None,
     )
-
-
-@contextlib.contextmanager
-def _without_known_warnings() -> Iterator[None]:
-    """Drops MuJoCo's complaint about an attribute of Gymnasium's own model files, which no user can act on.
-
-    MuJoCo would otherwise print it and start a MUJOCO_LOG.TXT in the working directory.
-    """
-    previous = mujoco.get_mju_user_warning()
-
-    def forward(message: str) -> None:
-        if "settotalmass" in message:
-            return
-        if previous is not None:
-            previous(message)
-        else:
-            sys.stderr.write(f"MuJoCo: {message.strip()}\n")
-
-    mujoco.set_mju_user_warning(forward)
-    try:
-        yield
-    finally:
-        mujoco.set_mju_user_warning(previous)
 
 
 def _first_line(error: Exception) -> str:
