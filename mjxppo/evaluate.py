@@ -71,11 +71,13 @@ def make_gymnasium_env(config: Config, **kwargs: Any) -> Any:
     import gymnasium
 
     from mjxppo.envs import registry
+    from mjxppo.quiet import without_model_warnings
 
     task = registry.TASKS.get(config.env)
     if task is None or task.gym_id is None:
         raise UserError(f"engine: Gymnasium has no counterpart of {config.env}; use --engine mjx")
-    return gymnasium.make(task.gym_id, **config.env_options, **kwargs)
+    with without_model_warnings():
+        return gymnasium.make(task.gym_id, **config.env_options, **kwargs)
 
 
 def _gymnasium_episodes(policy: ActFunction, config: Config, engine: Engine, num_episodes: int, seed: int) -> Episodes:

@@ -15,6 +15,7 @@ from mjxppo import physics
 from mjxppo.envs.base import Array, Environment
 from mjxppo.errors import UserError
 from mjxppo.physics import BackendName, PhysicsState
+from mjxppo.quiet import without_model_warnings
 
 
 def gymnasium_model(xml_file: str) -> mujoco.MjModel:
@@ -32,7 +33,8 @@ def gymnasium_model(xml_file: str) -> mujoco.MjModel:
     if not path.is_file():
         raise UserError(f"env_options.xml_file: there is no file {path}")
     try:
-        return mujoco.MjModel.from_xml_path(str(path))
+        with without_model_warnings():
+            return mujoco.MjModel.from_xml_path(str(path))
     except ValueError as error:
         raise UserError(f"env_options.xml_file: MuJoCo cannot load {path}: {' '.join(str(error).split())}") from error
 
