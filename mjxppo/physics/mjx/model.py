@@ -27,6 +27,11 @@ def check_supported(model: mujoco.MjModel) -> None:
         raise UserError(f"mjx: integrator {name} is not supported; use {', '.join(INTEGRATORS.values())}")
     if model.opt.cone != mujoco.mjtCone.mjCONE_PYRAMIDAL:
         raise UserError("mjx: elliptic friction cones are not supported; set cone='pyramidal' or use mjx-warp")
+    check_carried_state(model, "mjx")
+
+
+def check_carried_state(model: mujoco.MjModel, backend: str) -> None:
+    """Raises UserError for models with state beyond positions, velocities and the warm start."""
     for count, what in (
         (model.na, "stateful actuators"),
         (model.nhistory, "delays (history buffers)"),
@@ -34,7 +39,7 @@ def check_supported(model: mujoco.MjModel) -> None:
         (model.nflex, "flexes"),
     ):
         if count:
-            raise UserError(f"mjx: {what} are not supported, their state is not carried between steps")
+            raise UserError(f"{backend}: {what} are not supported, their state is not carried between steps")
 
 
 def host_constants(model: mujoco.MjModel) -> tuple[Any, Any]:

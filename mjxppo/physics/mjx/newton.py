@@ -45,6 +45,10 @@ LINE_SEARCH_EVALUATIONS = 4
 """Evaluations of the line search's derivative; an inexact step length costs at most one more iteration."""
 
 
+ROWS_PER_LOOP = 16
+"""Rows whose outer products are summed in one loop: with many more, XLA:CPU no longer vectorises it."""
+
+
 @flax.struct.dataclass
 class Problem:
     """The optimisation problem of one MuJoCo step of N worlds."""
@@ -241,7 +245,9 @@ def _hessian(problem: Problem, weight: RowArrays, fence: linalg.Fence) -> linalg
             for k, i in enumerate(block.dofs):
                 add(i, i, product[k])
             continue
-        product = fence(linalg.total((jacobian[r] * w[r])[:, None] * jacobian[r][None] for r in range(block.size)))
+        terms = [(jacobian[r] * w[r])[:, None] * jacobian[r][None] for r in range(block.size)]
+        chunks = [terms[r : r + ROWS_PER_LOOP] for r in range(0, block.size, ROWS_PER_LOOP)]
+        product = linalg.total(fence(linalg.total(chunk)) for chunk in chunks)
         for k, i in enumerate(block.dofs):
             for l, j in enumerate(block.dofs[: k + 1]):
                 add(i, j, product[k, l])

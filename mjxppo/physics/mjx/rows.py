@@ -7,6 +7,7 @@ the same dofs form a block, and the solver works on blocks.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +18,9 @@ import numpy as np
 from mujoco import mjx
 
 from mjxppo.physics.mjx.model import constants
+
+MAX_BLOCKS = 16
+"""More blocks mean less arithmetic but a larger program; neighbours are merged down to this number."""
 
 Kind = Literal["equality", "friction", "unilateral"]
 
@@ -64,7 +68,30 @@ def row_blocks(m: mujoco.MjModel, mjx_model: mjx.Model, mjx_data: mjx.Data) -> t
             blocks[-1] = Block(last.start, i + 1, kind, dofs, False)
         else:
             blocks.append(Block(i, i + 1, kind, dofs, single))
+    while len(blocks) > MAX_BLOCKS and _merge_cheapest(blocks):
+        pass
     return tuple(blocks)
+
+
+def _merge_cheapest(blocks: list[Block]) -> bool:
+    """Merges the two neighbours whose merging adds the least work; False when there are none of one kind."""
+
+    def merged(a: Block, b: Block) -> Block:
+        return Block(a.start, b.stop, a.kind, tuple(sorted({*a.dofs, *b.dofs})), False)
+
+    def work(block: Block) -> int:  # multiplications in J^T D J
+        return block.size * (1 if block.diagonal else len(block.dofs) ** 2)
+
+    costs = {
+        i: work(merged(a, b)) - work(a) - work(b)
+        for i, (a, b) in enumerate(itertools.pairwise(blocks))
+        if a.kind == b.kind
+    }
+    if not costs:
+        return False
+    best = min(costs, key=costs.__getitem__)
+    blocks[best : best + 2] = [merged(blocks[best], blocks[best + 1])]
+    return True
 
 
 def _row_dofs(m: mujoco.MjModel, mjx_model: mjx.Model, mjx_data: mjx.Data) -> list[tuple[int, ...]]:
