@@ -25,6 +25,9 @@ from mjxppo.physics.planar.problem import Arrays, Problem, Residuals, gradient_a
 FIXED_STEPS, FULL_STEPS, MAX_STEPS = 3, 6, 32
 LINE_SEARCH_STEPS = 6
 
+State = tuple[Arrays, Residuals]
+"""An acceleration and its residuals."""
+
 
 def tolerance(model: PlanarModel, dtype: jnp.dtype) -> float:
     """The predicted decrease of the cost below which a world has converged.
@@ -99,41 +102,37 @@ def solve_problem(model: PlanarModel, problem: Problem, qacc: Arrays) -> Arrays:
     """
     if not problem.planes and not problem.rows:
         step, _ = newton_direction(model, problem, qacc, ())
-        return [a + s for a, s in zip(qacc, step, strict=True)]
+        return _move(qacc, step)
     least = tolerance(model, qacc[0].dtype)
-    State = tuple[Arrays, Residuals]
 
-    def full_step(qacc: Arrays, residual: Residuals) -> tuple[State, jax.Array]:
-        """One Newton step, and where it has not converged."""
-        step, slope = newton_direction(model, problem, qacc, residual)
-        qacc = [a + s for a, s in zip(qacc, step, strict=True)]
-        new = residuals(model, problem, qacc)
-        return (qacc, new), changes_side(problem, residual, new) & (slope < -least)
-
-    def searched_step(qacc: Arrays, residual: Residuals) -> tuple[State, jax.Array]:
-        """One Newton step with a line search, and where it has not converged."""
-        step, slope = newton_direction(model, problem, qacc, residual)
-        full = residuals(model, problem, [a + s for a, s in zip(qacc, step, strict=True)])
+    def searched(qacc: Arrays, residual: Residuals, step: Arrays, slope: jax.Array, full: Residuals) -> State:
         length = line_search(problem, slope, residual, full)
-        qacc = [a + length * s for a, s in zip(qacc, step, strict=True)]
-        return (qacc, residuals(model, problem, qacc)), changes_side(problem, residual, full) & (slope < -least)
+        moved = _move(qacc, [length * s for s in step])
+        return moved, residuals(model, problem, moved)
 
-    def iterate(step, first: int, last: int, state: State, pending: jax.Array):
-        """Steps ``first`` up to ``last`` for the worlds that are pending, as long as there are any."""
+    def newton_step(carry: tuple[int, State, jax.Array]) -> tuple[int, State, jax.Array]:
+        i, (qacc, residual), pending = carry
+        step, slope = newton_direction(model, problem, qacc, residual)
+        moved = _move(qacc, step)
+        full = residuals(model, problem, moved)
+        unconverged = changes_side(problem, residual, full) & (slope < -least)
+        moved, new = lax.cond(
+            i < FULL_STEPS,
+            lambda: (moved, full),
+            lambda: searched(qacc, residual, step, slope, full),
+        )
+        moved = [jnp.where(pending, a, b) for a, b in zip(moved, qacc, strict=True)]
+        new = tuple(jnp.where(pending, a, b) for a, b in zip(new, residual, strict=True))
+        return i + 1, (moved, new), pending & (unconverged | (i + 1 < FIXED_STEPS))
 
-        def body(carry):
-            i, (qacc, residual), pending = carry
-            (new_qacc, new_residual), unconverged = step(qacc, residual)
-            qacc = [jnp.where(pending, new, old) for new, old in zip(new_qacc, qacc, strict=True)]
-            residual = tuple(jnp.where(pending, new, old) for new, old in zip(new_residual, residual, strict=True))
-            return i + 1, (qacc, residual), pending & unconverged
+    def unfinished(carry: tuple[int, State, jax.Array]) -> jax.Array:
+        i, _, pending = carry
+        return jnp.any(pending) & (i < MAX_STEPS)
 
-        _, state, pending = lax.while_loop(lambda c: jnp.any(c[2]) & (c[0] < last), body, (first, state, pending))
-        return state, pending
+    state = (list(qacc), residuals(model, problem, qacc))
+    every = qacc[0] == qacc[0]
+    return lax.while_loop(unfinished, newton_step, (0, state, every))[1][0]
 
-    state: State = (list(qacc), residuals(model, problem, qacc))
-    state = lax.fori_loop(0, FIXED_STEPS - 1, lambda _, s: full_step(*s)[0], state)
-    # The last of the fixed steps is the first of the loop, which tests: every world takes it.
-    state, pending = iterate(full_step, FIXED_STEPS - 1, FULL_STEPS, state, qacc[0] == qacc[0])
-    state, _ = iterate(searched_step, FULL_STEPS, MAX_STEPS, state, pending)
-    return state[0]
+
+def _move(qacc: Arrays, step: Arrays) -> Arrays:
+    return [a + s for a, s in zip(qacc, step, strict=True)]
