@@ -324,6 +324,11 @@ class TestWithoutGl:
         captured = capfd.readouterr()
         assert (captured.out, captured.err) == ("", "")
 
+    def test_the_choice_may_be_deferred(self, monkeypatch):
+        monkeypatch.delenv("MUJOCO_GL", raising=False)
+        monkeypatch.setenv(gl.DEFERRED, "osmesa")
+        assert gl.candidates() == ["osmesa"]
+
     def test_an_unknown_backend_is_named(self, monkeypatch):
         monkeypatch.setenv("MUJOCO_GL", "direct3d")
         search = gl.find()

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import mujoco
 import numpy as np
 
+DEFERRED = "MJXPPO_GL"
+"""Where a program keeps the user's ``MUJOCO_GL`` while it imports ``mujoco``, which a missing library would break."""
 _DISABLED = ("disable", "disabled", "off", "false", "0")
 _UNNAMED = ("", "enable", "enabled", "on", "true", "1")
 _PROBE_TIMEOUT_S = 90
@@ -49,7 +51,7 @@ class GlSearch(NamedTuple):
 
 def candidates() -> list[str]:
     """The backends to try, best first; ``MUJOCO_GL`` narrows them to one or none."""
-    asked = os.environ.get("MUJOCO_GL", "").lower().strip()
+    asked = _asked().lower().strip()
     if asked in _DISABLED:
         return []
     if asked not in _UNNAMED:
@@ -60,6 +62,10 @@ def candidates() -> list[str]:
         return ["glfw"]
     has_display = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     return ["egl", "osmesa", *(["glfw"] if has_display else [])]
+
+
+def _asked() -> str:
+    return os.environ.get(DEFERRED) or os.environ.get("MUJOCO_GL") or ""
 
 
 def find() -> GlSearch:
@@ -154,7 +160,7 @@ class Offscreen:
 
 def advice() -> str:
     """What to do about a missing OpenGL, as the end of a sentence."""
-    if os.environ.get("MUJOCO_GL"):
+    if _asked():
         return "unset MUJOCO_GL, or set it to a backend that works here (egl, osmesa, glfw)"
     if sys.platform == "linux":
         return "install EGL (Debian, Ubuntu: apt install libegl1 libgl1-mesa-dri; Fedora: dnf install mesa-libEGL)"
