@@ -60,7 +60,7 @@ def train(config: Config, run_dir: Path, resume: bool = False) -> Outcome:
     state = trainer.init()
     if resume:
         state = _restore(trainer, state, run_dir / CKPT)
-    total = counters.make(config.total_env_steps)
+    total = trainer.budget(config.total_env_steps)
     started = time.perf_counter()
     program = trainer.train_chunk.lower(state, total).compile()  # type: ignore[attr-defined]
     compile_s = time.perf_counter() - started

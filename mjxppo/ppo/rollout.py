@@ -123,7 +123,7 @@ def rollout(
             reward=stepped.reward,
             terminated=stepped.terminated & valid,
             truncated=truncated,
-            final_value=final_value,
+            final_value=jnp.where(truncated, final_value, 0),
             valid=valid,
         )
         standardized = jnp.where(valid[:, None], normalize.standardize(policy.obs_moments, state.obs), 0)

@@ -62,6 +62,10 @@ class Trainer:
         """The training state before the first update, on its devices."""
         return self.place(jax.jit(self._init)(jax.random.key(self.config.seed)))
 
+    def budget(self, total_env_steps: int) -> Counter:
+        """The step budget as ``train_chunk`` takes it."""
+        return jax.device_put(counters.make(total_env_steps), NamedSharding(self.mesh, _REPLICATED))
+
     def place(self, state: TrainState) -> TrainState:
         """Puts a training state (from ``init`` or a checkpoint) on the devices: worlds split, the rest copied."""
         shardings = jax.tree.broadcast(self.sharding, state, is_leaf=lambda x: isinstance(x, NamedSharding))

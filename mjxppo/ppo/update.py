@@ -224,7 +224,7 @@ def _apply_gradient(
 ) -> tuple[Carry, Array, Array]:
     """One Adam step on the flat parameters, or none where the gradient is not finite."""
     flat, opt_state = carry
-    norm = optax.global_norm(gradient)
+    norm = optax.tree.norm(gradient)
     finite = jnp.isfinite(norm)
     direction, stepped = optimizer(config).update(gradient, opt_state)
     stepped_flat = jnp.maximum(flat - learning_rate * direction, floor)
