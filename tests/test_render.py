@@ -190,6 +190,15 @@ class TestFile:
         assert out.read_bytes() == b"before"
         assert [entry.name for entry in tmp_path.iterdir()] == ["video.mp4"]
 
+    def test_says_when_ffmpeg_fails(self, tmp_path, no_gl, monkeypatch):
+        broken = tmp_path / "ffmpeg"
+        broken.write_text("#!/bin/sh\necho 'no room' >&2\nexit 1\n")
+        broken.chmod(0o755)
+        monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(broken))
+        with pytest.raises(UserError, match="video.mp4: ffmpeg failed: no room$"):
+            render.render(still("Hopper-v5"), "Hopper-v5", tmp_path / "video.mp4", max_steps=8)
+        assert [entry.name for entry in tmp_path.iterdir()] == ["ffmpeg"]
+
     @pytest.mark.parametrize(
         ("name", "options", "message"),
         [

@@ -27,10 +27,17 @@ def write_video(path: Path, frames: Iterable[np.ndarray], width: int, height: in
         is_gif = path.suffix.lower() == ".gif"
         # faststart lets a browser play the file while it loads.
         options = {"codec": "gif"} if is_gif else {"codec": "h264", "crf": 20, "ffmpeg_args": "-movflags +faststart"}
-        with mediapy.VideoWriter(temporary, (height, width), fps=fps, **options) as writer:
-            for frame in frames:
-                writer.add_image(frame)
-                count += 1
+        try:
+            with mediapy.VideoWriter(temporary, (height, width), fps=fps, **options) as writer:
+                for frame in frames:
+                    writer.add_image(frame)
+                    count += 1
+        except RuntimeError as error:
+            if not str(error).startswith("Error writing"):  # how mediapy passes on that ffmpeg failed
+                raise
+            reasons = str(error).partition("': ")[2].split("\n")
+            said = next((line.strip() for line in reasons if line.strip()), "is the disk full?")
+            raise UserError(f"cannot write {path}: ffmpeg failed: {said}") from error
     return count
 
 
@@ -56,6 +63,8 @@ def replacing(path: Path) -> Iterator[Path]:
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)  # mkstemp's files are private
         os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
