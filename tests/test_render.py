@@ -195,7 +195,7 @@ class TestFile:
         broken.write_text("#!/bin/sh\necho 'no room' >&2\nexit 1\n")
         broken.chmod(0o755)
         monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(broken))
-        with pytest.raises(UserError, match="video.mp4: ffmpeg failed: no room$"):
+        with pytest.raises(UserError, match=r"video\.mp4: ffmpeg failed: no room$"):
             render.render(still("Hopper-v5"), "Hopper-v5", tmp_path / "video.mp4", max_steps=8)
         assert [entry.name for entry in tmp_path.iterdir()] == ["ffmpeg"]
 
