@@ -105,25 +105,26 @@ def solve_problem(model: PlanarModel, problem: Problem, qacc: Arrays) -> Arrays:
         return _move(qacc, step)
     least = tolerance(model, qacc[0].dtype)
 
-    def searched(qacc: Arrays, residual: Residuals, step: Arrays, slope: jax.Array, full: Residuals) -> State:
-        length = line_search(problem, slope, residual, full)
-        moved = _move(qacc, [length * s for s in step])
-        return moved, residuals(model, problem, moved)
-
     def newton_step(carry: tuple[int, State, jax.Array]) -> tuple[int, State, jax.Array]:
         i, (qacc, residual), pending = carry
         step, slope = newton_direction(model, problem, qacc, residual)
         moved = _move(qacc, step)
         full = residuals(model, problem, moved)
-        unconverged = changes_side(problem, residual, full) & (slope < -least)
-        moved, new = lax.cond(
-            i < FULL_STEPS,
-            lambda: (moved, full),
-            lambda: searched(qacc, residual, step, slope, full),
-        )
-        moved = [jnp.where(pending, a, b) for a, b in zip(moved, qacc, strict=True)]
-        new = tuple(jnp.where(pending, a, b) for a, b in zip(new, residual, strict=True))
-        return i + 1, (moved, new), pending & (unconverged | (i + 1 < FIXED_STEPS))
+
+        def keep_converged(new: State) -> tuple[State, jax.Array]:
+            unconverged = changes_side(problem, residual, full) & (slope < -least)
+            kept = jax.tree.map(lambda a, b: jnp.where(pending, a, b), new, (qacc, residual))
+            return kept, pending & unconverged
+
+        def searched() -> tuple[State, jax.Array]:
+            length = line_search(problem, slope, residual, full)
+            moved = _move(qacc, [length * s for s in step])
+            return keep_converged((moved, residuals(model, problem, moved)))
+
+        branches = (lambda: ((moved, full), pending), lambda: keep_converged((moved, full)), searched)
+        stage = jnp.where(i < FIXED_STEPS - 1, 0, jnp.where(i < FULL_STEPS, 1, 2))
+        state, pending = lax.switch(stage, branches)
+        return i + 1, state, pending
 
     def unfinished(carry: tuple[int, State, jax.Array]) -> jax.Array:
         i, _, pending = carry
