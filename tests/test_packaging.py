@@ -42,6 +42,18 @@ def test_mujoco_and_mjx_are_the_same_release():
     assert importlib.metadata.version("mujoco") == importlib.metadata.version("mujoco-mjx")
 
 
+def test_compilation_cache_works(tmp_path):
+    """JAX leaves its cache off, with a warning, when something is missing to keep it within its size."""
+    code = "import mjxppo.runtime as r, jax; print(r.enable_compilation_cache());"
+    code += "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0);"
+    code += "jax.block_until_ready(jax.jit(lambda x: x + 1)(1.0))"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("JAX_")}
+    for _ in range(2):
+        done = run(sys.executable, "-c", code, env={**environment, "XDG_CACHE_HOME": str(tmp_path)})
+        assert (done.returncode, done.stderr) == (0, "")
+    assert list(Path(done.stdout.strip()).iterdir())
+
+
 def test_tests_have_several_devices():
     import jax
 
