@@ -41,11 +41,23 @@ class Outcome(NamedTuple):
     """0, or 128 + the signal that stopped the run."""
 
 
-def train(config: Config, run_dir: Path, resume: bool = False) -> Outcome:
-    """Trains to ``config.total_env_steps`` in an open run directory.
+def build(config: Config) -> Trainer:
+    """The environment and the device program that a checked configuration describes; nothing is written or run.
+
+    Raises:
+        UserError: the task, its options or the number of devices cannot be had.
+    """
+    env = envs.make(config.env, backend=config.physics.backend, **config.env_options)
+    if config.num_devices > jax.device_count():
+        raise UserError(f"num_devices: {config.num_devices} asked for, but there are {jax.device_count()}")
+    return Trainer(env, config)
+
+
+def train(trainer: Trainer, run_dir: Path, resume: bool = False) -> Outcome:
+    """Trains to ``total_env_steps`` in an open run directory.
 
     Args:
-        config: a checked configuration.
+        trainer: what ``build`` made.
         run_dir: where metrics and checkpoints go.
         resume: go on from the newest whole checkpoint, or from the start where none has been written yet.
 
@@ -54,9 +66,7 @@ def train(config: Config, run_dir: Path, resume: bool = False) -> Outcome:
         TrainingFailed: too many worlds became non-finite.
     """
     runtime.enable_compilation_cache()
-    env = envs.make(config.env, backend=config.physics.backend, **config.env_options)
-    _check_devices(config)
-    trainer = Trainer(env, config)
+    config = trainer.config
     state = trainer.init()
     if resume:
         state = _restore(trainer, state, run_dir / CKPT)
@@ -69,11 +79,6 @@ def train(config: Config, run_dir: Path, resume: bool = False) -> Outcome:
         return loop.run(program, state, total, compile_s, trainer.num_devices)
     finally:
         loop.close()
-
-
-def _check_devices(config: Config) -> None:
-    if config.num_devices > jax.device_count():
-        raise UserError(f"num_devices: {config.num_devices} asked for, but there are {jax.device_count()}")
 
 
 def _restore(trainer: Trainer, state: TrainState, directory: Path) -> TrainState:

@@ -50,10 +50,11 @@ def _wide_terminal() -> Iterator[None]:
 def _summary(panel: str) -> str:
     """The message in an error panel and its first suggestion, as one line."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", panel)
-    lines = [stripped for line in plain.splitlines() if (stripped := line.strip("│╭╮╰╯─ \t"))]
+    lines = [line.strip("│╭╮╰╯ \t") for line in plain.splitlines()]
+    lines = [line for line in lines if line.strip("-─")]
     if len(lines) < 2:
         return "the arguments cannot be parsed"
-    message = lines[1]
+    message = lines[1]  # the first line is the panel's title
     for line, following in zip(lines, lines[1:], strict=False):
         if line.startswith("Perhaps you meant"):
             return f"{message}; perhaps you meant {following}"

@@ -7,7 +7,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -15,6 +15,9 @@ from mjxppo import config_io, run_dir
 from mjxppo.commands.parsing import parse
 from mjxppo.config import Config
 from mjxppo.errors import UserError
+
+if TYPE_CHECKING:
+    from mjxppo.ppo.trainer import Trainer
 
 # Changing any of these would make the rest of a run something else than what was begun.
 _FIXED_ON_RESUME = ("env", "env_options", "seed", "physics", "policy", "ppo")
@@ -39,8 +42,11 @@ def main(arguments: list[str]) -> int:
     path = _run_dir_of(parsed, config)
     if parsed.resume:
         _check_resumable(path, config)
+    from mjxppo import train
+
+    trainer = train.build(config)
     with run_dir.open_run_dir(path, config, parsed.resume):
-        return _train(config, path, parsed.resume)
+        return _train(trainer, path, parsed.resume)
 
 
 def _parse(arguments: list[str]) -> TrainArguments:
@@ -118,14 +124,15 @@ def _first_difference(name: str, before: Any, now: Any) -> str:
     return name
 
 
-def _train(config: Config, path: Path, resume: bool) -> int:
+def _train(trainer: Trainer, path: Path, resume: bool) -> int:
     from mjxppo import train
     from mjxppo.progress import human, say
 
+    config = trainer.config
     if not resume:
         say(f"training {config.env} for {human(config.total_env_steps)} steps in {path}")
     try:
-        outcome = train.train(config, path, resume)
+        outcome = train.train(trainer, path, resume)
     except train.TrainingFailed as error:
         say(f"mjxppo: training stopped: {error}")
         return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -38,7 +39,7 @@ class FromBrax(Environment):
         self.obs_size = int(self._env.observation_size)
         self.action_size = int(self._env.action_size)
         self.max_episode_steps = max_episode_steps
-        self.step_duration = float(self._env.dt)
+        self.step_duration = float(getattr(self._env, "dt", math.nan))  # some say nothing of time
 
     def _initial(self, keys: Array) -> Any:
         return jax.vmap(self._env.reset)(keys)

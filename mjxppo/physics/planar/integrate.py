@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import lax
 
-from mjxppo.physics.planar.algebra import add, is_zero, mul
+from mjxppo.physics.planar.algebra import add, array, is_zero, mul
 from mjxppo.physics.planar.linear import factorize, multiply, solve
 from mjxppo.physics.planar.model import PlanarModel, Scalar
 from mjxppo.physics.planar.problem import Arrays, Problem, build_problem
@@ -41,7 +41,8 @@ def euler_step(model: PlanarModel, state: State, ctrl: Arrays) -> State:
         matrix = dict(problem.inertia)
         for k, link in enumerate(model.links):
             matrix[k, k] = add(matrix[k, k], mul(h, link.damping))
-        rate = solve(factorize(matrix, model.nv), multiply(problem.inertia, list(qacc)))
+        momentum = multiply(problem.inertia, list(qacc))
+        rate = [array(x, qpos[0]) for x in solve(factorize(matrix, model.nv), momentum)]
     qvel = advance(qvel, rate, h)
     return advance(qpos, qvel, h), qvel, qacc
 

@@ -105,7 +105,7 @@ def _contacts(
     found = []
     for p1, p2 in candidates:
         gap = sub2(second.at(p2), first.at(p1))
-        found.append(dot(gap, gap) <= reach * reach)
+        found.append(array(dot(gap, gap), like) <= reach * reach)
     # Walk the candidates backwards: one that is found pushes the earlier choice from first to second place.
     a, b = candidates[3], candidates[3]
     count = found[3].astype(jnp.int32)
@@ -172,10 +172,10 @@ def _rows_at(
 
 def _jacobian(
     model: PlanarModel, contact: PairContact, kin: Kinematics, point: Vector, direction: Vector, shift: Vector
-) -> dict[int, jax.Array]:
+) -> dict[int, Scalar]:
     """Rate of ``direction . (x2 - x1)`` at the contact; dofs that move both bodies cancel (mj_jacDifPair)."""
     chains = set(model.ancestors(contact.first.link)), set(model.ancestors(contact.second.link))
-    jacobian: dict[int, jax.Array] = {}
+    jacobian: dict[int, Scalar] = {}
     for sign, chain, origin in ((-1.0, chains[0], (0.0, 0.0)), (1.0, chains[1], shift)):
         x, z = sub2(point, origin)
         for dof in chain - (chains[0] & chains[1]):

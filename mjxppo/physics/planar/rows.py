@@ -33,12 +33,12 @@ class Row:
     """The nonzero entries, by dof."""
     weight: jax.Array
     """D where the row exists in this state, else 0, [N]."""
-    offset: jax.Array
+    offset: Scalar
     """-aref, [N]."""
     unit: bool = False
     """Whether the Jacobian is a single +1 or -1."""
 
-    def residual(self, qacc: list[jax.Array]) -> jax.Array:
+    def residual(self, qacc: list[jax.Array]) -> Scalar:
         """J qacc - aref."""
         return add(self.offset, self.along(qacc))
 
@@ -172,6 +172,6 @@ def row_weight(imp: Scalar, inv_weight: Scalar, scale: Scalar, active: jax.Array
     return jnp.where(active, imp / (scale * scaled), 0.0).astype(dtype)
 
 
-def reference(parameters: Impedance, imp: Scalar, velocity: Scalar, position: jax.Array) -> jax.Array:
+def reference(parameters: Impedance, imp: Scalar, velocity: Scalar, position: jax.Array) -> Scalar:
     """-aref = b v + k d(r) r (Computation: "Reference acceleration"), r being distance less margin."""
     return mul(parameters.damping, velocity) + mul(parameters.stiffness, mul(imp, position))

@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mjxppo.physics.planar.algebra import add, mul
+from mjxppo.physics.planar.algebra import array, dot
 from mjxppo.physics.planar.linear import factorize, solve
-from mjxppo.physics.planar.model import PlanarModel, Scalar
+from mjxppo.physics.planar.model import PlanarModel
 from mjxppo.physics.planar.problem import Arrays, Problem, Residuals, gradient_and_hessian, residuals, scalar_rows
 
 FIXED_STEPS, FULL_STEPS, MAX_STEPS = 3, 6, 32
@@ -44,11 +44,8 @@ def newton_direction(
 ) -> tuple[Arrays, jax.Array]:
     """The Newton step at ``qacc`` and the cost's slope along it (minus twice the predicted decrease)."""
     gradient, hessian = gradient_and_hessian(model, problem, qacc, residual)
-    step = [-x for x in solve(factorize(hessian, model.nv), gradient)]
-    slope: Scalar = 0.0
-    for g, s in zip(gradient, step, strict=True):
-        slope = add(slope, mul(g, s))
-    return step, slope
+    step = [array(-x, qacc[0]) for x in solve(factorize(hessian, model.nv), gradient)]
+    return step, array(dot(tuple(gradient), tuple(step)), qacc[0])
 
 
 def changes_side(problem: Problem, before: Residuals, after: Residuals) -> jax.Array:

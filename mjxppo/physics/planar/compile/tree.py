@@ -173,7 +173,7 @@ def _limits(model: mujoco.MjModel) -> tuple[Limit, ...]:
     if disabled(model, "CONSTRAINT") or disabled(model, "LIMIT"):
         return ()
     limits = []
-    for joint in np.flatnonzero(model.jnt_limited):
+    for joint in np.flatnonzero(model.jnt_limited).tolist():
         lower, upper = pair(model.jnt_range[joint])
         margin = float(model.jnt_margin[joint])
         dof = int(model.jnt_dofadr[joint])

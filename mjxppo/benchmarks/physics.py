@@ -1,0 +1,212 @@
+"""Physics throughput: environment steps a second of our backends, of stock MJX and of C MuJoCo on the same work.
+
+Every engine starts from the same visited states and is driven by uniformly random controls. All of them are compiled
+first; then they take turns, round after round, so that a change of the machine's load hits them alike, and the median
+of the rounds counts. Trust the ratios, on a shared machine not the absolute numbers.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from mujoco import mjx, rollout
+
+from mjxppo import physics, runtime
+from mjxppo.benchmarks.states import FRAME_SKIP, States, random_states
+from mjxppo.envs.locomotion import gymnasium_model
+from mjxppo.errors import UserError
+from mjxppo.physics import PhysicsState
+
+Array = jax.Array
+Stepper = Callable[[PhysicsState, Array], PhysicsState]
+
+BACKENDS = ("c", "mjx-stock", "planar", "mjx", "mjx-warp")
+"""What can be measured: C MuJoCo on all cores, MJX as it comes (its default 100 iterations and 50 line-search steps),
+and this package's backends."""
+
+STOCK_WORLDS, STOCK_STEPS = 256, 4
+"""Stock MJX is measured on few worlds and steps: it is slow, and larger batches can hang XLA:CPU (batched LAPACK)."""
+
+
+def run(
+    tasks: Sequence[str] = ("half_cheetah", "hopper"),
+    backends: Sequence[str] = ("c", "planar", "mjx"),
+    num_worlds: int = 4096,
+    num_steps: int = 20,
+    repeats: int = 5,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Measures backends on tasks.
+
+    Args:
+        tasks: of ``FRAME_SKIP``.
+        backends: of ``BACKENDS``; "c" is what ``ratio_to_c`` refers to.
+        num_worlds: worlds stepped together, a multiple of the number of devices.
+        num_steps: environment steps of each world in a round.
+        repeats: rounds; the median counts.
+        seed: of the initial states and controls.
+
+    Returns:
+        ``{"hardware": ..., "versions": ..., "results": [...]}``, for each task and backend ``compile_s``,
+        ``env_steps_per_s`` (median), its extremes, ``physics_steps_per_s`` and the ratios to "c" and "mjx-stock".
+    """
+    for name, given, known in (("tasks", tasks, FRAME_SKIP), ("backends", backends, BACKENDS)):
+        unknown = [x for x in given if x not in known]
+        if unknown:
+            raise UserError(f"{name}: {unknown[0]!r} is none of {', '.join(known)}")
+    if num_worlds % jax.local_device_count():
+        raise UserError(f"num_worlds: {num_worlds} is no multiple of the {jax.local_device_count()} local devices")
+    results = []
+    for task in tasks:
+        results += _run_task(task, backends, num_worlds, num_steps, repeats, seed)
+    return {"hardware": _hardware(), "versions": _versions(), "results": results}
+
+
+def _run_task(
+    task: str, backends: Sequence[str], num_worlds: int, num_steps: int, repeats: int, seed: int
+) -> list[dict[str, Any]]:
+    model = gymnasium_model(f"{task}.xml")
+    visited = random_states(model, task, min(num_worlds, 1024), seed)
+    results, rounds = [], []
+    for backend in backends:
+        worlds, steps = (STOCK_WORLDS, STOCK_STEPS) if backend == "mjx-stock" else (num_worlds, num_steps)
+        start = time.perf_counter()
+        states = States(*(x[np.arange(worlds) % len(x)] for x in visited))
+        rounds.append(_prepare(backend, model, task, states, steps, seed))
+        results.append(
+            {
+                "task": task,
+                "backend": backend,
+                "num_worlds": worlds,
+                "num_steps": steps,
+                "num_devices": runtime.usable_cores() if backend == "c" else jax.local_device_count(),
+                "compile_s": round(time.perf_counter() - start, 2),
+            }
+        )
+    seconds = [[_timed(one_round) for one_round in rounds] for _ in range(repeats)]  # [repeats][backends]
+    rates = {}
+    for i, result in enumerate(results):
+        env_steps = result["num_worlds"] * result["num_steps"]
+        speeds = sorted(env_steps / row[i] for row in seconds)
+        rates[result["backend"]] = float(np.median(speeds))
+        result["env_steps_per_s"] = float(np.median(speeds))
+        result["env_steps_per_s_min"], result["env_steps_per_s_max"] = speeds[0], speeds[-1]
+        result["physics_steps_per_s"] = float(np.median(speeds)) * FRAME_SKIP[task]
+    for result in results:
+        for key, reference in (("ratio_to_c", "c"), ("ratio_to_stock", "mjx-stock")):
+            result[key] = result["env_steps_per_s"] / rates[reference] if reference in rates else None
+    return results
+
+
+def _timed(call: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _prepare(
+    backend: str, model: mujoco.MjModel, task: str, states: States, num_steps: int, seed: int
+) -> Callable[[], None]:
+    """One round of a backend as a function, compiled and run once."""
+    if backend == "c":
+        return _c_round(model, task, states, num_steps, seed)
+    if backend == "mjx-stock":
+        return _jax_round(_stock_step(model, FRAME_SKIP[task]), model, states, num_steps, seed)
+    simulator = physics.make(model, backend=backend, frame_skip=FRAME_SKIP[task])  # type: ignore[arg-type]
+    return _jax_round(simulator.step, model, states, num_steps, seed)
+
+
+def _c_round(model: mujoco.MjModel, task: str, states: States, num_steps: int, seed: int) -> Callable[[], None]:
+    """``mujoco.rollout`` with a thread for every core."""
+    frame_skip, count = FRAME_SKIP[task], states.qpos.shape[0]
+    spec = mujoco.mjtState.mjSTATE_FULLPHYSICS
+    size = mujoco.mj_stateSize(model, spec)
+    data = [mujoco.MjData(model) for _ in range(runtime.usable_cores())]
+    initial = np.zeros((count, size))
+    for row, qpos, qvel in zip(initial, states.qpos, states.qvel, strict=True):
+        data[0].qpos[:], data[0].qvel[:] = qpos, qvel
+        mujoco.mj_getState(model, data[0], row, spec)
+    ctrl = np.random.default_rng(seed).uniform(-1, 1, (count, num_steps, model.nu))
+    ctrl = np.repeat(ctrl, frame_skip, axis=1)
+    trajectory = np.zeros((count, num_steps * frame_skip, size))
+    pool = rollout.Rollout(nthread=len(data))
+
+    def one_round() -> None:
+        pool.rollout(model, data, initial, ctrl, initial_warmstart=states.qacc_warmstart, state=trajectory)
+
+    one_round()
+    return one_round
+
+
+def _stock_step(model: mujoco.MjModel, frame_skip: int) -> Stepper:
+    """MJX as its documentation has it: ``mjx.step`` on whole ``mjx.Data``, the model's own solver settings."""
+    mjx_model = jax.tree.map(np.asarray, mjx.put_model(model, impl="jax"))
+    mjx_data = jax.tree.map(np.asarray, mjx.make_data(model, impl="jax"))
+
+    def step(state: PhysicsState, ctrl: Array) -> PhysicsState:
+        m, template = jax.tree.map(jnp.asarray, (mjx_model, mjx_data))
+
+        def one_world(state: PhysicsState, ctrl: Array) -> PhysicsState:
+            data = template.replace(
+                qpos=state.qpos, qvel=state.qvel, qacc_warmstart=state.qacc_warmstart, ctrl=ctrl
+            )
+            data = jax.lax.fori_loop(0, frame_skip, lambda _, d: mjx.step(m, d), data)
+            return PhysicsState(data.qpos, data.qvel, data.qacc_warmstart)
+
+        return jax.vmap(one_world)(state, ctrl)
+
+    return step
+
+
+def _jax_round(step: Stepper, model: mujoco.MjModel, states: States, num_steps: int, seed: int) -> Callable[[], None]:
+    """``num_steps`` environment steps as one program over all local devices."""
+    devices = jax.local_devices()
+    keys = jax.random.split(jax.random.key(seed), len(devices))
+    start = PhysicsState(*(jnp.asarray(x, jnp.float32) for x in states[:3]))
+
+    def per_device(state: PhysicsState, keys: Array) -> PhysicsState:
+        def one(state: PhysicsState, key: Array) -> tuple[PhysicsState, None]:
+            ctrl = jax.random.uniform(key, (state.qpos.shape[0], model.nu), minval=-1, maxval=1)
+            return step(state, ctrl), None
+
+        return jax.lax.scan(one, state, jax.random.split(keys[0], num_steps))[0]
+
+    axis = PartitionSpec("worlds")
+    sharded = jax.shard_map(
+        per_device, mesh=Mesh(np.array(devices), "worlds"), in_specs=(axis, axis), out_specs=axis, check_vma=False
+    )
+    program = jax.jit(sharded).lower(start, keys).compile()
+
+    def one_round() -> None:
+        jax.block_until_ready(program(start, keys))
+
+    one_round()
+    return one_round
+
+
+def _hardware() -> dict[str, Any]:
+    return {
+        "cores": runtime.usable_cores(),
+        "cpu": platform.processor() or platform.machine(),
+        "devices": [device.device_kind for device in jax.local_devices()],
+        "platform": jax.default_backend(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in ("jax", "jaxlib", "mujoco", "mujoco-mjx", "warp-lang"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions

@@ -1,0 +1,108 @@
+"""Configurations: every shipped one is good, and every bad one is refused with one line that names the field."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mjxppo import config_io
+from mjxppo.config import Config
+from mjxppo.errors import UserError
+
+SHIPPED = sorted(config_io.configs_dir().glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_configs_are_good_and_survive_being_printed_and_read(path, tmp_path):
+    config = config_io.check(config_io.from_dict(config_io.read_yaml(path)))
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(config_io.to_yaml(config))
+    assert config_io.from_dict(config_io.read_yaml(copy)) == config
+
+
+def test_every_task_has_a_shipped_config():
+    assert {path.stem for path in SHIPPED} >= {"hopper", "half_cheetah", "walker2d"}
+
+
+BAD = [
+    ({}, "env: field required"),
+    ({"env": "hopper", "ppo": {"num_env": 3}}, "ppo.num_env: no such field; did you mean ppo.num_envs?"),
+    ({"env": "hopper", "pppo": {}}, "pppo: no such field; did you mean ppo?"),
+    ({"env": "hopper", "ppo": 3}, "ppo: must be a mapping"),
+    ({"env": "hopper", "ppo": {"num_envs": "many"}}, "ppo.num_envs: input should be a valid integer"),
+    ({"env": "hopper", "ppo": {"num_envs": True}}, "ppo.num_envs: must be a number"),
+    ({"env": "hopper", "ppo": {"normalize_obs": 1}}, "ppo.normalize_obs: must be true or false"),
+    ({"env": "hopper", "ppo": {"num_envs": 0}}, "ppo.num_envs: input should be greater than or equal to 1"),
+    ({"env": "hopper", "ppo": {"gamma": 1.01}}, "ppo.gamma: input should be less than or equal to 1"),
+    ({"env": "hopper", "ppo": {"gamma": float("nan")}}, "ppo.gamma"),
+    ({"env": "hopper", "ppo": {"learning_rate": float("inf")}}, "ppo.learning_rate"),
+    ({"env": "hopper", "ppo": {"adam_b1": 1.0}}, "ppo.adam_b1: input should be less than 1"),
+    ({"env": "hopper", "ppo": {"num_minibatches": 7}}, "ppo.num_minibatches: 7 does not divide"),
+    ({"env": "hopper", "ppo": {"block_size": 100}}, "ppo.block_size: 100 does not divide"),
+    ({"env": "hopper", "policy": {"activation": "gelu"}}, "policy.activation: input should be 'tanh'"),
+    ({"env": "hopper", "policy": {"hidden_sizes": [64, 0]}}, "policy.hidden_sizes.1"),
+    ({"env": "hopper", "policy": {"min_log_std": 0.0}}, "policy.min_log_std: must be below policy.init_log_std"),
+    ({"env": "hopper", "checkpoint": {"keep_latest": 1}}, "checkpoint.keep_latest"),
+    ({"env": "hopper", "num_devices": 3}, "num_devices: 3 does not divide"),
+    ({"env": "hopper", "seed": -1}, "seed: input should be greater than or equal to 0"),
+    ({"env": "hopper", "total_env_steps": 0}, "total_env_steps"),
+    ({"env": "hopper", "physics": {"backend": "bullet"}}, "physics.backend: input should be 'auto'"),
+    ({"env": "hopper", "ppo": {"num_envs": 2**20, "rollout_length": 2**14}}, "must stay below"),
+]
+
+
+@pytest.mark.parametrize("values, message", BAD, ids=[message[:40] for _, message in BAD])
+def test_bad_values_are_refused_with_one_line_naming_the_field(values, message):
+    with pytest.raises(UserError) as error:
+        config_io.check(config_io.from_dict(values))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text, message", [
+    ("env: [hopper", "not valid YAML at line"),
+    ("- env\n- hopper", "must hold a mapping"),
+    ("1: 2", "must hold a mapping"),
+    ("!!python/object/apply:os.system ['true']", "not valid YAML"),
+    ("env: !!python/name:os.system x", "not valid YAML"),
+    ("env: \x00", "not valid YAML"),
+])
+def test_files_that_are_no_configs_are_refused_and_execute_nothing(tmp_path, text, message):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        config_io.read_yaml(path)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_and_unreadable_files_are_named(tmp_path):
+    with pytest.raises(UserError, match="there is no file"):
+        config_io.read_yaml(tmp_path / "missing.yaml")
+    with pytest.raises(UserError, match="cannot read"):
+        config_io.read_yaml(tmp_path)
+
+
+def test_numbers_may_be_written_as_people_write_them(tmp_path):
+    path = tmp_path / "numbers.yaml"
+    path.write_text("env: hopper\ntotal_env_steps: 1e6\nppo: {learning_rate: 3e-4, adam_eps: 1.e-5}\n")
+    config = config_io.from_dict(config_io.read_yaml(path))
+    assert (config.total_env_steps, config.ppo.learning_rate, config.ppo.adam_eps) == (10**6, 3e-4, 1e-5)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=6,
+)
+FIELDS = list(config_io.to_dict(Config(env="hopper"))) + list(config_io.to_dict(Config(env="hopper"))["ppo"])
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=8), JSON, max_size=4), st.dictionaries(
+    st.sampled_from(FIELDS), JSON, max_size=4))
+def test_nothing_but_a_user_error_ever_comes_of_strange_values(top, ppo):
+    for values in (top, {"env": "hopper", "ppo": ppo}, {"env": "hopper", **top}):
+        try:
+            config_io.check(config_io.from_dict(values))
+        except UserError as error:
+            assert str(error)

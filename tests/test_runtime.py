@@ -1,0 +1,53 @@
+"""XLA settings are chosen by the package, and the user's own are respected."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mjxppo import runtime
+
+FUSION = "xla_cpu_use_multi_output_fusion"
+
+
+@pytest.mark.parametrize("user, expected", [
+    ("", "--xla_force_host_platform_device_count=4 --xla_backend_extra_options=" + FUSION + "=true"),
+    ("--xla_force_host_platform_device_count=2",
+     "--xla_force_host_platform_device_count=2 --xla_backend_extra_options=" + FUSION + "=true"),
+    ("--xla_dump_to=x --xla_backend_extra_options=foo=1",
+     "--xla_dump_to=x --xla_backend_extra_options=foo=1," + FUSION
+     + "=true --xla_force_host_platform_device_count=4"),
+    ("--xla_backend_extra_options=" + FUSION + "=false",
+     "--xla_backend_extra_options=" + FUSION + "=false --xla_force_host_platform_device_count=4"),
+])
+def test_flags_are_merged_and_the_users_own_win(user, expected):
+    merged = runtime.merge_xla_flags(user, 4)
+    assert merged == expected
+    assert runtime.merge_xla_flags(merged, 4) == merged, "merging twice changes nothing"
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess:
+    env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | environment
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=120)
+
+
+def test_importing_the_package_gives_one_device_per_core():
+    done = python("import mjxppo, jax, mjxppo.runtime as r; print(jax.device_count() == r.usable_cores())")
+    assert done.stdout.strip() == "True", done.stderr
+
+
+def test_importing_too_late_warns_once_and_still_works():
+    done = python("import jax; jax.devices(); import mjxppo; import mjxppo.runtime; print('works')")
+    assert done.stdout.strip() == "works"
+    assert done.stderr.count("import mjxppo before the first JAX computation") == 1
+
+
+def test_the_users_compilation_cache_is_respected(tmp_path):
+    code = "import mjxppo.runtime as r; print(r.enable_compilation_cache())"
+    assert python(code, JAX_COMPILATION_CACHE_DIR=str(tmp_path)).stdout.strip() == str(tmp_path)
+    assert python(code, XDG_CACHE_HOME=str(tmp_path), JAX_COMPILATION_CACHE_DIR="").stdout.strip() == str(
+        tmp_path / "mjxppo" / "xla"
+    )
