@@ -64,7 +64,7 @@ def unflatten(template: Any, arrays: dict[str, np.ndarray]) -> Any:
                 f"{wanted.dtype}{list(wanted.shape)}"
             )
         is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        restored.append(jax.random.wrap_key_data(array) if is_key else jnp.asarray(array))
+        restored.append(jax.random.wrap_key_data(jnp.asarray(array)) if is_key else jnp.asarray(array))
     return jax.tree_util.tree_unflatten(structure, restored)
 
 
@@ -195,7 +195,9 @@ def steps(directory: Path) -> list[int]:
     """The steps in a checkpoint directory, newest first, whole or not."""
     if not directory.is_dir():
         return []
-    return sorted((int(path.name) for path in directory.iterdir() if path.name.isdigit() and path.is_dir()), reverse=True)
+    return sorted(
+        (int(path.name) for path in directory.iterdir() if path.name.isdigit() and path.is_dir()), reverse=True
+    )
 
 
 def newest_whole_step(directory: Path, on_damage: Any = None) -> Path | None:

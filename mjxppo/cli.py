@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -36,6 +37,10 @@ def _command(name: str) -> Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0, 1 where training failed, 2 for bad input, 128 + a signal."""
+    # With MUJOCO_GL set to what cannot be had, importing mujoco itself fails; rendering looks into that when it is
+    # needed, and every other command can do without.
+    if "MUJOCO_GL" in os.environ:
+        os.environ["MJXPPO_GL"] = os.environ.pop("MUJOCO_GL")
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ def _silu(x: np.ndarray) -> np.ndarray:
     return x * 0.5 * (1 + np.tanh(0.5 * x))
 
 
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[Activation, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": np.tanh,
     "relu": lambda x: np.maximum(x, 0),
     "silu": _silu,

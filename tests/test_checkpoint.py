@@ -18,8 +18,11 @@ from mjxppo.errors import UserError
 
 def state_of(value: float):
     return {
-        "weights": jnp.full((3, 4), float(value)), "key": jax.random.key(7), "flags": jnp.array([True, False]),
-        "count": jnp.uint32(2**32 - 1), "nested": (jnp.int32(5), {"tiny": jnp.float32(1e-42)}),
+        "weights": jnp.full((3, 4), float(value)),
+        "key": jax.random.key(7),
+        "flags": jnp.array([True, False]),
+        "count": jnp.uint32(2**32 - 1),
+        "nested": (jnp.int32(5), {"tiny": jnp.float32(1e-42)}),
     }
 
 
@@ -53,10 +56,20 @@ def test_saving_copies_so_that_donated_buffers_may_be_overwritten():
     assert not np.shares_memory(copy, np.asarray(state))
 
 
-def damage_missing(path): path.unlink()
-def damage_empty(path): path.write_bytes(b"")
-def damage_truncate(path): path.write_bytes(path.read_bytes()[:-1])
-def damage_flip(path): path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+def damage_missing(path):
+    path.unlink()
+
+
+def damage_empty(path):
+    path.write_bytes(b"")
+
+
+def damage_truncate(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def damage_flip(path):
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
 
 
 @pytest.mark.parametrize("damage", [damage_missing, damage_empty, damage_truncate, damage_flip])
@@ -84,7 +97,7 @@ def test_if_no_step_is_whole_it_says_so_and_touches_nothing(saved):
     for step in checkpoint.steps(saved):
         damage_truncate(saved / str(step) / "_CHECKPOINT_METADATA")
     before = sorted((path, path.stat().st_mtime_ns) for path in saved.rglob("*"))
-    with pytest.raises(UserError, match="no step in .* is whole"):
+    with pytest.raises(UserError, match=r"no step in .* is whole"):
         locate.load(saved)
     assert before == sorted((path, path.stat().st_mtime_ns) for path in saved.rglob("*"))
 
@@ -95,12 +108,15 @@ def test_a_run_its_ckpt_a_step_and_a_link_all_name_a_checkpoint(saved, tmp_path,
     assert locate.find_step(tmp_path / path) == saved / step
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda p: None, "there is no such directory"),
-    (lambda p: p.mkdir(), "holds no checkpoint"),
-    (lambda p: p.write_text("x"), "is a file"),
-    (lambda p: (p / "ckpt").mkdir(parents=True), "holds no checkpoint"),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda p: None, "there is no such directory"),
+        (lambda p: p.mkdir(), "holds no checkpoint"),
+        (lambda p: p.write_text("x"), "is a file"),
+        (lambda p: (p / "ckpt").mkdir(parents=True), "holds no checkpoint"),
+    ],
+)
 def test_what_is_no_checkpoint_is_refused_with_one_line(tmp_path, make, message):
     path = tmp_path / "given"
     make(path)
@@ -108,12 +124,18 @@ def test_what_is_no_checkpoint_is_refused_with_one_line(tmp_path, make, message)
         locate.find_step(path)
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda t: t.pop("flags"), "holds flags"),
-    (lambda t: t.update(more=jnp.zeros(1)), "lacks more"),
-    (lambda t: t.update(weights=jnp.zeros((3, 5))), r"weights is float32\[3, 4\], this configuration needs float32\[3, 5\]"),
-    (lambda t: t.update(flags=jnp.zeros(2)), "flags is bool"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda t: t.pop("flags"), "holds flags"),
+        (lambda t: t.update(more=jnp.zeros(1)), "lacks more"),
+        (
+            lambda t: t.update(weights=jnp.zeros((3, 5))),
+            r"weights is float32\[3, 4\], this configuration needs float32\[3, 5\]",
+        ),
+        (lambda t: t.update(flags=jnp.zeros(2)), "flags is bool"),
+    ],
+)
 def test_a_checkpoint_that_does_not_fit_is_refused_naming_the_array(saved, change, message):
     arrays, _ = checkpoint.read(saved / "4")
     template = state_of(0)

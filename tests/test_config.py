@@ -60,14 +60,17 @@ def test_bad_values_are_refused_with_one_line_naming_the_field(values, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("text, message", [
-    ("env: [hopper", "not valid YAML at line"),
-    ("- env\n- hopper", "must hold a mapping"),
-    ("1: 2", "must hold a mapping"),
-    ("!!python/object/apply:os.system ['true']", "not valid YAML"),
-    ("env: !!python/name:os.system x", "not valid YAML"),
-    ("env: \x00", "not valid YAML"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("env: [hopper", "not valid YAML at line"),
+        ("- env\n- hopper", "must hold a mapping"),
+        ("1: 2", "must hold a mapping"),
+        ("!!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("env: !!python/name:os.system x", "not valid YAML"),
+        ("env: \x00", "not valid YAML"),
+    ],
+)
 def test_files_that_are_no_configs_are_refused_and_execute_nothing(tmp_path, text, message):
     path = tmp_path / "bad.yaml"
     path.write_text(text)
@@ -92,14 +95,17 @@ def test_numbers_may_be_written_as_people_write_them(tmp_path):
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=6,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
 )
 FIELDS = list(config_io.to_dict(Config(env="hopper"))) + list(config_io.to_dict(Config(env="hopper"))["ppo"])
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
-@given(st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=8), JSON, max_size=4), st.dictionaries(
-    st.sampled_from(FIELDS), JSON, max_size=4))
+@given(
+    st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=8), JSON, max_size=4),
+    st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4),
+)
 def test_nothing_but_a_user_error_ever_comes_of_strange_values(top, ppo):
     for values in (top, {"env": "hopper", "ppo": ppo}, {"env": "hopper", **top}):
         try:

@@ -16,11 +16,20 @@ def test_add_counts_past_every_32_bit_limit(start, amount):
     assert counters.to_int(counter) == start + amount
 
 
-@pytest.mark.parametrize("start, target, limit, expected", [
-    (0, 100, 32, 32), (90, 100, 32, 10), (100, 100, 32, 0), (120, 100, 32, 0),
-    (2**32 - 2, 2**32 + 5, 32, 7), (2**32 - 2, 2**32 + 5, 3, 3), (5, 2**40, 2**31 - 1, 2**31 - 1),
-    (2**33, 2**32, 32, 0), (2**32 + 7, 2**33 + 1, 100, 100),
-])
+@pytest.mark.parametrize(
+    "start, target, limit, expected",
+    [
+        (0, 100, 32, 32),
+        (90, 100, 32, 10),
+        (100, 100, 32, 0),
+        (120, 100, 32, 0),
+        (2**32 - 2, 2**32 + 5, 32, 7),
+        (2**32 - 2, 2**32 + 5, 3, 3),
+        (5, 2**40, 2**31 - 1, 2**31 - 1),
+        (2**33, 2**32, 32, 0),
+        (2**32 + 7, 2**33 + 1, 100, 100),
+    ],
+)
 def test_remaining_is_exact_and_limited(start, target, limit, expected):
     left = counters.remaining(counters.make(start), counters.make(target), limit)
     assert int(left) == expected and left.dtype == jnp.int32

@@ -13,16 +13,26 @@ from mjxppo import runtime
 FUSION = "xla_cpu_use_multi_output_fusion"
 
 
-@pytest.mark.parametrize("user, expected", [
-    ("", "--xla_force_host_platform_device_count=4 --xla_backend_extra_options=" + FUSION + "=true"),
-    ("--xla_force_host_platform_device_count=2",
-     "--xla_force_host_platform_device_count=2 --xla_backend_extra_options=" + FUSION + "=true"),
-    ("--xla_dump_to=x --xla_backend_extra_options=foo=1",
-     "--xla_dump_to=x --xla_backend_extra_options=foo=1," + FUSION
-     + "=true --xla_force_host_platform_device_count=4"),
-    ("--xla_backend_extra_options=" + FUSION + "=false",
-     "--xla_backend_extra_options=" + FUSION + "=false --xla_force_host_platform_device_count=4"),
-])
+@pytest.mark.parametrize(
+    "user, expected",
+    [
+        ("", "--xla_force_host_platform_device_count=4 --xla_backend_extra_options=" + FUSION + "=true"),
+        (
+            "--xla_force_host_platform_device_count=2",
+            "--xla_force_host_platform_device_count=2 --xla_backend_extra_options=" + FUSION + "=true",
+        ),
+        (
+            "--xla_dump_to=x --xla_backend_extra_options=foo=1",
+            "--xla_dump_to=x --xla_backend_extra_options=foo=1,"
+            + FUSION
+            + "=true --xla_force_host_platform_device_count=4",
+        ),
+        (
+            "--xla_backend_extra_options=" + FUSION + "=false",
+            "--xla_backend_extra_options=" + FUSION + "=false --xla_force_host_platform_device_count=4",
+        ),
+    ],
+)
 def test_flags_are_merged_and_the_users_own_win(user, expected):
     merged = runtime.merge_xla_flags(user, 4)
     assert merged == expected

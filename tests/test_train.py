@@ -19,9 +19,23 @@ from mjxppo import checkpoint, cli, config_io
 from mjxppo.metrics import MetricsWriter, read_rows
 
 SMALL = [
-    "--env", "brax:fast", "--ppo.num-envs", "64", "--ppo.block-size", "16", "--ppo.rollout-length", "16",
-    "--ppo.num-minibatches", "4", "--log.every-updates", "3", "--checkpoint.every-updates", "5",
-    "--eval.episodes", "0", "--eval.no-video",
+    "--env",
+    "brax:fast",
+    "--ppo.num-envs",
+    "64",
+    "--ppo.block-size",
+    "16",
+    "--ppo.rollout-length",
+    "16",
+    "--ppo.num-minibatches",
+    "4",
+    "--log.every-updates",
+    "3",
+    "--checkpoint.every-updates",
+    "5",
+    "--eval.episodes",
+    "0",
+    "--eval.no-video",
 ]
 STEPS = 25 * 1024
 TIMES = ("time_s", "env_steps_per_s")
@@ -127,12 +141,16 @@ def test_a_damaged_checkpoint_is_named_set_aside_and_the_one_before_used(capsys)
 
 def start(run_dir: str, *arguments: str, steps: int = 10**8) -> subprocess.Popen:
     command = [sys.executable, "-m", "mjxppo.cli", "train"]
-    arguments = ("--resume", "--run-dir", run_dir) if "--resume" in arguments else (
-        *SMALL, "--total-env-steps", str(steps), "--num-devices", "2", "--run-dir", run_dir)
+    arguments = (
+        ("--resume", "--run-dir", run_dir)
+        if "--resume" in arguments
+        else (*SMALL, "--total-env-steps", str(steps), "--num-devices", "2", "--run-dir", run_dir)
+    )
     source = str(Path(checkpoint.__file__).parents[1])
     environment = os.environ | {"PYTHONPATH": f"{source}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    return subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env=environment)
+    return subprocess.Popen(
+        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def wait_for_updates(process: subprocess.Popen, run_dir: str, updates: int) -> None:
@@ -237,15 +255,18 @@ def test_a_checkpoint_of_another_task_is_refused(capsys):
     assert len(error.strip().splitlines()) == 1 and "checkpoint" in error
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["frobnicate"], "there is no command 'frobnicate'"),
-    (["trian"], "did you mean train"),
-    (["evaluate", "missing"], "there is no such directory"),
-    (["render", "missing"], "there is no such directory"),
-    (["evaluate", ".", "--engine", "havok"], "havok"),
-    (["evaluate", "."], "holds no checkpoint"),
-    (["config", "--env", "hoper"], "did you mean hopper"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["frobnicate"], "there is no command 'frobnicate'"),
+        (["trian"], "did you mean train"),
+        (["evaluate", "missing"], "there is no such directory"),
+        (["render", "missing"], "there is no such directory"),
+        (["evaluate", ".", "--engine", "havok"], "havok"),
+        (["evaluate", "."], "holds no checkpoint"),
+        (["config", "--env", "hoper"], "did you mean hopper"),
+    ],
+)
 def test_other_commands_refuse_bad_input_with_one_line(capsys, arguments, message):
     assert cli.main(arguments) == 2
     printed = capsys.readouterr()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -55,7 +56,7 @@ def _summary(panel: str) -> str:
     if len(lines) < 2:
         return "the arguments cannot be parsed"
     message = lines[1]  # the first line is the panel's title
-    for line, following in zip(lines, lines[1:], strict=False):
+    for line, following in itertools.pairwise(lines):
         if line.startswith("Perhaps you meant"):
             return f"{message}; perhaps you meant {following}"
     return message

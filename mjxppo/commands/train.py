@@ -154,14 +154,14 @@ def _train(trainer: Trainer, path: Path, resume: bool) -> int:
 def _conclude(config: Config, path: Path) -> dict[str, Any]:
     """Evaluates and films the trained policy; returns what there is to add to the summary."""
     from mjxppo.envs.registry import TASKS
-    from mjxppo.evaluate import evaluate
+    from mjxppo.evaluate import Engine, evaluate
     from mjxppo.locate import load
     from mjxppo.progress import say
 
     policy = load(path).policy
     added: dict[str, Any] = {}
     if config.eval.episodes:
-        engine = "gymnasium" if config.env in TASKS else "mjx"
+        engine: Engine = "gymnasium" if config.env in TASKS else "mjx"
         result = evaluate(policy, config, engine, config.eval.episodes, config.eval.seed)
         run_dir.write_json(path / run_dir.EVAL, result)
         added["eval"] = {name: result[name] for name in ("engine", "episodes", "mean", "std", "min", "max")}

@@ -7,6 +7,7 @@ A task says what a world is (``_initial``), what is seen of it (``_observe``) an
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any
 
 import flax.struct
@@ -105,7 +106,7 @@ class Environment(ABC):
             obs=obs,
             final_obs=obs,
             reward=zero,
-            reward_terms={name: zero for name in terms},
+            reward_terms=dict.fromkeys(terms, zero),
             terminated=no,
             truncated=no,
             nonfinite=no,
@@ -138,7 +139,8 @@ class Environment(ABC):
         offset = jnp.where(was_done, 0, state.clock_offset)
         terminated = terminated & finite
         truncated = ((length + offset >= self.max_episode_steps) | ~finite) & ~terminated
-        stepped = state.replace(  # type: ignore[attr-defined]
+        stepped = replace(
+            state,
             physics=physics,
             obs=final_obs,
             final_obs=final_obs,
@@ -159,7 +161,8 @@ class Environment(ABC):
         next_keys, reset_keys = _split_each(state.key)
         fresh = self._initial(reset_keys)
         physics = jax.tree.map(lambda new, old: _where(done, new, old), fresh, state.physics)
-        return state.replace(  # type: ignore[attr-defined]
+        return replace(
+            state,
             physics=physics,
             key=_where(done, next_keys, state.key),
             obs=jnp.where(done[:, None], self._observe(fresh), state.obs),
@@ -181,7 +184,7 @@ def stagger(state: EnvState, key: Array, indices: Array, max_episode_steps: int)
     """
     keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
     offset = jax.vmap(lambda k: jax.random.randint(k, (), 0, max_episode_steps))(keys)
-    return state.replace(clock_offset=offset.astype(jnp.int32))  # type: ignore[attr-defined]
+    return replace(state, clock_offset=offset.astype(jnp.int32))
 
 
 def _split_each(keys: Array) -> tuple[Array, Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
@@ -113,10 +113,10 @@ class Locomotion(Environment):
         # The dynamics do not depend on x. Stepping from x = 0 keeps the displacement, and with it the reward,
         # exact in float32 however far the robot has run.
         x_before = physics.qpos[:, :1]
-        start = physics.replace(qpos=physics.qpos.at[:, 0].set(0))  # type: ignore[attr-defined]
+        start = replace(physics, qpos=physics.qpos.at[:, 0].set(0))
         moved = self.physics.step(start, action)
         x_velocity = moved.qpos[:, 0] / self.step_duration
-        moved = moved.replace(qpos=jnp.concatenate([x_before + moved.qpos[:, :1], moved.qpos[:, 1:]], axis=-1))
+        moved = replace(moved, qpos=jnp.concatenate([x_before + moved.qpos[:, :1], moved.qpos[:, 1:]], axis=-1))
         terms = {
             "reward_forward": self.options.forward_reward_weight * x_velocity,
             "reward_ctrl": -self.options.ctrl_cost_weight * jnp.square(action).sum(-1),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import jax
 from jax import lax
@@ -13,7 +14,8 @@ AXIS = "worlds"
 """Name of the mesh axis over which worlds are split."""
 
 
-class Devices(NamedTuple):
+@dataclass(frozen=True)
+class Devices:
     """How many devices run the program side by side."""
 
     count: int

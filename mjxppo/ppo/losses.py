@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from mjxppo.config import PpoConfig
 from mjxppo.ppo import distribution
-from mjxppo.ppo.networks import ActorCritic, Params
+from mjxppo.ppo.networks import ActorCritic, Params, apply_policy, apply_value
 
 Array = jax.Array
 
@@ -67,8 +67,8 @@ def loss(
     Returns:
         The scalar loss and its terms.
     """
-    mean, log_std = network.apply(params, samples.obs, method="policy")
-    value = network.apply(params, samples.obs, method="value")
+    mean, log_std = apply_policy(network, params, samples.obs)
+    value = apply_value(network, params, samples.obs)
 
     def average(x: Array) -> Array:
         return (x * samples.valid).sum() / count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import flax.linen as nn
 import jax
@@ -92,12 +92,23 @@ class ActorCritic(nn.Module):
         return self.policy(x), self.value(x)
 
     def policy(self, x: Array) -> tuple[Array, Array]:
-        """Mean and log-std, each [..., action_size], of normalised observations [..., obs_size]."""
+        """See ``apply_policy``."""
         return self.actor(x)
 
     def value(self, x: Array) -> Array:
-        """Value in units of the return normaliser, [...], of normalised observations [..., obs_size]."""
+        """See ``apply_value``."""
         return self.critic(x)[..., 0]
+
+
+def apply_policy(network: ActorCritic, params: Params, obs: Array) -> tuple[Array, Array]:
+    """Mean and log-std, each [..., action_size], for observations as the networks see them [..., obs_size]."""
+    mean, log_std = cast(tuple[Array, Array], network.apply(params, obs, method="policy"))
+    return mean, log_std
+
+
+def apply_value(network: ActorCritic, params: Params, obs: Array) -> Array:
+    """Values in units of the return normaliser, [...], for observations as the networks see them [..., obs_size]."""
+    return cast(Array, network.apply(params, obs, method="value"))
 
 
 def parameter_floor(params: Params, min_log_std: float) -> Params:

@@ -12,7 +12,7 @@ from jax import lax
 from mjxppo.config import PpoConfig
 from mjxppo.envs import Environment, EnvState
 from mjxppo.ppo import distribution, normalize
-from mjxppo.ppo.networks import ActorCritic, Params
+from mjxppo.ppo.networks import ActorCritic, Params, apply_policy, apply_value
 from mjxppo.ppo.normalize import RunningMoments
 
 Array = jax.Array
@@ -104,7 +104,7 @@ def rollout(
         step_key = jax.random.fold_in(key, t)
         noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(step_key, i), (env.action_size,)))(indices)
         obs = see(state.obs)
-        mean, log_std = policy.network.apply(policy.params, obs, method="policy")
+        mean, log_std = apply_policy(policy.network, policy.params, obs)
         u = mean + jnp.exp(log_std) * noise
         stepped = env.step(state, jnp.tanh(u))
 
@@ -113,7 +113,7 @@ def rollout(
         truncated = stepped.truncated & valid
         final_value = lax.cond(
             truncated.any(),
-            lambda: policy.network.apply(policy.params, see(stepped.final_obs), method="value"),
+            lambda: apply_value(policy.network, policy.params, see(stepped.final_obs)),
             lambda: jnp.zeros_like(stepped.reward),
         )
         batch = Batch(

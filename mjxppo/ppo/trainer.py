@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -49,13 +50,10 @@ class Trainer:
         self.num_devices = choose_num_devices(config, jax.device_count())
         self.mesh = Mesh(np.array(jax.devices()[: self.num_devices]), (AXIS,))
         self.env_steps_per_update = config.ppo.num_envs * config.ppo.rollout_length
-        self.sharding = TrainState(  # type: ignore[call-arg]
-            learner=NamedSharding(self.mesh, _REPLICATED),
-            env_state=NamedSharding(self.mesh, _SPLIT),
-            key=NamedSharding(self.mesh, _REPLICATED),
-            update=NamedSharding(self.mesh, _REPLICATED),
-            env_steps=NamedSharding(self.mesh, _REPLICATED),
-        )
+        # For each part of the state, how it lies on the devices: worlds are split, the rest is copied.
+        copied: Any = NamedSharding(self.mesh, _REPLICATED)
+        split: Any = NamedSharding(self.mesh, _SPLIT)
+        self.sharding = TrainState(learner=copied, env_state=split, key=copied, update=copied, env_steps=copied)
         self.train_chunk: Callable[[TrainState, Counter], tuple[TrainState, Metrics]] = self._jit_chunk()
 
     def init(self) -> TrainState:
@@ -131,10 +129,11 @@ class Trainer:
         algorithm = Algorithm(self.network, config, devices)
         progress = counters.fraction(state.env_steps, total_env_steps)
         learner, metrics = learn(algorithm, state.learner, batch, last_obs, learn_key, progress)
-        learner = learner.replace(  # type: ignore[attr-defined]
+        learner = replace(
+            learner,
             obs_moments=normalize.merge_standardized_sums(
                 learner.obs_moments, stats.obs_sum, stats.obs_sum_of_squares, stats.steps - stats.nonfinite
-            )
+            ),
         )
         env_steps = counters.add(state.env_steps, stats.steps)
         state = TrainState(
@@ -162,9 +161,7 @@ class Trainer:
 
         def one_group(args: tuple[EnvState, Array]) -> tuple[EnvState, Batch, Array, RolloutStats]:
             env_state, indices = args
-            return rollout(
-                self.env, policy, env_state, indices, key, budget, num_envs=config.num_envs, config=config
-            )
+            return rollout(self.env, policy, env_state, indices, key, budget, num_envs=config.num_envs, config=config)
 
         grouped = jax.tree.map(lambda x: x.reshape(-1, group, *x.shape[1:]), state.env_state)
         indices = (first + jnp.arange(local_envs)).reshape(-1, group)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -16,7 +17,7 @@ from mjxppo.config import PpoConfig
 from mjxppo.ppo import losses, minibatch, normalize, schedules
 from mjxppo.ppo.collective import Devices
 from mjxppo.ppo.gae import generalized_advantages
-from mjxppo.ppo.networks import ActorCritic, Params, parameter_floor, rescale_value_head
+from mjxppo.ppo.networks import ActorCritic, Params, apply_value, parameter_floor, rescale_value_head
 from mjxppo.ppo.normalize import EPSILON, RunningMoments
 from mjxppo.ppo.rollout import Batch
 from mjxppo.ppo.state import Learner
@@ -107,7 +108,8 @@ def learn(
         "explained_variance": 1 - error_var / jnp.maximum(target_var, EPSILON),
         "value_target_mean": target_mean,
     }
-    learner = learner.replace(  # type: ignore[attr-defined]
+    learner = replace(
+        learner,
         params=params,
         opt_state=opt_state,
         return_moments=return_moments,
@@ -125,7 +127,7 @@ def _values_and_advantages(
     if config.baseline:
         # Block by block, so that the working set stays in cache.
         obs = jnp.concatenate([batch.obs, last_obs[:, None]], axis=1)
-        value = lax.map(lambda x: algorithm.network.apply(learner.params, x, method="value"), obs)
+        value = lax.map(lambda x: apply_value(algorithm.network, learner.params, x), obs)
         value, final_value = (_in_reward_units(learner.return_moments, x) for x in (value, batch.final_value))
     else:
         value = jnp.zeros((batch.reward.shape[0], batch.reward.shape[1] + 1, batch.reward.shape[2]))
@@ -134,9 +136,7 @@ def _values_and_advantages(
     def per_block(*arrays: Array) -> Array:
         return generalized_advantages(*arrays, gamma=config.gamma, gae_lambda=config.gae_lambda)
 
-    advantage = jax.vmap(per_block)(
-        batch.reward, value, batch.terminated, batch.truncated, final_value, batch.valid
-    )
+    advantage = jax.vmap(per_block)(batch.reward, value, batch.terminated, batch.truncated, final_value, batch.valid)
     return value[:, :-1], advantage
 
 
@@ -145,9 +145,7 @@ def _in_reward_units(moments: RunningMoments, value: Array) -> Array:
 
 
 def _rescale(params: Params, old: RunningMoments, new: RunningMoments) -> Params:
-    return rescale_value_head(
-        params, old.mean, jnp.sqrt(old.var + EPSILON), new.mean, jnp.sqrt(new.var + EPSILON)
-    )
+    return rescale_value_head(params, old.mean, jnp.sqrt(old.var + EPSILON), new.mean, jnp.sqrt(new.var + EPSILON))
 
 
 def _epochs(
@@ -214,9 +212,7 @@ def _normalize_advantage(samples: losses.Samples, count: Array, devices: Devices
         return devices.mean((x * samples.valid).sum() / count)
 
     centred = samples.advantage - average(samples.advantage)
-    return samples.replace(  # type: ignore[attr-defined]
-        advantage=centred * lax.rsqrt(average(jnp.square(centred)) + EPSILON)
-    )
+    return replace(samples, advantage=centred * lax.rsqrt(average(jnp.square(centred)) + EPSILON))
 
 
 def _apply_gradient(

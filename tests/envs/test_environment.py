@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toy import PointMass
 
 from mjxppo import envs
 from mjxppo.envs.base import stagger
 from mjxppo.errors import UserError
-from toy import PointMass
 
 N = 5
 
@@ -133,14 +133,17 @@ def test_a_task_is_found_by_all_its_usual_names(name):
     assert envs.make(name).name == "half_cheetah"
 
 
-@pytest.mark.parametrize("name, options, message", [
-    ("hoper", {}, "did you mean hopper"),
-    ("hopper", {"ctrl_cost": 1.0}, "did you mean ctrl_cost_weight"),
-    ("hopper", {"max_episode_steps": 0}, "at least 1"),
-    ("hopper", {"reset_noise_scale": -1.0}, "must not be negative"),
-    ("hopper", {"xml_file": "nowhere.xml"}, "there is no file"),
-    ("brax:nothing", {}, "Brax has no environment"),
-])
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("hoper", {}, "did you mean hopper"),
+        ("hopper", {"ctrl_cost": 1.0}, "did you mean ctrl_cost_weight"),
+        ("hopper", {"max_episode_steps": 0}, "at least 1"),
+        ("hopper", {"reset_noise_scale": -1.0}, "must not be negative"),
+        ("hopper", {"xml_file": "nowhere.xml"}, "there is no file"),
+        ("brax:nothing", {}, "Brax has no environment"),
+    ],
+)
 def test_bad_names_and_options_are_refused_with_one_line_and_a_remedy(name, options, message):
     with pytest.raises(UserError, match=message) as error:
         envs.make(name, **options)

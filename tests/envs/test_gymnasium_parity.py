@@ -87,11 +87,19 @@ def test_each_step_equals_gymnasiums(task):
         assert recorded["terminated"].sum() > 20
 
 
-@pytest.mark.parametrize("field, value, healthy", [
-    (("qpos", 1), 0.701, True), (("qpos", 1), 0.65, False),
-    (("qpos", 2), 0.15, True), (("qpos", 2), 0.25, False), (("qpos", 2), -0.25, False),
-    (("qvel", 0), 99.0, True), (("qvel", 0), 101.5, False), (("qvel", 4), -150.0, False),
-])
+@pytest.mark.parametrize(
+    "field, value, healthy",
+    [
+        (("qpos", 1), 0.701, True),
+        (("qpos", 1), 0.65, False),
+        (("qpos", 2), 0.15, True),
+        (("qpos", 2), 0.25, False),
+        (("qpos", 2), -0.25, False),
+        (("qvel", 0), 99.0, True),
+        (("qvel", 0), 101.5, False),
+        (("qvel", 4), -150.0, False),
+    ],
+)
 def test_hopper_terminates_exactly_when_gymnasium_does(field, value, healthy):
     with without_model_warnings():
         gym_env = gymnasium.make("Hopper-v5")
@@ -119,7 +127,10 @@ def test_reset_distribution_equals_gymnasiums(task):
         inner = gymnasium.make(TASKS[task]).unwrapped
     inner.reset(seed=1)
     samples = [(inner.reset_model(), inner.data.qpos.copy(), inner.data.qvel.copy()) for _ in range(4000)]
-    for ours, theirs in ((state.qpos, np.stack([s[1] for s in samples])), (state.qvel, np.stack([s[2] for s in samples]))):
+    for ours, theirs in (
+        (state.qpos, np.stack([s[1] for s in samples])),
+        (state.qvel, np.stack([s[2] for s in samples])),
+    ):
         for i in range(ours.shape[1]):
             assert stats.ks_2samp(ours[:, i], theirs[:, i]).pvalue > 1e-4, f"{task}, component {i}"
         correlation = np.corrcoef(ours.T) - np.eye(ours.shape[1])
@@ -141,7 +152,7 @@ def test_options_mean_what_they_mean_in_gymnasium():
     options = {"ctrl_cost_weight": 0.5, "forward_reward_weight": 2.0, "healthy_reward": 3.0}
     with without_model_warnings():
         gym_env = gymnasium.make("Hopper-v5", **options)
-    obs, _ = gym_env.reset(seed=0)
+    gym_env.reset(seed=0)
     data = gym_env.unwrapped.data
     env = envs.make("hopper", **options)
     state = env.reset(jax.random.split(jax.random.key(0), 1))

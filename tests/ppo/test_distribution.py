@@ -24,13 +24,15 @@ def test_log_prob_is_the_density_of_the_action():
         for action in (-0.95, -0.3, 0.0, 0.5, 0.9):
             u = np.arctanh(action)
             ours = distribution.log_prob(jnp.array([u]), jnp.array([mean]), jnp.array([log_std]))
-            np.testing.assert_allclose(ours, np.log(density_of_action(action, mean, np.exp(log_std))), rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(
+                ours, np.log(density_of_action(action, mean, np.exp(log_std))), rtol=1e-4, atol=1e-4
+            )
 
 
 def test_dimensions_are_independent_so_their_log_probs_add_up():
     u, mean, log_std = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
     joint = distribution.log_prob(u, mean, log_std)
-    parts = sum(distribution.log_prob(u[:, i:i + 1], mean[:, i:i + 1], log_std[:, i:i + 1]) for i in range(4))
+    parts = sum(distribution.log_prob(u[:, i : i + 1], mean[:, i : i + 1], log_std[:, i : i + 1]) for i in range(4))
     np.testing.assert_allclose(joint, parts, rtol=1e-5)
 
 
@@ -61,7 +63,7 @@ def test_entropy_estimate_is_unbiased_for_the_squashed_entropy():
     std = np.exp(log_std)
 
     def minus_p_log_p(u):
-        log_density = stats.norm.logpdf(u, mean, std) - np.log1p(-np.tanh(u) ** 2)
+        log_density = stats.norm.logpdf(u, mean, std) - np.log1p(-(np.tanh(u) ** 2))
         return -stats.norm.pdf(u, mean, std) * log_density
 
     exact, _ = integrate.quad(minus_p_log_p, mean - 8 * std, mean + 8 * std)
@@ -73,5 +75,6 @@ def test_entropy_estimate_is_unbiased_for_the_squashed_entropy():
 def test_gaussian_entropy_is_scipys():
     np.testing.assert_allclose(
         distribution.gaussian_entropy(jnp.array([0.3, -0.7])),
-        stats.norm.entropy(0, np.exp(0.3)) + stats.norm.entropy(0, np.exp(-0.7)), rtol=1e-6,
+        stats.norm.entropy(0, np.exp(0.3)) + stats.norm.entropy(0, np.exp(-0.7)),
+        rtol=1e-6,
     )

@@ -16,8 +16,14 @@ def advantages(reward, value, terminated, truncated, final_value, valid=None, *,
     column = lambda x, dtype: jnp.asarray(np.array(x, dtype)[:, None])  # noqa: E731
     valid = [True] * len(reward) if valid is None else valid
     result = generalized_advantages(
-        column(reward, np.float32), column(value, np.float32), column(terminated, bool), column(truncated, bool),
-        column(final_value, np.float32), column(valid, bool), gamma=gamma, gae_lambda=gae_lambda,
+        column(reward, np.float32),
+        column(value, np.float32),
+        column(terminated, bool),
+        column(truncated, bool),
+        column(final_value, np.float32),
+        column(valid, bool),
+        gamma=gamma,
+        gae_lambda=gae_lambda,
     )
     return np.asarray(result)[:, 0]
 
@@ -80,8 +86,13 @@ def test_episode_ends_in_every_place_match_the_float64_definition():
     value = rng.normal(size=(steps + 1, len(cases))) * 5
     terminated, truncated, valid = is_kind("terminated"), is_kind("truncated"), ~is_kind("invalid")
     result = generalized_advantages(
-        *(jnp.asarray(x, jnp.float32) for x in (reward, value)), jnp.asarray(terminated), jnp.asarray(truncated),
-        jnp.asarray(final_value, jnp.float32), jnp.asarray(valid), gamma=0.97, gae_lambda=0.9,
+        *(jnp.asarray(x, jnp.float32) for x in (reward, value)),
+        jnp.asarray(terminated),
+        jnp.asarray(truncated),
+        jnp.asarray(final_value, jnp.float32),
+        jnp.asarray(valid),
+        gamma=0.97,
+        gae_lambda=0.9,
     )
     for i in range(len(cases)):
         column = [x[:, i] for x in (reward, value, terminated, truncated, final_value, valid)]
@@ -96,8 +107,13 @@ def test_long_rollouts_match_the_float64_definition(gamma, gae_lambda):
     ends = rng.random((3, steps, worlds))
     terminated, truncated, valid = ends[0] < 0.05, (ends[1] < 0.05) & (ends[0] >= 0.05), ends[2] > 0.02
     result = generalized_advantages(
-        *(jnp.asarray(x, jnp.float32) for x in (reward, value)), jnp.asarray(terminated), jnp.asarray(truncated),
-        jnp.asarray(final_value, jnp.float32), jnp.asarray(valid), gamma=gamma, gae_lambda=gae_lambda,
+        *(jnp.asarray(x, jnp.float32) for x in (reward, value)),
+        jnp.asarray(terminated),
+        jnp.asarray(truncated),
+        jnp.asarray(final_value, jnp.float32),
+        jnp.asarray(valid),
+        gamma=gamma,
+        gae_lambda=gae_lambda,
     )
     for i in range(worlds):
         column = [x[:, i] for x in (reward, value, terminated, truncated, final_value, valid)]

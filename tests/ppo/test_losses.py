@@ -77,10 +77,10 @@ def test_value_clipping_takes_the_worse_of_both():
 def test_samples_without_meaning_weigh_nothing():
     network, params, samples, config = make(entropy_coef=0.1)
     half = jax.tree.map(lambda x: x[: S // 2], samples)
-    spoiled = samples.replace(
-        valid=jnp.arange(S) < S // 2, advantage=samples.advantage.at[S // 2:].set(1e6)
+    spoiled = samples.replace(valid=jnp.arange(S) < S // 2, advantage=samples.advantage.at[S // 2 :].set(1e6))
+    spoiled = spoiled.replace(
+        valid=spoiled.valid.astype(jnp.float32), log_prob=samples.log_prob.at[S // 2 :].set(-200.0)
     )
-    spoiled = spoiled.replace(valid=spoiled.valid.astype(jnp.float32), log_prob=samples.log_prob.at[S // 2:].set(-200.0))
     gradient = jax.grad(lambda p, s: call(network, p, s, config)[0])
     for a, b in zip(jax.tree.leaves(gradient(params, half)), jax.tree.leaves(gradient(params, spoiled)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)

@@ -35,8 +35,17 @@ def test_a_minibatch_holds_the_same_samples_on_one_device_and_on_two():
     np.testing.assert_array_equal(np.sort(together, axis=1), np.sort(apart, axis=1))
 
 
-@pytest.mark.parametrize("steps, size, count, splits", [
-    (32, 128, 16, 1), (32, 128, 64, 2), (64, 128, 32, 1), (10, 4, 5, 1), (10, 4, 8, 4), (10, 4, 7, None), (1, 4, 8, None),
-])
+@pytest.mark.parametrize(
+    "steps, size, count, splits",
+    [
+        (32, 128, 16, 1),
+        (32, 128, 64, 2),
+        (64, 128, 32, 1),
+        (10, 4, 5, 1),
+        (10, 4, 8, 4),
+        (10, 4, 7, None),
+        (1, 4, 8, None),
+    ],
+)
 def test_splits_are_the_fewest_that_make_minibatches_equal(steps, size, count, splits):
     assert minibatch.splits_per_step(steps, size, count) == splits

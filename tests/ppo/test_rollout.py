@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toy import PointMass
 
 from mjxppo.config import PolicyConfig, PpoConfig
 from mjxppo.ppo import distribution, networks, normalize
 from mjxppo.ppo.rollout import Policy, rollout
-from toy import PointMass
 
 N, T = 8, 12
 
@@ -28,8 +28,9 @@ def make(max_episode_steps=5, **options):
 def run(env, config, policy, state, budget=10**6, indices=None, key=None):
     indices = jnp.arange(N) if indices is None else indices
     key = jax.random.key(5) if key is None else key
-    call = jax.jit(lambda state, indices, budget: rollout(
-        env, policy, state, indices, key, budget, num_envs=N, config=config))
+    call = jax.jit(
+        lambda state, indices, budget: rollout(env, policy, state, indices, key, budget, num_envs=N, config=config)
+    )
     return call(state, indices, jnp.int32(budget))
 
 
@@ -72,11 +73,18 @@ def test_a_truncated_step_stores_the_value_of_the_true_last_observation():
             np.testing.assert_array_equal(batch.final_value[t], 0)
 
 
+def select(mask, new, old):
+    def pick(new, old):
+        return jnp.where(mask.reshape(mask.shape + (1,) * (new.ndim - 1)), new, old)
+
+    return jax.tree.map(pick, new, old)
+
+
 @pytest.mark.parametrize("budget", [0, 1, N, N + 3, 5 * N + 2, N * T - 1, N * T])
 def test_exactly_the_budgeted_steps_are_taken_and_worlds_left_out_stand_still(budget):
     env, config, policy, state = make()
     after, batch, last_obs, stats = run(env, config, policy, state, budget)
-    full_after, full, _, _ = run(env, config, policy, state)
+    _, full, _, _ = run(env, config, policy, state)
     assert int(stats.steps) == budget == int(batch.valid.sum())
     taken = np.arange(T)[:, None] * N + np.arange(N) < budget
     np.testing.assert_array_equal(batch.valid, taken)
@@ -87,10 +95,7 @@ def test_exactly_the_budgeted_steps_are_taken_and_worlds_left_out_stand_still(bu
     reference = state
     for t in range(T):
         stepped = env.step(reference, jnp.tanh(full.u[t]))
-        moved = jnp.asarray(steps_of_world > t)
-        reference = jax.tree.map(
-            lambda new, old: jnp.where(moved.reshape(moved.shape + (1,) * (new.ndim - 1)), new, old), stepped, reference
-        )
+        reference = select(jnp.asarray(steps_of_world > t), stepped, reference)
     np.testing.assert_allclose(after.physics["x"], reference.physics["x"], atol=1e-5)
     seen = normalize.normalize_obs(policy.obs_moments, after.obs)
     np.testing.assert_allclose(last_obs, seen, atol=1e-6)
@@ -99,10 +104,10 @@ def test_exactly_the_budgeted_steps_are_taken_and_worlds_left_out_stand_still(bu
 def test_random_numbers_belong_to_the_worlds_global_index():
     env, config, policy, state = make()
     _, together, _, _ = run(env, config, policy, state)
-    half = jax.tree.map(lambda x: x[N // 2:], state)
+    half = jax.tree.map(lambda x: x[N // 2 :], state)
     _, apart, _, _ = run(env, config, policy, half, indices=jnp.arange(N // 2, N))
     # Not to the bit: a matrix product's rounding may depend on its batch size, which is why blocks are fixed.
-    np.testing.assert_allclose(together.u[:, N // 2:], apart.u, atol=1e-6)
+    np.testing.assert_allclose(together.u[:, N // 2 :], apart.u, atol=1e-6)
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
@@ -113,7 +118,7 @@ def test_a_nonfinite_world_is_masked_counted_and_changes_no_other(where, poison)
     if where == "physics":
         poisoned = state.replace(physics={"x": state.physics["x"].at[3].set(poison)})
     _, clean, _, _ = run(env, config, policy, state)
-    after, batch, last_obs, stats = run(env, config, policy, poisoned)
+    _, batch, last_obs, stats = run(env, config, policy, poisoned)
     assert int(stats.nonfinite) == 1 and not bool(batch.valid[0, 3])
     assert int(stats.steps) == N * T
     for leaf in jax.tree.leaves((batch, last_obs, stats)):

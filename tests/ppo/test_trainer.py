@@ -8,20 +8,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toy import PointMass
 
 from mjxppo import counters
 from mjxppo.checkpoint import flatten
 from mjxppo.config import Config, LogConfig, PolicyConfig, PpoConfig
 from mjxppo.ppo.trainer import Trainer, env_steps_of
-from toy import PointMass
 
 PPO = PpoConfig(num_envs=32, block_size=4, rollout_length=8, num_minibatches=4, num_epochs=2, learning_rate=3e-3)
 
 
 def make(num_devices=1, every_updates=3, total=10**6, **options) -> tuple[Trainer, counters.Counter]:
     config = Config(
-        env="point_mass", num_devices=num_devices, total_env_steps=total, policy=PolicyConfig(hidden_sizes=(16, 16)),
-        ppo=dataclasses.replace(PPO, **options), log=LogConfig(every_updates=every_updates),
+        env="point_mass",
+        num_devices=num_devices,
+        total_env_steps=total,
+        policy=PolicyConfig(hidden_sizes=(16, 16)),
+        ppo=dataclasses.replace(PPO, **options),
+        log=LogConfig(every_updates=every_updates),
     )
     trainer = Trainer(PointMass(), config)
     return trainer, trainer.budget(total)
@@ -167,17 +171,27 @@ def test_the_learning_rate_falls_linearly_to_zero_at_the_end_of_the_budget():
     np.testing.assert_allclose(metrics["learning_rate"], 3e-3 * (1 - np.arange(6) / 6), rtol=1e-5)
 
 
-@pytest.mark.parametrize("options", [
-    {},
-    {"loss": "kl_penalty"},
-    {"loss": "policy_gradient", "num_epochs": 1, "num_minibatches": 1, "baseline": False, "gae_lambda": 1.0,
-     "learning_rate": 1e-2},
-    {"max_kl": 0.02},
-    {"advantage_normalization": "minibatch"},
-    {"advantage_normalization": "none", "normalize_returns": False, "normalize_obs": False, "value_clip_eps": 0.2},
-    {"learning_rate_schedule": "adaptive_kl"},
-    {"learning_rate_schedule": "adaptive_kl_linear", "stagger_resets": False},
-], ids=lambda options: "-".join(map(str, options)) or "default")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"loss": "kl_penalty"},
+        {
+            "loss": "policy_gradient",
+            "num_epochs": 1,
+            "num_minibatches": 1,
+            "baseline": False,
+            "gae_lambda": 1.0,
+            "learning_rate": 1e-2,
+        },
+        {"max_kl": 0.02},
+        {"advantage_normalization": "minibatch"},
+        {"advantage_normalization": "none", "normalize_returns": False, "normalize_obs": False, "value_clip_eps": 0.2},
+        {"learning_rate_schedule": "adaptive_kl"},
+        {"learning_rate_schedule": "adaptive_kl_linear", "stagger_resets": False},
+    ],
+    ids=lambda options: "-".join(map(str, options)) or "default",
+)
 def test_every_member_of_the_family_learns(options):
     trainer, total = make(every_updates=120, total=120 * 256, **options)
     _, metrics = trainer.train_chunk(trainer.init(), total)
