@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
+from mujoco import rollout
 
 from mjxppo.physics.base import PhysicsState
 from mjxppo.physics.planar import PlanarPhysics
@@ -51,7 +52,7 @@ class Worlds:
 
 
 def rollout_worlds(model: mujoco.MjModel, count: int, seed: int = 0, steps: int = 4, episode: int = 60) -> Worlds:
-    """States met under random controls, every third control step, with C MuJoCo's warm starts."""
+    """States met under random controls, with C MuJoCo's warm starts."""
     rng = np.random.default_rng(seed)
     data = mujoco.MjData(model)
     rows: list[tuple[np.ndarray, ...]] = []
@@ -62,8 +63,7 @@ def rollout_worlds(model: mujoco.MjModel, count: int, seed: int = 0, steps: int 
             data.qpos[:] += rng.uniform(-0.1, 0.1, model.nq)
             data.qvel[:] = 0.1 * rng.normal(size=model.nv)
         data.ctrl[:] = rng.uniform(-1.5, 1.5, model.nu)
-        if t % 3 == 2:
-            rows.append((data.qpos.copy(), data.qvel.copy(), data.qacc_warmstart.copy(), data.ctrl.copy()))
+        rows.append((data.qpos.copy(), data.qvel.copy(), data.qacc_warmstart.copy(), data.ctrl.copy()))
         for _ in range(steps):
             mujoco.mj_step(model, data)
         t += 1
@@ -94,22 +94,17 @@ def c_step(model: mujoco.MjModel, worlds: Worlds, steps: int) -> tuple[np.ndarra
     an error of its own.
     """
     model.opt.tolerance, model.opt.ls_tolerance, model.opt.iterations = 0.0, 1e-8, 60
-    data = mujoco.MjData(model)
-    qpos, qvel = [], []
-    for i in range(len(worlds)):
-        mujoco.mj_resetData(model, data)
-        data.qpos[:], data.qvel[:] = worlds.qpos[i], worlds.qvel[i]
-        data.qacc_warmstart[:], data.ctrl[:] = worlds.warmstart[i], worlds.ctrl[i]
-        for _ in range(steps):
-            mujoco.mj_step(model, data)
-        qpos.append(data.qpos.copy())
-        qvel.append(data.qvel.copy())
-    return np.array(qpos), np.array(qvel)
+    spec = mujoco.mjtState.mjSTATE_FULLPHYSICS
+    # Full physics state: time, qpos, qvel.
+    initial = np.concatenate([np.zeros((len(worlds), 1)), worlds.qpos, worlds.qvel], axis=1)
+    assert initial.shape[1] == mujoco.mj_stateSize(model, spec)
+    data = [mujoco.MjData(model) for _ in range(2)]
+    control = np.repeat(worlds.ctrl[:, None], steps, axis=1)
+    state, _ = rollout.rollout(model, data, initial, control, initial_warmstart=worlds.warmstart)
+    return state[:, -1, 1 : 1 + model.nq], state[:, -1, 1 + model.nq :]
 
 
-def planar_step(
-    model: mujoco.MjModel, worlds: Worlds, steps: int, dtype=jnp.float64
-) -> tuple[np.ndarray, np.ndarray]:
+def planar_step(model: mujoco.MjModel, worlds: Worlds, steps: int, dtype=jnp.float64) -> tuple[np.ndarray, np.ndarray]:
     """qpos and qvel after ``steps`` steps of the planar backend."""
     with jax.enable_x64(dtype == jnp.float64):
         sim = PlanarPhysics(model, steps)

@@ -237,9 +237,7 @@ def test_a_broken_world_does_not_touch_its_neighbours(cheetah, poison):
     expected = cheetah.step(cheetah.state, cheetah.ctrl)
     broken = [3, 100, 255]
     healthy = np.delete(np.arange(len(cheetah.ctrl)), broken)
-    out = cheetah.step(
-        cheetah.state.replace(qvel=cheetah.state.qvel.at[np.array(broken)].set(poison)), cheetah.ctrl
-    )
+    out = cheetah.step(cheetah.state.replace(qvel=cheetah.state.qvel.at[np.array(broken)].set(poison)), cheetah.ctrl)
     assert_same_bits(take(out, healthy), take(expected, healthy))
     assert not np.isfinite(np.asarray(out.qvel)[broken]).all()
 
@@ -249,9 +247,7 @@ def test_vmap_is_the_same_as_a_larger_batch(cheetah):
     nested = jax.tree.map(lambda x: x.reshape(2, 4, -1), (state, ctrl))
     out = jax.jit(jax.vmap(cheetah.sim.step))(*nested)
     flat = jax.tree.map(lambda x: x.reshape(8, -1), out)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), flat, cheetah.step(state, ctrl)
-    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), flat, cheetah.step(state, ctrl))
 
 
 def sharded_rollout(sim, num_devices, num_steps):

@@ -21,7 +21,8 @@ def test_measures_every_backend_and_relates_them_to_c():
 
 
 @pytest.mark.parametrize(
-    ("bad", "field"), [({"tasks": ["cheetah"]}, "tasks"), ({"backends": ["fast"]}, "backends"), ({"num_worlds": 7}, "num_worlds")]
+    ("bad", "field"),
+    [({"tasks": ["cheetah"]}, "tasks"), ({"backends": ["fast"]}, "backends"), ({"num_worlds": 7}, "num_worlds")],
 )
 def test_bad_input_names_the_field(bad, field):
     with pytest.raises(UserError, match=field):
