@@ -50,16 +50,25 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def film(policy: Any, config: Config, out: Path, **options: Any) -> dict[str, Any]:
-    """Films one episode of ``policy`` on the run's task; ``options`` as ``mjxppo.render.render`` takes them.
+def film(policy: Any, config: Config, out: Path, max_seconds: float | None = None, **options: Any) -> dict[str, Any]:
+    """Films one episode of ``policy`` on the run's task.
+
+    Args:
+        policy: actions [N, action_size] for observations [N, obs_size].
+        config: the run's configuration.
+        out: the file to write.
+        max_seconds: stop after so much simulated time.
+        options: as ``mjxppo.render.render`` takes them.
 
     Raises:
         UserError: the task is none of Gymnasium's, or the file cannot be written.
     """
-    from mjxppo.envs.registry import TASKS
+    from mjxppo.envs.registry import TASKS, make
     from mjxppo.render import render
 
     task = TASKS.get(config.env)
     if task is None or task.gym_id is None:
         raise UserError(f"render: only Gymnasium's tasks can be filmed, not {config.env}")
+    if max_seconds is not None:
+        options["max_steps"] = max(1, round(max_seconds / make(config.env, **config.env_options).step_duration))
     return render(policy, task.gym_id, out, gym_kwargs=config.env_options, **options)

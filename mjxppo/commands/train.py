@@ -19,6 +19,9 @@ from mjxppo.errors import UserError
 if TYPE_CHECKING:
     from mjxppo.ppo.trainer import Trainer
 
+_VIDEO_SECONDS = 10.0
+"""Simulated time shown by the video that ends a run; ``mjxppo render`` films whole episodes."""
+
 # Changing any of these would make the rest of a run something else than what was begun.
 _FIXED_ON_RESUME = ("env", "env_options", "seed", "physics", "policy", "ppo")
 
@@ -173,7 +176,9 @@ def _conclude(config: Config, path: Path) -> dict[str, Any]:
     if config.eval.video and config.env in TASKS:
         from mjxppo.commands.render import film
 
-        added["video"] = film(policy, config, path / run_dir.VIDEO, seed=config.eval.seed)["path"]
+        added["video"] = film(policy, config, path / run_dir.VIDEO, seed=config.eval.seed, max_seconds=_VIDEO_SECONDS)[
+            "path"
+        ]
         say(f"video: {added['video']}")
     say(f"everything is in {path}; film it again with: python scripts/render.py ckpt/")
     return added

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from mjxppo.physics.planar.algebra import add, dot, mul, scale2, sub, sub2
+from mjxppo.physics.planar.algebra import add, array, dot, mul, scale2, sub, sub2
 from mjxppo.physics.planar.kinematics import Kinematics, point_motion
 from mjxppo.physics.planar.model import ContactParameters, Limit, PlanarModel, PlaneContact, Scalar
 from mjxppo.physics.planar.rows import MINVAL, PlaneRows, Row, impedance, reference, row_weight
@@ -35,12 +35,12 @@ def limit_rows(limit: Limit, qpos: jax.Array, qvel: jax.Array) -> list[Row]:
     return rows
 
 
-def plane_rows(model: PlanarModel, contact: PlaneContact, kin: Kinematics) -> PlaneRows:
-    """The rows of a sphere against a fixed plane (mjc_PlaneSphere)."""
+def plane_rows(model: PlanarModel, contact: PlaneContact, kin: Kinematics, like: jax.Array) -> PlaneRows:
+    """The rows of a sphere against a fixed plane (mjc_PlaneSphere); ``like`` is any array [N]."""
     link, normal, parameters = contact.link, contact.normal, contact.parameters
     center = kin.frames[link].point(contact.center)
     reference_height = dot(normal, kin.reference[model.tree_of[link]])
-    distance = jnp.asarray(add(dot(normal, center), sub(reference_height, contact.height + contact.radius)))
+    distance = array(add(dot(normal, center), sub(reference_height, contact.height + contact.radius)), like)
     # MuJoCo puts the contact half-way between the surfaces; the Jacobian is taken there.
     point = sub2(center, scale2(contact.radius + 0.5 * distance, normal))
     position = distance - parameters.margin if parameters.margin else distance

@@ -50,7 +50,7 @@ def build_problem(model: PlanarModel, qpos: Arrays, qvel: Arrays, ctrl: Arrays) 
         rows += limit_rows(limit, qpos[limit.dof], qvel[limit.dof])
     for pair in model.pair_contacts:
         rows += pair_rows(model, pair, kin, qvel)
-    planes = [plane_rows(model, contact, kin) for contact in model.plane_contacts]
+    planes = [plane_rows(model, contact, kin, qpos[0]) for contact in model.plane_contacts]
     return Problem(kin.axes, inertia, force, planes, rows)
 
 

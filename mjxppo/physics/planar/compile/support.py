@@ -34,7 +34,6 @@ _ABSENT_FIELDS = {
     "actuator_damping": ("actuator", "damping"),
     "actuator_dampingpoly": ("actuator", "polynomial damping"),
     "actuator_delay": ("actuator", "delay"),
-    "actuator_ctrlspec": ("actuator", "structured control input"),
     "actuator_dyntype": ("actuator", "activation dynamics"),
 }
 """Fields of MjModel that must be 0 everywhere. For scalar joints a dof and its joint have the same index."""
