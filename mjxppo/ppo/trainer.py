@@ -123,7 +123,7 @@ class Trainer:
     def _update(self, state: TrainState, total_env_steps: Counter, budget: Array) -> tuple[TrainState, Metrics]:
         config, devices = self.config.ppo, Devices(self.num_devices)
         rollout_key, learn_key = jax.random.split(jax.random.fold_in(state.key, state.update))
-        env_state, batch, last_obs, stats = self._collect(state, rollout_key, budget)
+        env_state, batch, last_obs, stats = self.collect(state, rollout_key, budget)
         stats = devices.sum(stats)
 
         algorithm = Algorithm(self.network, config, devices)
@@ -150,7 +150,7 @@ class Trainer:
             "env_steps_low": env_steps.low,
         }
 
-    def _collect(self, state: TrainState, key: Array, budget: Array) -> tuple[EnvState, Batch, Array, RolloutStats]:
+    def collect(self, state: TrainState, key: Array, budget: Array) -> tuple[EnvState, Batch, Array, RolloutStats]:
         """Rolls out all worlds of this device; the batch comes as [blocks, T, B, ...]."""
         config = self.config.ppo
         local_envs = config.num_envs // self.num_devices

@@ -1,0 +1,133 @@
+"""``mjxppo benchmark``: physics, training and compilation, measured on this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mjxppo.commands.parsing import parse
+from mjxppo.errors import UserError
+
+_KINDS = {
+    "physics": "environment steps a second: ours, stock MJX and C MuJoCo, in one run",
+    "train": "training throughput, everything included, and its split",
+    "compile": "seconds to compile, without a cache",
+}
+
+
+@dataclass(frozen=True)
+class PhysicsArguments:
+    """What to measure, and how long."""
+
+    tasks: tuple[str, ...] = ("half_cheetah", "hopper", "walker2d")
+    """Tasks."""
+    backends: tuple[str, ...] = ("c", "planar", "mjx", "mjx-stock")
+    """c (C MuJoCo on all cores), planar, mjx, mjx-warp, mjx-stock (MJX with its default settings)."""
+    num_worlds: int = 4096
+    """Worlds stepped side by side."""
+    num_steps: int = 20
+    """Environment steps in a round."""
+    repeats: int = 5
+    """Rounds; the median counts."""
+    out: Path | None = None
+    """Also write the JSON to this file."""
+
+
+@dataclass(frozen=True)
+class TrainArguments:
+    """What to measure, and how long."""
+
+    tasks: tuple[str, ...] = ("half_cheetah", "hopper")
+    """Tasks, with their shipped configurations."""
+    config: tuple[Path, ...] = ()
+    """YAML files to measure instead."""
+    repeats: int = 5
+    """Rounds; the median counts."""
+    out: Path | None = None
+    """Also write the JSON to this file."""
+
+
+@dataclass(frozen=True)
+class CompileArguments:
+    """What to measure."""
+
+    tasks: tuple[str, ...] = ("half_cheetah", "hopper", "walker2d")
+    """Tasks, with their shipped configurations."""
+    out: Path | None = None
+    """Also write the JSON to this file."""
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        lines = "\n".join(f"  {name:<8} {text}" for name, text in _KINDS.items())
+        print(f"usage: mjxppo benchmark KIND [OPTIONS]\n\nkinds:\n{lines}")
+        return 0
+    kind, rest = arguments[0], arguments[1:]
+    if kind not in _KINDS:
+        raise UserError(f"benchmark: there is no kind {kind!r}; kinds: {', '.join(_KINDS)}")
+    measure = {"physics": _physics, "train": _train, "compile": _compile}[kind]
+    result, out = measure(rest)
+    _print_table(result["results"])
+    text = json.dumps(result, indent=1)
+    if out is not None:
+        from mjxppo.run_dir import write_atomically
+
+        write_atomically(out, text + "\n")
+    print(text)
+    return 0
+
+
+def _physics(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
+    parsed = parse(PhysicsArguments, arguments, prog="mjxppo benchmark physics", description=_KINDS["physics"])
+    from mjxppo.benchmarks import physics
+
+    tasks = [_canonical(task) for task in parsed.tasks]
+    result = physics.run(tasks, parsed.backends, parsed.num_worlds, parsed.num_steps, parsed.repeats)
+    return result, parsed.out
+
+
+def _train(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
+    parsed = parse(TrainArguments, arguments, prog="mjxppo benchmark train", description=_KINDS["train"])
+    from mjxppo import config_io
+    from mjxppo.benchmarks import train
+
+    files = [config_io.read_yaml(path) for path in parsed.config]
+    values = files or [config_io.defaults_for(_canonical(task)) for task in parsed.tasks]
+    return train.run([config_io.check(config_io.from_dict(v)) for v in values], parsed.repeats), parsed.out
+
+
+def _compile(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
+    parsed = parse(CompileArguments, arguments, prog="mjxppo benchmark compile", description=_KINDS["compile"])
+    from mjxppo.benchmarks import train
+
+    return train.run_compile([_canonical(task) for task in parsed.tasks]), parsed.out
+
+
+def _canonical(task: str) -> str:
+    from mjxppo.envs.registry import canonical_name
+
+    return canonical_name(task)
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    """The results for a person, on standard error."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for name in rows[0]:
+        table.add_column(name, justify="right" if isinstance(rows[0][name], int | float) else "left")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    Console(stderr=True, width=None if sys.stderr.isatty() else 220).print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return "-" if value is None else str(value)
