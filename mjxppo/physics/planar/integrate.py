@@ -9,7 +9,7 @@ from mjxppo.physics.planar.algebra import add, array, is_zero, mul
 from mjxppo.physics.planar.linear import factorize, multiply, solve
 from mjxppo.physics.planar.model import PlanarModel, Scalar
 from mjxppo.physics.planar.problem import Arrays, Problem, build_problem
-from mjxppo.physics.planar.solver import solve_problem
+from mjxppo.physics.planar.solution import constrained_acceleration
 
 State = tuple[Arrays, Arrays, Arrays]
 """qpos, qvel and the solver's next starting point, each nv arrays [N]."""
@@ -18,7 +18,7 @@ State = tuple[Arrays, Arrays, Arrays]
 def forward(model: PlanarModel, qpos: Arrays, qvel: Arrays, ctrl: Arrays, start: Arrays) -> tuple[Arrays, Problem]:
     """qacc, and the problem it solves (mj_forward)."""
     problem = build_problem(model, qpos, qvel, ctrl)
-    return solve_problem(model, problem, start), problem
+    return constrained_acceleration(model, problem, start), problem
 
 
 def step(model: PlanarModel, state: State, ctrl: Arrays) -> State:

@@ -89,14 +89,8 @@ def line_search(problem: Problem, slope: jax.Array, at_start: Residuals, at_full
     return lax.fori_loop(0, LINE_SEARCH_STEPS, improve, (one, 0.0 * one, 1e10 * one))[0]
 
 
-def solve_problem(model: PlanarModel, problem: Problem, qacc: Arrays) -> Arrays:
-    """The constrained acceleration.
-
-    Args:
-        model: the tree.
-        problem: the problem.
-        qacc: where to start, nv arrays [N].
-    """
+def minimize(model: PlanarModel, problem: Problem, qacc: Arrays) -> Arrays:
+    """Newton's method from ``qacc``, nv arrays [N]."""
     if not problem.planes and not problem.rows:
         step, _ = newton_direction(model, problem, qacc, ())
         return _move(qacc, step)
