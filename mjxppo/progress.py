@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +23,17 @@ def human(count: float) -> str:
         if count >= limit:
             return f"{count / limit:.1f}{suffix}"
     return f"{count:.0f}"
+
+
+@contextlib.contextmanager
+def waiting(message: str) -> Iterator[None]:
+    """Shows on a terminal what is being waited for; silent elsewhere."""
+    console = Console(stderr=True)
+    if not sys.stderr.isatty():
+        yield
+        return
+    with console.status(message):
+        yield
 
 
 class ProgressLine:

@@ -16,7 +16,7 @@ from mjxppo.errors import UserError
 from mjxppo.metrics import MetricsWriter, Row, clean
 from mjxppo.ppo.state import TrainState
 from mjxppo.ppo.trainer import Trainer, env_steps_of
-from mjxppo.progress import ProgressLine, say
+from mjxppo.progress import ProgressLine, say, waiting
 from mjxppo.run_dir import CKPT
 from mjxppo.signals import StopRequest
 
@@ -72,7 +72,8 @@ def train(trainer: Trainer, run_dir: Path, resume: bool = False) -> Outcome:
         state = _restore(trainer, state, run_dir / CKPT)
     total = trainer.budget(config.total_env_steps)
     started = time.perf_counter()
-    program = trainer.train_chunk.lower(state, total).compile()  # type: ignore[attr-defined]
+    with waiting("compiling the training program (once for each configuration; later starts find it in the cache)"):
+        program = trainer.train_chunk.lower(state, total).compile()  # type: ignore[attr-defined]
     compile_s = time.perf_counter() - started
     loop = _Loop(config, run_dir, int(state.update))
     try:
