@@ -159,13 +159,14 @@ def _conclude(config: Config, path: Path) -> dict[str, Any]:
     from mjxppo.envs.registry import TASKS
     from mjxppo.evaluate import Engine, evaluate
     from mjxppo.locate import load
-    from mjxppo.progress import say
+    from mjxppo.progress import say, waiting
 
     policy = load(path).policy
     added: dict[str, Any] = {}
     if config.eval.episodes:
         engine: Engine = "gymnasium" if config.env in TASKS else "mjx"
-        result = evaluate(policy, config, engine, config.eval.episodes, config.eval.seed)
+        with waiting(f"evaluating {config.eval.episodes} episodes"):
+            result = evaluate(policy, config, engine, config.eval.episodes, config.eval.seed)
         run_dir.write_json(path / run_dir.EVAL, result)
         added["eval"] = {name: result[name] for name in ("engine", "episodes", "mean", "std", "min", "max")}
         where = "Gymnasium's C MuJoCo" if engine == "gymnasium" else "this package's physics"
