@@ -14,6 +14,7 @@ _COMMANDS = {
     "train": "train a policy; checks it in Gymnasium and films it at the end",
     "evaluate": "returns of a trained policy, as JSON",
     "render": "film a trained policy: mp4, gif, or a page that plays it",
+    "export": "write a trained policy for other programs: npz, onnx, stablehlo",
     "config": "print a task's full configuration as YAML, to edit and feed back",
     "benchmark": "measure physics and training speed",
 }

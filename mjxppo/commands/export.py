@@ -1,0 +1,44 @@
+"""``mjxppo export``: a trained policy as a file that other programs read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from mjxppo.commands.parsing import parse
+
+
+@dataclass(frozen=True)
+class ExportArguments:
+    """Which policy, and where it goes."""
+
+    path: Positional[Path]
+    """A run directory, its ckpt/, or one step's folder."""
+    out: Path | None = None
+    """File to write: .npz (NumPy arrays), .onnx, or .stablehlo (for jax.export); default: policy.npz in the run
+    directory."""
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code."""
+    parsed = parse(
+        ExportArguments,
+        arguments,
+        prog="mjxppo export",
+        description="Writes the deterministic policy, with its observation normaliser, for other programs.",
+    )
+    from mjxppo.export import POLICY, check_output, export
+
+    if parsed.out is not None:
+        check_output(parsed.out)
+    from mjxppo.locate import load
+
+    loaded = load(parsed.path)
+    result = export(loaded.policy, loaded.config.env, parsed.out or loaded.run_dir / POLICY)
+    json.dump({"checkpoint": str(loaded.step), **result}, sys.stdout, indent=1)
+    print()
+    return 0
