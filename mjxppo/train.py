@@ -31,6 +31,9 @@ class Outcome(NamedTuple):
     """How a training loop ended."""
 
     env_steps: int
+    """Environment steps of the whole run, those before a resume included."""
+    new_env_steps: int
+    """Environment steps of this program's part of it."""
     updates: int
     episode_return: float | None
     """Mean over the episodes of the last update that finished any."""
@@ -127,7 +130,7 @@ class _Loop:
         self, program: Any, state: TrainState, total: counters.Counter, compile_s: float, num_devices: int
     ) -> Outcome:
         config = self.config
-        self.env_steps = counters.to_int(state.env_steps)
+        self.env_steps = first_env_steps = counters.to_int(state.env_steps)
         started = time.perf_counter()
         with (
             StopRequest() as stop,
@@ -148,6 +151,7 @@ class _Loop:
             self.checkpoints.finish()
         return Outcome(
             env_steps=self.env_steps,
+            new_env_steps=self.env_steps - first_env_steps,
             updates=self.update,
             episode_return=self.episode_return,
             train_s=time.perf_counter() - started,

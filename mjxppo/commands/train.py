@@ -143,9 +143,9 @@ def _train(trainer: Trainer, path: Path, resume: bool) -> int:
     if outcome.exit_code:
         say(f"stopped at {human(outcome.env_steps)} steps; saved. Go on with: mjxppo train --resume --run-dir {path}")
     else:
-        speed = outcome.env_steps / outcome.train_s if outcome.train_s else 0.0
+        speed = outcome.new_env_steps / outcome.train_s if outcome.train_s else 0.0
         say(
-            f"trained {human(outcome.env_steps)} steps in {outcome.train_s:.1f} s "
+            f"trained {human(outcome.new_env_steps)} steps in {outcome.train_s:.1f} s "
             f"(+ {outcome.compile_s:.1f} s compilation), {human(speed)} steps/s"
         )
         summary |= _conclude(config, path)
@@ -177,9 +177,12 @@ def _conclude(config: Config, path: Path) -> dict[str, Any]:
     if config.eval.video and config.env in TASKS:
         from mjxppo.commands.render import film
 
-        added["video"] = film(policy, config, path / run_dir.VIDEO, seed=config.eval.seed, max_seconds=_VIDEO_SECONDS)[
-            "path"
-        ]
-        say(f"video: {added['video']}")
+        try:
+            with waiting("filming"):
+                film(policy, config, path / run_dir.VIDEO, seed=config.eval.seed, max_seconds=_VIDEO_SECONDS)
+            added["video"] = str(path / run_dir.VIDEO)
+            say(f"video: {added['video']}")
+        except UserError as error:  # the policy is trained and saved; a missing film does not change that
+            say(f"no video: {error}")
     say(f"everything is in {path}; film it again with: python scripts/render.py ckpt/")
     return added
