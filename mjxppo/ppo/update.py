@@ -170,8 +170,8 @@ def _epochs(
         def objective(flat: Array) -> tuple[Array, losses.LossTerms]:
             return losses.loss(unravel(flat), network, minibatch_samples, count, config, learner.kl_penalty)
 
-        gradient, terms = devices.mean(jax.grad(objective, has_aux=True)(carry[0]))
-        carry, norm, finite = _apply_gradient(config, carry, gradient, learning_rate, floor)
+        gradient, terms = jax.grad(objective, has_aux=True)(carry[0])
+        carry, norm, finite = _apply_gradient(config, carry, devices.mean(gradient), learning_rate, floor)
         return carry, StepMetrics(terms=terms, grad_norm=jnp.where(finite, norm, 0), skipped=~finite)
 
     def epoch(carry: Carry, number: Array) -> tuple[Carry, StepMetrics]:
@@ -179,7 +179,9 @@ def _epochs(
         first_block = devices.index() * blocks
         chosen = minibatch.draw(epoch_key, first_block, blocks, steps * splits, config.num_minibatches)
         counts = devices.mean(units.valid.sum(-1)[chosen].sum(-1))
-        return lax.scan(gradient_step, carry, (chosen, jnp.maximum(counts, 1e-6)))
+        carry, metrics = lax.scan(gradient_step, carry, (chosen, jnp.maximum(counts, 1e-6)))
+        # Each reduction makes the devices wait for each other, so the terms are reduced once an epoch.
+        return carry, replace(metrics, terms=devices.mean(metrics.terms))
 
     carry = (flat_params, learner.opt_state)
     if config.max_kl > 0:
