@@ -68,7 +68,9 @@ class _Generator:
 
     def geom(self, fixed: bool = False) -> str:
         x, z = self.number(-0.3, 0.3), self.number(-0.3, 0.3)
-        out = f'<geom density="{self.number(200, 3000):.9g}" pos="{_vector(x, 0, z)}" size="{self.number(0.02, 0.12):.9g}'
+        out = (
+            f'<geom density="{self.number(200, 3000):.9g}" pos="{_vector(x, 0, z)}" size="{self.number(0.02, 0.12):.9g}'
+        )
         if self.chance(70):
             out += f' {self.number(0.05, 0.4):.9g}" type="capsule" axisangle="0 1 0 {self.number(-4, 4):.9g}"'
         else:
@@ -106,10 +108,9 @@ class _Generator:
             out += f' quat="{_vector(*self.choose((c, 0, s, 0), (0, c, 0, s)))}"'
         out += ">" + "".join(self.joint(kind) for kind in kinds)
         if self.chance(30):
-            out += (
-                f'<inertial pos="{_vector(self.number(-0.1, 0.1), self.number(-0.2, 0.2), self.number(-0.1, 0.1))}" '
-                f'mass="{self.number(0.1, 5):.9g}" diaginertia="0.02 0.03 0.04" euler="0.3 {self.number(-2, 2):.9g} 1"/>'
-            )
+            com = _vector(self.number(-0.1, 0.1), self.number(-0.2, 0.2), self.number(-0.1, 0.1))
+            out += f'<inertial pos="{com}" mass="{self.number(0.1, 5):.9g}" diaginertia="0.02 0.03 0.04"'
+            out += f' euler="0.3 {self.number(-2, 2):.9g} 1"/>'
         out += "".join(self.geom() for _ in range(self.choose(1, 1, 2)))
         while room[0] > 0 and depth < 4 and self.chance(65):
             out += self.body(depth + 1, room)

@@ -1,5 +1,6 @@
 """The ``mjx`` backend against C MuJoCo and stock MJX, and what its worlds promise each other."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -61,20 +62,25 @@ class Case:
         return np.abs(np.asarray(state.qvel, np.float64) - self.qvel).max(axis=1)
 
 
-@pytest.fixture(scope="module", params=["half_cheetah", "hopper"])
+@functools.cache
+def cached_case(task) -> Case:
+    return Case(task)
+
+
+@pytest.fixture(params=["half_cheetah", "hopper"])
 def case(request):
-    return Case(request.param)
+    return cached_case(request.param)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cheetah():
-    return Case("half_cheetah")
+    return cached_case("half_cheetah")
 
 
 # Fidelity
 
 
-@pytest.mark.parametrize("task", ["half_cheetah", "hopper", "walker2d"])
+@pytest.mark.parametrize("task", ["half_cheetah", "hopper", pytest.param("walker2d", marks=pytest.mark.slow)])
 def test_one_env_step_in_float64_is_c_mujocos(task):
     """Same formulas, so only rounding remains: 4e-13 seen.
 
@@ -95,13 +101,15 @@ def test_one_env_step_in_float64_is_c_mujocos(task):
     assert position_error < 1e-5
 
 
-def test_float32_error_is_no_worse_than_stock_mjx(case):
+@pytest.mark.parametrize("task", ["half_cheetah", pytest.param("hopper", marks=pytest.mark.slow)])
+def test_float32_error_is_no_worse_than_stock_mjx(task):
     """One env step against C MuJoCo in float64, on the same states: the distribution of max |dqvel|.
 
     Both have the same rounding in the rows that they solve, so the quantiles agree to chance (1.5x); stock MJX's
     line search in float32 leaves some states of the hopper unsolved (3e-2), ours does not, hence no slack in the
     other direction.
     """
+    case = cached_case(task)
     stock = jax.jit(_stock_step(case.model, FRAME_SKIP[case.task]))
     ours = case.velocity_error(case.step(case.state, case.ctrl))
     theirs = case.velocity_error(stock(case.state, case.ctrl))
@@ -152,10 +160,15 @@ ZOO = """
 
 
 @pytest.mark.parametrize(
-    ("option", "condim"), [("", 3), ('integrator="RK4"', 1), ('integrator="implicitfast"', 4), ('cone="pyramidal"', 6)]
+    ("option", "condim"),
+    [
+        ("", 3),
+        ('integrator="implicitfast"', 4),
+        pytest.param('integrator="RK4"', 6, marks=pytest.mark.slow),
+    ],
 )
 def test_every_kind_of_constraint_and_joint_matches_c_mujoco(option, condim):
-    """Equality, dry friction (joint, tendon), limits (ball, slide, tendon), contacts of every condim, 10 steps."""
+    """Equality, dry friction (joint, tendon), limits (ball, slide, tendon), contacts, 10 steps."""
     model = mujoco.MjModel.from_xml_string(ZOO.format(option=option, floor="", contact=f'condim="{condim}"'))
     rng = np.random.default_rng(0)
     count, steps = 12, 10
@@ -223,13 +236,16 @@ def take(tree, index):
     return jax.tree.map(lambda x: x[index], tree)
 
 
-def test_result_does_not_depend_on_the_batch(case):
-    """Not on the order of the worlds, nor on how many there are."""
+def test_result_does_not_depend_on_the_order_of_the_worlds(case):
     expected = case.step(case.state, case.ctrl)
     order = np.random.default_rng(0).permutation(len(case.ctrl))
     assert_same_bits(case.step(*take((case.state, case.ctrl), order)), take(expected, order))
-    for count in (1, 37, CPU_BLOCK):
-        assert_same_bits(case.step(*take((case.state, case.ctrl), np.s_[:count])), take(expected, np.s_[:count]))
+
+
+def test_result_does_not_depend_on_the_number_of_worlds(cheetah):
+    few = np.s_[100:137]
+    expected = take(cheetah.step(cheetah.state, cheetah.ctrl), few)
+    assert_same_bits(cheetah.step(*take((cheetah.state, cheetah.ctrl), few)), expected)
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, 1e20])
@@ -272,7 +288,7 @@ def sharded_rollout(sim, num_devices, num_steps):
 def test_two_devices_agree_with_one_and_never_hang(cheetah):
     """The same bits from one device and from two, 20 times over.
 
-    N = 4096 and 50 steps, as in ``scripts`` of a real run, is the same loop: it was run 50 times without a hang.
+    Stock MJX hangs here in every run at a larger size; the long run is ``python -m mjxppo.benchmarks.hang``.
     """
     count = 2 * CPU_BLOCK
     index = np.arange(count) % len(cheetah.ctrl)
@@ -296,7 +312,7 @@ def test_two_devices_agree_with_one_and_never_hang(cheetah):
             '<mujoco>{body}<actuator><general joint="j" dyntype="integrator"/></actuator></mujoco>',
             "stateful actuators",
         ),
-        ('<mujoco><option solver="PGS"><flag energy="enable"/></option>{body}</mujoco>', None),
+        ('<mujoco><option solver="PGS"/>{body}</mujoco>', None),
     ],
 )
 def test_unsupported_models_are_refused_in_one_line(xml, message):

@@ -13,6 +13,8 @@ from mjxppo.physics.planar.integrate import step
 
 CPU_BLOCK = 256
 """Worlds stepped together on a CPU: few enough to stay in cache, many enough to fill the vector units."""
+SMALLEST_BATCH = 8
+"""Fewer worlds are padded: XLA treats a single one as scalars, and rounds differently."""
 
 
 class PlanarPhysics(Physics):
@@ -41,14 +43,17 @@ class PlanarPhysics(Physics):
 
     def _step(self, state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
         num_worlds = state.qpos.shape[0]
-        if jax.default_backend() != "cpu" or num_worlds <= self.block:
-            return self._step_block(state, ctrl)
-        num_blocks = -(-num_worlds // self.block)
+        on_cpu = jax.default_backend() == "cpu"
+        block = self.block if on_cpu and num_worlds > self.block else max(num_worlds, SMALLEST_BATCH)
+        num_blocks = max(1, -(-num_worlds // block))
 
         def to_blocks(x: jax.Array) -> jax.Array:
-            padded = jnp.pad(x, ((0, num_blocks * self.block - num_worlds), (0, 0)), mode="edge")
-            return padded.reshape(num_blocks, self.block, x.shape[1])
+            if missing := num_blocks * block - num_worlds:
+                x = jnp.pad(x, ((0, missing), (0, 0)), mode="edge" if num_worlds else "constant")
+            return x.reshape(num_blocks, block, x.shape[1])
 
+        if num_blocks == 1 and num_worlds == block:
+            return self._step_block(state, ctrl)
         blocks = jax.tree.map(to_blocks, (state, ctrl))
         stepped = lax.map(lambda block: self._step_block(*block), blocks)
         return jax.tree.map(lambda x: x.reshape(-1, x.shape[-1])[:num_worlds], stepped)

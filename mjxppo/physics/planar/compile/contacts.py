@@ -63,8 +63,6 @@ def _check_types(model: mujoco.MjModel, first: int, second: int) -> None:
         if model.geom_type[geom] not in (_PLANE, _SPHERE, _CAPSULE):
             kind = mujoco.mjtGeom(model.geom_type[geom]).name.removeprefix("mjGEOM_").lower()
             raise refuse(f"contact of the {kind} {_both(model, geom, second if geom == first else first)}")
-    if model.geom_type[first] == _PLANE and link_of(model, model.geom_bodyid[first]) != WORLD:
-        raise refuse(f"contact of the moving plane {_both(model, first, second)}")
 
 
 def _parameters(model: mujoco.MjModel, a: int, b: int) -> ContactParameters:
