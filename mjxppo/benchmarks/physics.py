@@ -7,10 +7,8 @@ of the rounds counts. Trust the ratios, on a shared machine not the absolute num
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import jax
@@ -21,6 +19,7 @@ from jax.sharding import Mesh, PartitionSpec
 from mujoco import mjx, rollout
 
 from mjxppo import physics, runtime
+from mjxppo.benchmarks import machine
 from mjxppo.benchmarks.states import FRAME_SKIP, States, random_states
 from mjxppo.envs.locomotion import gymnasium_model
 from mjxppo.errors import UserError
@@ -68,7 +67,7 @@ def run(
     results = []
     for task in tasks:
         results += _run_task(task, backends, num_worlds, num_steps, repeats, seed)
-    return {"hardware": _hardware(), "versions": _versions(), "results": results}
+    return {**machine.describe(), "results": results}
 
 
 def _run_task(
@@ -76,7 +75,8 @@ def _run_task(
 ) -> list[dict[str, Any]]:
     model = gymnasium_model(f"{task}.xml")
     visited = random_states(model, task, min(num_worlds, 1024), seed)
-    results, rounds = [], []
+    results: list[dict[str, Any]] = []
+    rounds = []
     for backend in backends:
         worlds, steps = (STOCK_WORLDS, STOCK_STEPS) if backend == "mjx-stock" else (num_worlds, num_steps)
         start = time.perf_counter()
@@ -156,9 +156,7 @@ def _stock_step(model: mujoco.MjModel, frame_skip: int) -> Stepper:
         m, template = jax.tree.map(jnp.asarray, (mjx_model, mjx_data))
 
         def one_world(state: PhysicsState, ctrl: Array) -> PhysicsState:
-            data = template.replace(
-                qpos=state.qpos, qvel=state.qvel, qacc_warmstart=state.qacc_warmstart, ctrl=ctrl
-            )
+            data = template.replace(qpos=state.qpos, qvel=state.qvel, qacc_warmstart=state.qacc_warmstart, ctrl=ctrl)
             data = jax.lax.fori_loop(0, frame_skip, lambda _, d: mjx.step(m, d), data)
             return PhysicsState(data.qpos, data.qvel, data.qacc_warmstart)
 
@@ -191,22 +189,3 @@ def _jax_round(step: Stepper, model: mujoco.MjModel, states: States, num_steps: 
 
     one_round()
     return one_round
-
-
-def _hardware() -> dict[str, Any]:
-    return {
-        "cores": runtime.usable_cores(),
-        "cpu": platform.processor() or platform.machine(),
-        "devices": [device.device_kind for device in jax.local_devices()],
-        "platform": jax.default_backend(),
-    }
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in ("jax", "jaxlib", "mujoco", "mujoco-mjx", "warp-lang"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions

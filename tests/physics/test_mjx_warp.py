@@ -24,7 +24,7 @@ def model():
     return gymnasium_model(f"{TASK}.xml")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def states(model):
     return gait_states(model, TASK, 32)
 
@@ -41,7 +41,7 @@ def start(states, index=np.s_[:]):
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def stepped(sim, states):
     return jax.jit(sim.step)(*start(states))
 
@@ -71,26 +71,22 @@ def test_vmap_is_the_same_as_a_larger_batch(sim, states, stepped):
     np.testing.assert_allclose(np.asarray(out.qvel).reshape(32, -1), stepped.qvel, atol=2e-3)
 
 
-@pytest.mark.parametrize("limit", ["_max_rows", "_max_contacts"])
-def test_running_out_of_slots_is_never_silent(model, states, sim, limit):
-    """Every world is right or NaN; with far too few slots some must be NaN."""
+def test_running_out_of_rows_is_never_silent(model, states, sim):
+    """Every world is right or NaN."""
+    small = MjxWarpPhysics(model, FRAME_SKIP[TASK])
+    small._max_rows = 8
+    out = np.asarray(jax.jit(small.step)(*start(states)).qvel)
+    lost = np.isnan(out).any(axis=1)
+    assert 0 < lost.sum() < len(lost)
+    np.testing.assert_allclose(out[~lost], np.asarray(jax.jit(sim.step)(*start(states)).qvel)[~lost], atol=2e-3)
+
+
+def test_running_out_of_contacts_is_never_silent(model, states):
+    """The slots are shared: it cannot be known whose contact was dropped, so that every world is lost."""
+    states.qpos[:, 1] -= 0.3  # several feet in the floor
     small = MjxWarpPhysics(model, 1)
-    setattr(small, limit, 2 if limit == "_max_rows" else 0)
-    if limit == "_max_contacts":  # one slot for all worlds together
-        small._max_contacts = 1
-        states = type(states)(*(x[:1].repeat(1, axis=0) for x in pressed_down(model, states)))
-    out = jax.jit(small.step)(*start(states))
-    expected = jax.jit(MjxWarpPhysics(model, 1).step)(*start(states))
-    lost = np.isnan(np.asarray(out.qvel)).any(axis=1)
-    assert lost.any()
-    np.testing.assert_allclose(np.asarray(out.qvel)[~lost], np.asarray(expected.qvel)[~lost], atol=2e-3)
-
-
-def pressed_down(model, states):
-    """The states, pushed into the floor so that several feet touch it."""
-    qpos = states.qpos.copy()
-    qpos[:, 1] -= 0.3
-    return states._replace(qpos=qpos)
+    small._max_contacts = 1
+    assert np.isnan(np.asarray(jax.jit(small.step)(*start(states)).qvel)).any(axis=1).all()
 
 
 def test_bounds_cover_every_contact_and_row(model):

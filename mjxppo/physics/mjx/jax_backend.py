@@ -18,6 +18,8 @@ from mjxppo.physics.mjx.model import check_supported, constants, host_constants
 from mjxppo.physics.mjx.rows import Block, row_blocks
 
 Array = jax.Array
+Carry = tuple[Array, Array, Array]
+"""qpos [N, nq], qvel [N, nv] and the warm start [N, nv]."""
 
 CPU_BLOCK = 256
 """Worlds stepped together on a CPU: small enough that their constraint rows stay in the cache."""
@@ -45,8 +47,8 @@ class MjxPhysics(Physics):
     def _step(self, state: PhysicsState, ctrl: Array) -> PhysicsState:
         m, d = constants((self._host_model, self._host_data), state.qpos.dtype)
 
-        def env_step(qpos: Array, qvel: Array, warmstart: Array, ctrl: Array) -> tuple[Array, Array, Array]:
-            def one(carry: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
+        def env_step(qpos: Array, qvel: Array, warmstart: Array, ctrl: Array) -> Carry:
+            def one(carry: Carry, _: None) -> tuple[Carry, None]:
                 return self._mujoco_step(m, d, carry, ctrl), None
 
             return lax.scan(one, (qpos, qvel, warmstart), None, length=self.frame_skip)[0]
@@ -54,45 +56,45 @@ class MjxPhysics(Physics):
         step = _in_blocks(env_step, CPU_BLOCK) if jax.default_backend() == "cpu" else env_step
         return PhysicsState(*step(state.qpos, state.qvel, state.qacc_warmstart, ctrl))
 
-    def _mujoco_step(
-        self, m: mjx.Model, d: mjx.Data, carry: tuple[Array, Array, Array], ctrl: Array
-    ) -> tuple[Array, Array, Array]:
+    def _mujoco_step(self, m: mjx.Model, d: mjx.Data, carry: Carry, ctrl: Array) -> Carry:
         if self.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4:
             return self._rk4(m, d, carry, ctrl)
-        return self._euler(m, d, carry, ctrl)
+        return self._semi_implicit(m, d, carry, ctrl)
 
     def _forward(
         self, m: mjx.Model, d: mjx.Data, qpos: Array, qvel: Array, warmstart: Array, ctrl: Array
-    ) -> tuple[Array, newton.Problem]:
-        """Accelerations, [nv, N], and the problem that they solve."""
-        problem = build_problem(m, d, self._blocks, qpos, qvel, ctrl)
-        return jnp.stack(newton.solve(problem, list(warmstart.T), self._scale)), problem
+    ) -> tuple[Array, newton.Problem, Array]:
+        """Accelerations [nv, N], the problem that they solve, and what damps velocities (see ``build_problem``)."""
+        problem, damping = build_problem(m, d, self._blocks, qpos, qvel, ctrl)
+        return jnp.stack(newton.solve(problem, list(warmstart.T), self._scale)), problem, damping
 
-    def _euler(
-        self, m: mjx.Model, d: mjx.Data, carry: tuple[Array, Array, Array], ctrl: Array
-    ) -> tuple[Array, Array, Array]:
-        """Semi-implicit Euler, implicit in joint damping unless the model turns that off."""
+    def _semi_implicit(self, m: mjx.Model, d: mjx.Data, carry: Carry, ctrl: Array) -> Carry:
+        """Euler, implicit in joint damping unless the model turns that off, and implicitfast.
+
+        Both solve (M + h B) a' = M a (the forces sum up to M a) where B is minus the forces' derivative with respect
+        to the velocities. It is written so that only the difference of a' and a suffers from rounding.
+        """
         qpos, qvel, warmstart = carry
-        qacc, problem = self._forward(m, d, qpos, qvel, warmstart, ctrl)
+        qacc, problem, damping = self._forward(m, d, qpos, qvel, warmstart, ctrl)
         dt, acceleration = m.opt.timestep, qacc
-        if not m.opt.disableflags & mjx.DisableBit.EULERDAMP and self.model.dof_damping.any():
-            # MuJoCo solves (M + h B) a' = M a, as the forces sum up to M a; written so that only the difference
-            # of a' and a suffers from rounding.
-            damping = dt * m.dof_damping[:, None]
-            mass = {(i, j): x + damping[i] if i == j else x for (i, j), x in problem.mass.items()}
-            change = linalg.ldl_solve(linalg.ldl_factor(mass, m.nv), list(damping * qacc))
+        if damping.shape[0]:
+            matrix = dict(problem.mass)
+            for i in range(m.nv):
+                for j in range(i + 1) if damping.ndim == 3 else (i,):
+                    value = dt * (damping[i, j] if damping.ndim == 3 else damping[i])
+                    matrix[i, j] = matrix[i, j] + value if (i, j) in matrix else value
+            rate = linalg.total(damping[:, j] * qacc[j] for j in range(m.nv)) if damping.ndim == 3 else damping * qacc
+            change = linalg.ldl_solve(linalg.ldl_factor(matrix, m.nv), list(dt * rate))
             acceleration = qacc - jnp.stack(change)
         qvel = qvel + dt * acceleration.T
         return _integrate_pos(m, qpos, qvel, dt), qvel, qacc.T
 
-    def _rk4(
-        self, m: mjx.Model, d: mjx.Data, carry: tuple[Array, Array, Array], ctrl: Array
-    ) -> tuple[Array, Array, Array]:
+    def _rk4(self, m: mjx.Model, d: mjx.Data, carry: Carry, ctrl: Array) -> Carry:
         """Classical Runge-Kutta of order 4; each stage's solve starts from the stage before."""
         qpos, qvel, warmstart = carry
         dt, zero = m.opt.timestep, jnp.zeros_like(qvel)
-        nodes = np.array([0, 0.5, 0.5, 1], qpos.dtype)
-        weights = np.array([1, 2, 2, 1], qpos.dtype) / 6
+        nodes = jnp.array([0, 0.5, 0.5, 1], qpos.dtype)
+        weights = jnp.array([1, 2, 2, 1], qpos.dtype) / 6
 
         def stage(
             carry: tuple[Array, Array, Array, Array, Array], tableau: tuple[Array, Array]
@@ -111,8 +113,8 @@ class MjxPhysics(Physics):
 
 def build_problem(
     m: mjx.Model, d: mjx.Data, blocks: tuple[Block, ...], qpos: Array, qvel: Array, ctrl: Array
-) -> newton.Problem:
-    """The solver's input for N worlds, out of MJX's own functions.
+) -> tuple[newton.Problem, Array]:
+    """The solver's input for N worlds, out of MJX's own functions; and the integrator's.
 
     The order is that of ``mjx.forward`` without what a step does not need: the factorisation of M (LAPACK), cameras,
     sensors.
@@ -120,10 +122,16 @@ def build_problem(
     Args:
         m: MJX model.
         d: MJX data of one world, for everything that is not carried.
+        blocks: of the model's constraint rows.
         qpos: [N, nq].
         qvel: [N, nv].
         ctrl: [N, nu].
+
+    Returns:
+        The problem, and minus the derivative of the forces with respect to the velocities as far as the integrator
+        is implicit in it: for Euler the joint damping [nv, 1], for implicitfast [nv, nv, N]; empty if nothing is.
     """
+    implicitfast = m.opt.integrator == mjx.IntegratorType.IMPLICITFAST
 
     def one_world(qpos: Array, qvel: Array, ctrl: Array) -> tuple[Array, ...]:
         data = d.replace(qpos=qpos, qvel=qvel, ctrl=ctrl)
@@ -134,9 +142,14 @@ def build_problem(
         force = data.qfrc_passive - data.qfrc_bias + data.qfrc_actuator
         impl: Any = data._impl  # MJX keeps the implementation's own fields there, mjx.Data has no public accessor
         rows = (impl.efc_J, impl.efc_D, impl.efc_aref, impl.efc_frictionloss)
-        return (impl.M, force, *rows)
+        derivative = mjx.deriv_smooth_vel(m, data) if implicitfast else None
+        return (impl.M, force, *rows, jnp.zeros(0) if derivative is None else -derivative)
 
-    mass, force, jacobian, weight, reference, frictionloss = jax.vmap(one_world, out_axes=-1)(qpos, qvel, ctrl)
+    arrays = jax.vmap(one_world, out_axes=-1)(qpos, qvel, ctrl)
+    mass, force, jacobian, weight, reference, frictionloss, damping = arrays
+    euler = m.opt.integrator == mjx.IntegratorType.EULER
+    if euler and not m.opt.disableflags & mjx.DisableBit.EULERDAMP:
+        damping = m.dof_damping[:, None]
 
     def block_jacobian(block: Block) -> Array:
         rows = jacobian[block.start : block.stop]
@@ -147,7 +160,7 @@ def build_problem(
     def split(rows: Array) -> tuple[Array, ...]:
         return tuple(rows[block.start : block.stop] for block in blocks)
 
-    return newton.Problem(
+    problem = newton.Problem(
         mass={(i, j): mass[i, j] for i in range(m.nv) for j in range(i + 1) if _share_a_branch(m, i, j)},
         force=tuple(force),
         jacobian=tuple(map(block_jacobian, blocks)),
@@ -156,6 +169,7 @@ def build_problem(
         frictionloss=split(frictionloss),
         blocks=blocks,
     )
+    return problem, damping
 
 
 def _share_a_branch(m: mjx.Model, i: int, j: int) -> bool:

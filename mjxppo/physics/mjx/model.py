@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
+from jax.typing import DTypeLike
 from mujoco import mjx
 
 from mjxppo.errors import UserError
@@ -62,7 +63,7 @@ def host_constants(model: mujoco.MjModel) -> tuple[Any, Any]:
         raise UserError(f"mjx: MJX cannot represent this model: {reason}") from error
 
 
-def constants(tree: Any, dtype: jnp.dtype) -> Any:
+def constants(tree: Any, dtype: DTypeLike) -> Any:
     """The tree's NumPy leaves as uncommitted constants of the program being traced, floats in ``dtype``."""
 
     def convert(leaf: np.ndarray) -> jax.Array:

@@ -69,7 +69,7 @@ class Problem:
 
 
 class _Iterate(NamedTuple):
-    count: Array  # iterations so far
+    iteration: Array
     active: Array  # [N], False once a world has converged
     acceleration: tuple[Array, ...]  # nv arrays [N]
     residual: RowArrays  # x = J a - aref
@@ -94,14 +94,14 @@ def solve(problem: Problem, start: Sequence[Array], scale: float) -> tuple[Array
     tolerance = scale * (1e-14 if start[0].dtype == jnp.float64 else 1e-8)
     rows = _rows_times(problem, start)
     first = _Iterate(
-        count=jnp.int32(0),
+        iteration=jnp.int32(0),
         active=jnp.ones(start[0].shape, bool),
         acceleration=tuple(start),
         residual=tuple(x - aref for x, aref in zip(rows, problem.reference, strict=True)),
         inertial=tuple(linalg.multiply(problem.mass, start)),
     )
     last = lax.while_loop(
-        lambda it: (it.count < MAX_ITERATIONS) & jnp.any(it.active),
+        lambda it: (it.iteration < MAX_ITERATIONS) & jnp.any(it.active),
         lambda it: _newton_step(problem, it, tolerance),
         first,
     )
@@ -112,19 +112,19 @@ def _newton_step(problem: Problem, it: _Iterate, tolerance: float) -> _Iterate:
     """One Newton step with an exact line search, for the worlds that are still active."""
     nv = len(problem.force)
     fence = linalg.make_fence(it.acceleration[0])
-    force, quadratic = _row_forces(problem, it.residual)
+    force, zones = _row_forces(problem, it.residual)
     constraint_force = _rows_transposed_times(problem, tuple(map(fence, force)), fence)
     gradient = [fence(a - b - c) for a, b, c in zip(it.inertial, problem.force, constraint_force, strict=True)]
-    curvature = tuple(jnp.where(q, d, 0) for q, d in zip(quadratic, problem.weight, strict=True))
-    factor = linalg.ldl_factor(_hessian(problem, tuple(map(fence, curvature)), fence), nv)
+    curvature = tuple(map(fence, _curvature(problem, zones)))
+    factor = linalg.ldl_factor(_hessian(problem, curvature, fence), nv)
     direction = [fence(-x) for x in linalg.ldl_solve(factor, gradient)]
 
     slope = linalg.total(g * p for g, p in zip(gradient, direction, strict=True))  # of the cost, at the start
     row_change = tuple(map(fence, _rows_times(problem, direction)))
     inertial_change = list(map(fence, linalg.multiply(problem.mass, direction)))
-    # A full step is exact when no row enters or leaves its quadratic zone on the way.
-    _, quadratic_after = _row_forces(problem, _along(it.residual, row_change, 1))
-    exact = ~_any_row(tuple(q != r for q, r in zip(quadratic, quadratic_after, strict=True)))
+    # A full step is exact when every row stays in its zone.
+    _, zones_after = _row_forces(problem, _along(it.residual, row_change, 1))
+    exact = ~_any_row(tuple(z != after for z, after in zip(zones, zones_after, strict=True)))
     search = it.active & ~exact
     step = lax.cond(
         jnp.any(search),
@@ -137,7 +137,7 @@ def _newton_step(problem: Problem, it: _Iterate, tolerance: float) -> _Iterate:
         return tuple(jnp.where(it.active, x + step * dx, x) for x, dx in zip(values, changes, strict=True))
 
     return _Iterate(
-        count=it.count + 1,
+        iteration=it.iteration + 1,
         active=it.active & ~converged,
         acceleration=advance(it.acceleration, direction),
         residual=advance(it.residual, row_change),
@@ -159,11 +159,9 @@ def _line_search(
 
     def evaluate(_: Array, bracket: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         alpha, low, high = bracket
-        force, quadratic = _row_forces(problem, _along(it.residual, row_change, alpha))
+        force, zones = _row_forces(problem, _along(it.residual, row_change, alpha))
         work = [-f * dx for f, dx in zip(force, row_change, strict=True)]
-        stiffness = [
-            jnp.where(q, d, 0) * dx * dx for q, d, dx in zip(quadratic, problem.weight, row_change, strict=True)
-        ]
+        stiffness = [k * dx * dx for k, dx in zip(_curvature(problem, zones), row_change, strict=True)]
         slope = smooth_slope + alpha * smooth_curvature + linalg.total(w for x in work for w in x)
         curvature = smooth_curvature + linalg.total(s for x in stiffness for s in x)
         low = jnp.where(slope < 0, alpha, low)
@@ -177,20 +175,26 @@ def _line_search(
 
 
 def _row_forces(problem: Problem, residual: RowArrays) -> tuple[RowArrays, RowArrays]:
-    """Constraint forces of the rows, and which rows are in their quadratic zone."""
-    forces, quadratic = [], []
+    """Constraint forces of the rows, and the zone that each row is in: 0 is the quadratic one."""
+    forces, zones = [], []
     for block, x, d, limit in zip(problem.blocks, residual, problem.weight, problem.frictionloss, strict=True):
         linear = -d * x
         if block.kind == "equality":
             forces.append(linear)
-            quadratic.append(jnp.ones_like(x, bool))
+            zones.append(jnp.zeros_like(x, jnp.int8))
         elif block.kind == "friction":
             forces.append(jnp.clip(linear, -limit, limit))
-            quadratic.append(jnp.abs(linear) < limit)
+            # A step can jump from one linear zone to the other, so that they have to be told apart.
+            zones.append((linear >= limit).astype(jnp.int8) - (linear <= -limit).astype(jnp.int8))
         else:
             forces.append(jnp.maximum(linear, 0))
-            quadratic.append(x < 0)
-    return tuple(forces), tuple(quadratic)
+            zones.append((x >= 0).astype(jnp.int8))
+    return tuple(forces), tuple(zones)
+
+
+def _curvature(problem: Problem, zones: RowArrays) -> RowArrays:
+    """Second derivative of the rows' cost."""
+    return tuple(jnp.where(zone == 0, d, 0) for zone, d in zip(zones, problem.weight, strict=True))
 
 
 def _along(residual: RowArrays, row_change: RowArrays, alpha: Array | float) -> RowArrays:
@@ -249,6 +253,6 @@ def _hessian(problem: Problem, weight: RowArrays, fence: linalg.Fence) -> linalg
         chunks = [terms[r : r + ROWS_PER_LOOP] for r in range(0, block.size, ROWS_PER_LOOP)]
         product = linalg.total(fence(linalg.total(chunk)) for chunk in chunks)
         for k, i in enumerate(block.dofs):
-            for l, j in enumerate(block.dofs[: k + 1]):
-                add(i, j, product[k, l])
+            for kk, j in enumerate(block.dofs[: k + 1]):
+                add(i, j, product[k, kk])
     return h

@@ -1,8 +1,8 @@
 """Which dofs every constraint row can touch: the static sparsity of MJX's constraint Jacobian.
 
 MJX builds a dense Jacobian J with a row for everything that could ever be in contact or at a limit. Most of its
-entries are zero for every state: a contact of one leg with the floor does not involve the other leg. Consecutive rows with
-the same dofs form a block, and the solver works on blocks.
+entries are zero for every state: a contact of one leg with the floor does not involve the other leg. Consecutive
+rows with the same dofs form a block, and the solver works on blocks.
 """
 
 from __future__ import annotations
@@ -55,11 +55,10 @@ def row_blocks(m: mujoco.MjModel, mjx_model: mjx.Model, mjx_data: mjx.Data) -> t
     num_rows = impl.efc_J.shape[0]
     if len(rows) != num_rows:
         raise AssertionError(f"{len(rows)} constraint rows expected, MJX has {num_rows}")
-    kinds: list[Kind] = ["equality"] * impl.ne + ["friction"] * impl.nf
-    kinds += ["unilateral"] * (num_rows - len(kinds))
 
     blocks: list[Block] = []
-    for i, (dofs, kind) in enumerate(zip(rows, kinds, strict=True)):
+    for i, dofs in enumerate(rows):
+        kind: Kind = "equality" if i < impl.ne else "friction" if i < impl.ne + impl.nf else "unilateral"
         single = len(dofs) == 1
         last = blocks[-1] if blocks else None
         if last and last.kind == kind and last.diagonal and single:

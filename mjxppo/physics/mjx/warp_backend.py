@@ -44,7 +44,10 @@ class MjxWarpPhysics(Physics):
         _require_warp()
         check_carried_state(model, "mjx-warp")
         try:
-            self._host_model = jax.tree.map(np.asarray, mjx.put_model(model, impl="warp"))
+            mjx_model = mjx.put_model(model, impl="warp")
+            # Overflows are detected below; Warp's own warnings would go to stdout, one for every world.
+            mjx_model = mjx_model.tree_replace({"opt._impl.warn_overflow": 0})
+            self._host_model = jax.tree.map(np.asarray, mjx_model)
         except (NotImplementedError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"mjx-warp: MuJoCo Warp cannot represent this model: {reason}") from error
@@ -63,7 +66,7 @@ class MjxWarpPhysics(Physics):
         def step(*arrays: Array) -> tuple[Array, ...]:
             return self._step_worlds(*arrays)
 
-        @step.def_vmap  # type: ignore[untyped-decorator]
+        @step.def_vmap
         def _(size: int, is_batched: list[bool], *arrays: Array) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
             full = [
                 x if batched else jnp.broadcast_to(x, (size, *x.shape))
@@ -100,9 +103,12 @@ class MjxWarpPhysics(Physics):
 
 def _require_warp() -> None:
     try:
-        import warp  # noqa: F401
+        import warp
     except ImportError as error:
-        raise UserError("mjx-warp: warp-lang is not installed; install the extra: pip install 'mjxppo[warp]'") from error
+        raise UserError(
+            "mjx-warp: warp-lang is not installed; install the extra: pip install 'mjxppo[warp]'"
+        ) from error
+    warp.config.log_level = warp.LOG_WARNING  # it would report every kernel on stdout, where results go
 
 
 def contact_and_row_bounds(model: mujoco.MjModel) -> tuple[int, int]:
