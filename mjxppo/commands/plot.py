@@ -1,0 +1,42 @@
+"""``mjxppo plot``: learning curves of one or more runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from mjxppo.commands.parsing import parse
+from mjxppo.plot.curves import Band, XAxis
+
+
+@dataclass(frozen=True)
+class PlotArguments:
+    """Which runs, and how they are drawn."""
+
+    runs: Positional[tuple[Path, ...]]
+    """Run directories; those that differ in nothing but the seed become one curve with a band."""
+    out: Path | None = None
+    """File to write: .png, .pdf or .svg; default: curves.png in the run directory, or here for several runs."""
+    y: str = "episode_return"
+    """A column of metrics.jsonl."""
+    x: XAxis = "env_steps"
+    """env_steps, or time_s (seconds of training, without compilation)."""
+    smooth: int = 100
+    """Metrics of episodes are averaged over at least so many of the last ones; 0: over each update's only."""
+    band: Band = "range"
+    """Around the mean of several seeds: range (min to max), std, or ci95 (confidence interval of the mean)."""
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code."""
+    parsed = parse(PlotArguments, arguments, prog="mjxppo plot", description="Draws learning curves.")
+    from mjxppo.plot import plot
+
+    result = plot(parsed.runs, parsed.out, y=parsed.y, x=parsed.x, smooth=parsed.smooth, band=parsed.band)
+    json.dump(result, sys.stdout, indent=1)
+    print()
+    return 0

@@ -1,0 +1,291 @@
+"""From the rows of metrics.jsonl to smoothed curves, and from the runs of several seeds to means with bands."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from mjxppo.config_io import read_yaml
+from mjxppo.errors import UserError
+from mjxppo.metrics import JSONL, Row, read_rows
+from mjxppo.run_dir import CONFIG, EVAL
+
+XAxis = Literal["env_steps", "time_s"]
+Band = Literal["range", "std", "ci95"]
+Settings = dict[str, Any]
+
+# Runs that differ in these alone are repetitions of one another.
+_NO_SETTINGS = ("env", "seed", "num_devices", "log", "checkpoint", "eval", "ppo.block_size")
+_MAX_LABEL_SETTINGS = 3
+
+
+class NoValues(UserError):
+    """A run has not logged a value of the metric yet."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The evaluation in Gymnasium that ended a run, or the mean of several runs' evaluations."""
+
+    mean: float
+    std: float
+    over: str
+    """What mean and standard deviation are over, such as "100 episodes"."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's metric, oldest first; points without a value are left out."""
+
+    directory: Path
+    env: str
+    seed: int | None
+    settings: Settings | None
+    """Everything configured that sets a run apart, by dotted name; None where config.yaml is missing."""
+    x: np.ndarray
+    """Environment steps, or seconds, [points]."""
+    y: np.ndarray
+    """The metric as logged, [points]."""
+    smooth: np.ndarray
+    """The metric averaged over the last episodes, [points]."""
+    evaluation: Evaluation | None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Runs that differ in nothing but the seed, as one curve."""
+
+    label: str
+    runs: list[Run]
+    x: np.ndarray
+    """[points]"""
+    mean: np.ndarray
+    """[points]"""
+    low: np.ndarray
+    """Lower edge of the band, [points]; the mean where there is one run."""
+    high: np.ndarray
+    """Upper edge of the band, [points]."""
+
+    @property
+    def env(self) -> str:
+        """The task."""
+        return self.runs[0].env
+
+    @property
+    def seeds(self) -> list[int | None]:
+        """The runs' seeds."""
+        return [run.seed for run in self.runs]
+
+    @property
+    def directories(self) -> list[Path]:
+        """The runs' directories."""
+        return [run.directory for run in self.runs]
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """The run's evaluation, or the mean of the runs' means."""
+        found = [run.evaluation for run in self.runs if run.evaluation is not None]
+        if len(found) <= 1:
+            return found[0] if found else None
+        means = [evaluation.mean for evaluation in found]
+        return Evaluation(float(np.mean(means)), float(np.std(means, ddof=1)), f"{len(means)} seeds")
+
+
+def read_run(directory: Path, y: str, x: XAxis, smooth: int) -> Run:
+    """One run's metric ``y`` over ``x``; ``smooth`` as ``mjxppo.plot.plot`` takes it.
+
+    Raises:
+        NoValues: there are none yet.
+        UserError: there is no such metric (the message names the nearest), or the file holds no metrics.
+    """
+    rows = _rows(directory)
+    _check_metric(rows, y, directory)
+    steps, values = _column(rows, "env_steps"), _column(rows, y)
+    positions = steps if x == "env_steps" else _training_time(steps, _column(rows, "time_s"))
+    of_episodes = y.startswith("episode_")
+    weights = np.nan_to_num(_column(rows, "episodes")) if of_episodes else np.ones(len(rows))
+    kept = np.isfinite(positions) & np.isfinite(values) & (weights > 0)
+    if not kept.any():
+        hint = "; no episode has finished" if of_episodes else ""
+        raise NoValues(f"{directory / JSONL}: {y} has no values yet{hint}")
+    positions, values, weights = positions[kept], values[kept], weights[kept]
+    averaged = trailing_mean(values, weights, smooth) if of_episodes else values
+    env, seed, settings = _configured(directory)
+    evaluation = _evaluation(directory) if y == "episode_return" else None
+    return Run(directory, env, seed, settings, positions, values, averaged, evaluation)
+
+
+def _rows(directory: Path) -> list[Row]:
+    path = directory / JSONL
+    try:
+        rows = read_rows(directory)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'is no text'}") from error
+    if not rows:
+        raise NoValues(f"{path}: is empty; the run has not finished its first updates")
+    if not all(isinstance(row, dict) and "env_steps" in row for row in rows):
+        raise UserError(f"{path}: holds lines that are no metrics of a run")
+    return rows
+
+
+def _check_metric(rows: list[Row], name: str, directory: Path) -> None:
+    known = sorted({key for row in rows for key, value in row.items() if not isinstance(value, str | list | dict)})
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=1) or [metric for metric in known if name in metric]
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+    raise UserError(f"y: {directory / JSONL} has no metric {name!r}; {hint}")
+
+
+def _column(rows: list[Row], name: str) -> np.ndarray:
+    """One metric, [rows] float64, NaN where it has no value."""
+    values = [row.get(name) for row in rows]
+    return np.array([value if isinstance(value, int | float) else np.nan for value in values], np.float64)
+
+
+def _training_time(steps: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """Seconds of training at each update, [rows], from the clock readings in ``time``.
+
+    The clock is read once for several updates, so the time of those between is interpolated; and it starts from zero
+    when a run is resumed, so what came before is added.
+    """
+    restarts = np.diff(time, prepend=0) < 0
+    time = time + np.cumsum(np.where(restarts, np.roll(time, 1), 0))
+    last = np.append(np.diff(time) != 0, True)  # the last update before each reading is the one that it is exact for
+    return np.interp(steps, np.append(0, steps[last]), np.append(0, time[last]))
+
+
+def trailing_mean(values: np.ndarray, weights: np.ndarray, window: float) -> np.ndarray:
+    """At each point the mean over the last points that together weigh at least ``window``, [points].
+
+    The point itself always counts; where all that came before weighs less, all of it counts.
+
+    Args:
+        values: [points].
+        weights: positive, such as the number of episodes that a value is the mean of, [points].
+        window: in units of the weights.
+    """
+    total = np.append(0, np.cumsum(weights))
+    sums = np.append(0, np.cumsum(weights * values))
+    end = np.arange(1, len(values) + 1)
+    start = np.searchsorted(total, total[end] - window, side="right") - 1
+    start = np.clip(start, 0, end - 1)
+    return (sums[end] - sums[start]) / (total[end] - total[start])
+
+
+def _configured(directory: Path) -> tuple[str, int | None, Settings | None]:
+    """The task, the seed and the settings in a run's config.yaml; the directory's name where there is none."""
+    try:
+        config = read_yaml(directory / CONFIG)
+    except UserError:
+        return directory.name, None, None
+    flat = _flatten(config)
+    settings = {
+        name: value
+        for name, value in flat.items()
+        if name not in _NO_SETTINGS and name.split(".")[0] not in _NO_SETTINGS
+    }
+    return str(config.get("env", directory.name)), config.get("seed"), settings
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> Settings:
+    flat: Settings = {}
+    for name, value in values.items():
+        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _evaluation(directory: Path) -> Evaluation | None:
+    try:
+        content = json.loads((directory / EVAL).read_text(encoding="utf-8"))
+        if content["engine"] != "gymnasium":
+            return None
+        return Evaluation(float(content["mean"]), float(content["std"]), f"{content['episodes']} episodes")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def group(runs: list[Run], band: Band) -> list[Curve]:
+    """One curve for each set of runs of one task and one configuration with different seeds, in the runs' order."""
+    sets: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.settings is None:
+            key = str(run.directory)
+        else:
+            settings = json.dumps([run.env, run.settings], sort_keys=True, default=str)
+            # A seed that is there already starts another set: the same run twice would make a band look narrow.
+            twins = sum(r.seed == run.seed for other in sets for r in sets[other] if other.startswith(settings))
+            key = f"{settings} {twins}"
+        sets.setdefault(key, []).append(run)
+    together = [part for members in sets.values() for part in _overlapping(members)]
+    return [_curve(label, members, band) for label, members in zip(_labels(together), together, strict=True)]
+
+
+def _overlapping(members: list[Run]) -> list[list[Run]]:
+    """The runs as one set, or each by itself where there is no x at which all of them have values."""
+    if max(run.x[0] for run in members) > min(run.x[-1] for run in members):
+        return [[run] for run in members]
+    return [members]
+
+
+def _curve(label: str, members: list[Run], band: Band) -> Curve:
+    if len(members) == 1:
+        run = members[0]
+        return Curve(label, members, run.x, run.smooth, run.smooth, run.smooth)
+    # The mean of all seeds exists only where all of them do: else it would jump where one begins or ends.
+    first, last = max(run.x[0] for run in members), min(run.x[-1] for run in members)
+    if any(run.x[-1] > 1.05 * last for run in members):
+        print(f"{label}: drawn up to {last:g}, where the shortest of its {len(members)} seeds ends", file=sys.stderr)
+    x = np.unique(np.concatenate([run.x[(run.x >= first) & (run.x <= last)] for run in members]))
+    values = np.stack([np.interp(x, run.x, run.smooth) for run in members])
+    mean = values.mean(axis=0)
+    if band == "range":
+        return Curve(label, members, x, mean, values.min(axis=0), values.max(axis=0))
+    half = values.std(axis=0, ddof=1)
+    if band == "ci95":
+        from scipy.stats import t
+
+        half = half * t.ppf(0.975, len(members) - 1) / np.sqrt(len(members))
+    return Curve(label, members, x, mean, mean - half, mean + half)
+
+
+def _labels(sets: list[list[Run]]) -> list[str]:
+    """A name for each set: the settings in which it differs from the others of its task, or its first directory's."""
+    firsts = [members[0] for members in sets]
+    common = os.path.commonpath([run.directory.parent for run in firsts])
+    names = [str(run.directory.relative_to(common)) for run in firsts]
+    labels = [
+        _label(run, name, [rival for rival in firsts if rival.env == run.env])
+        for run, name in zip(firsts, names, strict=True)
+    ]
+    places = [(run.env, label) for run, label in zip(firsts, labels, strict=True)]
+    return [
+        label if places.count((run.env, label)) == 1 else name if label == run.env else f"{label} ({name})"
+        for run, name, label in zip(firsts, names, labels, strict=True)
+    ]
+
+
+def _label(run: Run, name: str, rivals: list[Run]) -> str:
+    if run.settings is None:
+        return name
+    everything = [rival.settings or {} for rival in rivals]
+    absent = object()
+    differing = [
+        setting
+        for setting in sorted({setting for settings in everything for setting in settings})
+        if any(settings.get(setting, absent) != run.settings.get(setting, absent) for settings in everything)
+    ]
+    if not differing:
+        return run.env
+    if len(differing) > _MAX_LABEL_SETTINGS:
+        return name
+    return ", ".join(
+        f"{setting.removeprefix('ppo.')} = {run.settings.get(setting, 'default')}" for setting in differing
+    )
