@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 from mjxppo import config_io
 from mjxppo.config import CheckpointConfig, Config
 from mjxppo.errors import UserError
+from mjxppo.files import write_bytes
 
 CHECKSUMS = "checksums.json"
 FORMAT = 1
@@ -149,12 +149,7 @@ def _quiet_orbax() -> None:
 def write_checksums(step: Path) -> None:
     """Writes the step's ``checksums.json``, atomically; with it the step is whole."""
     sums = {str(path.relative_to(step)): _sha256(path) for path in _files(step)}
-    temporary = step / f"{CHECKSUMS}.tmp"
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump({"format": FORMAT, "sha256": sums}, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(step / CHECKSUMS)
+    write_bytes(step / CHECKSUMS, json.dumps({"format": FORMAT, "sha256": sums}, indent=1).encode())
 
 
 def verify(step: Path) -> None:
@@ -182,7 +177,7 @@ def verify(step: Path) -> None:
 
 def _files(step: Path) -> Iterator[Path]:
     for path in sorted(step.rglob("*")):
-        if path.is_file() and not path.name.startswith(CHECKSUMS):
+        if path.is_file() and path != step / CHECKSUMS:
             yield path
 
 

@@ -81,23 +81,21 @@ def make_gymnasium_env(config: Config, **kwargs: Any) -> Any:
 
 
 def _gymnasium_episodes(policy: ActFunction, config: Config, engine: Engine, num_episodes: int, seed: int) -> Episodes:
-    """Steps all episodes side by side, so that the policy acts on a batch."""
-    envs = [make_gymnasium_env(config) for _ in range(num_episodes)]
-    obs = np.stack([env.reset(seed=seed + i)[0] for i, env in enumerate(envs)])
+    """One episode after the other, so that a seed's return does not depend on what is evaluated beside it.
+
+    A matrix product's rounding may depend on its batch size, and HalfCheetah amplifies rounding.
+    """
+    env = make_gymnasium_env(config)
     returns, lengths = np.zeros(num_episodes), np.zeros(num_episodes, int)
-    running = np.arange(num_episodes)
-    while running.size:
-        actions = policy(obs[running])
-        still = []
-        for i, action in zip(running, actions, strict=True):
-            obs[i], reward, terminated, truncated, _ = envs[i].step(action)
+    for i in range(num_episodes):
+        obs, _ = env.reset(seed=seed + i)
+        done = False
+        while not done:
+            obs, reward, terminated, truncated, _ = env.step(policy(obs[None])[0])
             returns[i] += reward
             lengths[i] += 1
-            if not (terminated or truncated):
-                still.append(i)
-        running = np.array(still, int)
-    for env in envs:
-        env.close()
+            done = terminated or truncated
+    env.close()
     return Episodes(returns, lengths)
 
 

@@ -52,6 +52,8 @@ class Policy:
 
     def __call__(self, obs: np.ndarray) -> np.ndarray:
         """Actions in [-1, 1], [..., action_size] float32, for observations [..., obs_size]."""
+        if np.shape(obs)[-1:] != (self.obs_size,):
+            raise ValueError(f"observations must be [..., {self.obs_size}], not {list(np.shape(obs))}")
         # Centred in the observation's own precision, so that large offsets do not cost float32 digits.
         x = np.clip((np.asarray(obs) - self.obs_mean) * self.obs_scale, -self.obs_clip, self.obs_clip)
         x = x.astype(np.float32)

@@ -14,6 +14,7 @@ from typing import Any
 from mjxppo import config_io
 from mjxppo.config import Config
 from mjxppo.errors import UserError
+from mjxppo.files import write_bytes
 
 CONFIG, CKPT, EVAL, VIDEO = "config.yaml", "ckpt", "eval.json", "video.mp4"
 _LOCK = ".lock"
@@ -57,24 +58,14 @@ def open_run_dir(path: Path, config: Config, resume: bool) -> Iterator[Path]:
         held = [entry.name for entry in path.iterdir() if entry.name != _LOCK]
         if held and not resume:
             raise UserError(f"run_dir: {path} is not empty; continue it with --resume, or give another --run-dir")
-        write_atomically(path / CONFIG, config_io.to_yaml(config))
+        write_bytes(path / CONFIG, config_io.to_yaml(config).encode())
         link_latest(path)
         yield path
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces a file's contents; a reader, or a kill, meets the old ones or the new ones."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON atomically."""
-    write_atomically(path, json.dumps(content, indent=1) + "\n")
+    write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def link_latest(path: Path) -> None:

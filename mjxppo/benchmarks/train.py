@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -93,9 +92,12 @@ def _parts(trainer: Trainer, state: Any, repeats: int) -> dict[str, float]:
 
     algorithm = Algorithm(trainer.network, config, Devices(trainer.num_devices))
     specs = jax.tree.map(lambda s: s.spec, trainer.sharding)
-    shard = partial(jax.shard_map, mesh=trainer.mesh, check_vma=False)
-    if trainer.num_devices == 1:
-        shard = lambda f, **_: f  # noqa: E731
+
+    def shard(function: Callable[..., Any], **specs: Any) -> Callable[..., Any]:
+        if trainer.num_devices == 1:
+            return function
+        return jax.shard_map(function, mesh=trainer.mesh, check_vma=False, **specs)
+
     physics_s, _ = _median(
         jax.jit(shard(physics, in_specs=(split, copied), out_specs=split)), repeats, state.env_state, key
     )

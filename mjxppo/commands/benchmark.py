@@ -75,9 +75,9 @@ def main(arguments: list[str]) -> int:
     _print_table(result["results"])
     text = json.dumps(result, indent=1)
     if out is not None:
-        from mjxppo.run_dir import write_atomically
+        from mjxppo.files import write_bytes
 
-        write_atomically(out, text + "\n")
+        write_bytes(out, (text + "\n").encode())
     print(text)
     return 0
 

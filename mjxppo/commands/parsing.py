@@ -59,4 +59,6 @@ def _summary(panel: str) -> str:
     for line, following in itertools.pairwise(lines):
         if line.startswith("Perhaps you meant"):
             return f"{message}; perhaps you meant {following}"
+        if line.startswith("Missing from"):
+            return f"missing: {following.split()[0]}"
     return message

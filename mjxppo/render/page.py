@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mjxppo.files import replacing
 from mjxppo.render.camera import camera_path
 from mjxppo.render.outline import make_outline
 from mjxppo.render.timeline import make_timeline
 from mjxppo.render.trajectory import Trajectory
-from mjxppo.render.video import replacing
 
 _DATA_MARK = "__EPISODE__"
 

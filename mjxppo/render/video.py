@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import mediapy
 import numpy as np
 
 from mjxppo.errors import UserError
+from mjxppo.files import replacing
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], width: int, height: int, fps: float) -> int:
@@ -39,34 +37,6 @@ def write_video(path: Path, frames: Iterable[np.ndarray], width: int, height: in
             said = next((line.strip() for line in reasons if line.strip()), "is the disk full?")
             raise UserError(f"cannot write {path}: ffmpeg failed: {said}") from error
     return count
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` that takes its place at the end, and goes away if something fails.
-
-    Raises:
-        UserError: the place cannot be written.
-    """
-    if path.is_dir():
-        raise UserError(f"{path} is a directory; name a file ending in .mp4, .gif or .html")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix.lower(), dir=path.parent)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # mkstemp's files are private
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _ffmpeg() -> str:

@@ -121,6 +121,12 @@ def _unclipped(segment: _Segment, point: Vector) -> Scalar:
     return dot(segment.direction, sub2(point, segment.center))
 
 
+def _axes(contact: PairContact, kin: Kinematics) -> tuple[Vector, Vector]:
+    """World directions of the two geoms' axes."""
+    first, second = contact.first, contact.second
+    return kin.frame(first.link).rotate(first.axis), kin.frame(second.link).rotate(second.axis)
+
+
 def _cross(a: Vector, b: Vector) -> Scalar:
     return sub(mul(a[0], b[1]), mul(a[1], b[0]))
 
@@ -143,11 +149,13 @@ def _rows_at(
     like, parameters = qvel[0], contact.parameters
     gap = sub2(point2, point1)
     squared = array(dot(gap, gap), like)
-    # Where the axes meet there is no normal in the plane: MuJoCo takes y, along which nothing moves.
+    # Where the points meet, MuJoCo's normal is the cross product of the axes, along y, where nothing moves;
+    # for parallel axes it is x.
     meeting = squared < MINVAL**2 if like.dtype == jnp.float64 else squared < 1e-14
+    aligned = meeting & (jnp.abs(array(_cross(*_axes(contact, kin)), like)) < MINVAL)
     length = jnp.sqrt(jnp.where(meeting, 1.0, squared))
     unit = jnp.where(meeting, 0.0, 1.0 / length)
-    normal = gap[0] * unit, gap[1] * unit
+    normal = jnp.where(aligned, 1.0, gap[0] * unit), gap[1] * unit
     distance = jnp.where(meeting, 0.0, length) - (contact.first.radius + contact.second.radius)
     position = distance - parameters.margin
     active = position < 0.0 if exists is None else (position < 0.0) & exists
@@ -164,8 +172,9 @@ def _rows_at(
         return [row(normal)]
     # Edges along the two tangents: one in the plane, one along y; in the plane too where the normal is y.
     mu, one = parameters.friction, jnp.ones_like(like)
-    tangent = _where2(meeting, (one, 0.0 * one), (normal[1], -normal[0]))
-    other = _where2(meeting, (0.0 * one, one), (0.0 * one, 0.0 * one))
+    across = meeting & ~aligned
+    tangent = _where2(across, (one, 0.0 * one), (normal[1], -normal[0]))
+    other = _where2(across, (0.0 * one, one), (0.0 * one, 0.0 * one))
     edges = [scale2(s * mu, t) for t in (tangent, other) for s in (1.0, -1.0)]
     return [row(add2(normal, edge)) for edge in edges]
 
