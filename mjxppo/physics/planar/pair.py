@@ -1,7 +1,6 @@
 """Contacts between capsules and spheres (engine_collision_primitive.c: mjraw_CapsuleCapsule, mjraw_SphereSphere).
 
-Two coplanar capsules touch in one point, or in two where they are parallel. MuJoCo finds the two by trying four
-candidates in order; here the first two that are close enough are selected before their rows are built.
+Two coplanar capsules touch in one point, or in two where they are parallel.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from mjxppo.physics.planar.kinematics import Kinematics
 from mjxppo.physics.planar.model import WORLD, Capsule, PairContact, PlanarModel, Scalar, Vector
 from mjxppo.physics.planar.rows import MINVAL, Row, impedance, reference, row_weight
 
-_PARALLEL = MINVAL**0.5
-"""MuJoCo calls two axes parallel where det = (half lengths * sin(angle))^2 < mjMINVAL."""
+_PARALLEL = 1e-4
+"""Two axes are parallel where the sine of their angle is below this (measured on MuJoCo 3.17: sin^2 < 1e-8)."""
 
 
 @dataclass(frozen=True)
@@ -84,37 +83,25 @@ def _contacts(
         return [(0.0, 0.0 if h2 == 0.0 else on_second(0.0), None)]
     # Coplanar lines that are not parallel meet: their closest points are the intersection, whose position on
     # each axis is a ratio of cross products. This is MuJoCo's (mc u - mb v) / det without its cancellation.
-    cross = _cross(first.direction, second.direction)
-    parallel = jnp.abs(cross) * (h1 * h2) < _PARALLEL
-    safe = jnp.where(parallel, 1.0, cross)
+    sine = array(_cross(first.direction, second.direction), like)
+    parallel = jnp.abs(sine) < _PARALLEL
+    safe = jnp.where(parallel, 1.0, sine)
     x1, x2 = _cross(between, second.direction) / safe, _cross(between, first.direction) / safe
-    outside1 = jnp.abs(x1) > h1
+    outside = jnp.abs(x1) > h1
     x1 = jnp.clip(x1, -h1, h1)
-    x2 = jnp.where(outside1, _unclipped(second, first.at(x1)), x2)
-    outside2 = jnp.abs(x2) > h2
+    x2 = jnp.where(outside, _unclipped(second, first.at(x1)), x2)
+    outside = jnp.abs(x2) > h2
     x2 = jnp.clip(x2, -h2, h2)
-    x1 = jnp.where(outside2, on_first(x2), x1)
+    x1 = jnp.where(outside, on_first(x2), x1)
 
-    candidates: list[tuple[Scalar, Scalar]] = [
-        (h1, on_second(h1)),
-        (-h1, on_second(-h1)),
-        (on_first(h2), h2),
-        (on_first(-h2), -h2),
-    ]
-    reach = contact.first.radius + contact.second.radius + contact.parameters.margin
-    found = []
-    for p1, p2 in candidates:
-        gap = sub2(second.at(p2), first.at(p1))
-        found.append(array(dot(gap, gap), like) <= reach * reach)
-    # Walk the candidates backwards: one that is found pushes the earlier choice from first to second place.
-    a, b = candidates[3], candidates[3]
-    count = found[3].astype(jnp.int32)
-    for candidate, hit in zip(reversed(candidates[:3]), reversed(found[:3]), strict=True):
-        b = _where2(hit, a, b)
-        a = _where2(hit, candidate, a)
-        count = count + hit
-    a = _where2(parallel, a, (x1, x2))
-    return [(*a, None), (*b, parallel & (count >= 2))]
+    # Parallel: at the two ends of the stretch where the axes run side by side. That is an end of the second
+    # axis and its projection on the first, or the end of the first and its projection on the second.
+    ends: list[Vector] = []
+    for end in (-h2, h2):
+        projected = _unclipped(first, second.at(end))
+        p1 = jnp.clip(array(projected, like), -h1, h1)
+        ends.append((p1, jnp.where(jnp.abs(projected) > h1, on_second(p1), end)))
+    return [(*_where2(parallel, ends[0], (x1, x2)), None), (*ends[1], parallel)]
 
 
 def _unclipped(segment: _Segment, point: Vector) -> Scalar:
