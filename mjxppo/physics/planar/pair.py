@@ -94,13 +94,13 @@ def _contacts(
     x2 = jnp.clip(x2, -h2, h2)
     x1 = jnp.where(outside, on_first(x2), x1)
 
-    # Parallel: at the two ends of the stretch where the axes run side by side. That is an end of the second
-    # axis and its projection on the first, or the end of the first and its projection on the second.
+    # Parallel: at the two ends of the stretch where the axes run side by side. That is an end of the first axis
+    # and its projection on the second, or the end of the second and its projection on the first.
     ends: list[Vector] = []
-    for end in (-h2, h2):
-        projected = _unclipped(first, second.at(end))
-        p1 = jnp.clip(array(projected, like), -h1, h1)
-        ends.append((p1, jnp.where(jnp.abs(projected) > h1, on_second(p1), end)))
+    for end in (-h1, h1):
+        projected = _unclipped(second, first.at(end))
+        p2 = jnp.clip(array(projected, like), -h2, h2)
+        ends.append((jnp.where(jnp.abs(projected) > h2, on_first(p2), end), p2))
     return [(*_where2(parallel, ends[0], (x1, x2)), None), (*ends[1], parallel)]
 
 
