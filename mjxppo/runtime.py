@@ -5,7 +5,9 @@ settings matter on a CPU:
 
 * ``xla_cpu_use_multi_output_fusion``: without it XLA:CPU duplicates producers into their consumers, which makes
   the planar physics more than ten times slower;
-* one host device per core: a ``shard_map`` over host devices uses all cores, intra-op threads only about half;
+* one host device per core, and at least two: a ``shard_map`` over host devices uses all cores, intra-op threads
+  only about half. XLA compiles programs for one device along another path than programs for several, with other
+  last bits; with two at least, results do not depend on the number of cores;
 * the persistent compilation cache, so that the second start of a program does not compile again.
 
 A user's own ``XLA_FLAGS`` and ``JAX_COMPILATION_CACHE_DIR`` are respected and merged. This module does not
@@ -74,7 +76,7 @@ def setup() -> None:
 
     Warns, once, when the JAX backend is already up, because the flags can then no longer take effect.
     """
-    merged = merge_xla_flags(os.environ.get("XLA_FLAGS", ""), usable_cores())
+    merged = merge_xla_flags(os.environ.get("XLA_FLAGS", ""), max(2, usable_cores()))
     if merged == os.environ.get("XLA_FLAGS", ""):
         return
     if backend_is_up():
