@@ -1,0 +1,30 @@
+"""On the real tasks, rollouts do not depend by a bit on how many host devices share the worlds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mjxppo import config_io, train
+from mjxppo.checkpoint import flatten
+
+
+def after_one_update(env: str, num_devices: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    small = {"num_envs": 128, "block_size": 16, "rollout_length": 8, "num_minibatches": 4, "num_epochs": 2}
+    values = {"num_devices": num_devices, "log": {"every_updates": 1}, "ppo": small}
+    config = config_io.check(config_io.from_dict(config_io.merge(config_io.defaults_for(env), values)))
+    trainer = train.build(config)
+    state, _ = trainer.train_chunk(trainer.init(), trainer.budget(10**6))
+    return flatten(state.env_state), flatten(state.learner)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("env", ["half_cheetah", "hopper"])
+def test_worlds_are_bit_equal_and_parameters_equal_to_rounding(env):
+    worlds, learner = after_one_update(env, 2)
+    for num_devices in (4, 8):
+        other_worlds, other_learner = after_one_update(env, num_devices)
+        for name in worlds:
+            np.testing.assert_array_equal(worlds[name], other_worlds[name], err_msg=f"{name}, {num_devices} devices")
+        for name in learner:
+            np.testing.assert_allclose(learner[name], other_learner[name], rtol=5e-3, atol=1e-4, err_msg=name)
