@@ -24,6 +24,7 @@ from mjxppo.benchmarks.states import FRAME_SKIP, States, random_states
 from mjxppo.envs.locomotion import gymnasium_model
 from mjxppo.errors import UserError
 from mjxppo.physics import PhysicsState
+from mjxppo.physics.mjx.model import check_compiler
 
 Array = jax.Array
 Stepper = Callable[[PhysicsState, Array], PhysicsState]
@@ -149,6 +150,7 @@ def _c_round(model: mujoco.MjModel, task: str, states: States, num_steps: int, s
 
 def _stock_step(model: mujoco.MjModel, frame_skip: int) -> Stepper:
     """MJX as its documentation has it: ``mjx.step`` on whole ``mjx.Data``, the model's own solver settings."""
+    check_compiler()
     mjx_model = jax.tree.map(np.asarray, mjx.put_model(model, impl="jax"))
     mjx_data = jax.tree.map(np.asarray, mjx.make_data(model, impl="jax"))
 

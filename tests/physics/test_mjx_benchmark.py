@@ -6,8 +6,10 @@ import pytest
 
 from mjxppo.benchmarks import physics
 from mjxppo.errors import UserError
+from mjxppo.physics.mjx.model import compiler_aborts
 
 
+@pytest.mark.skipif(compiler_aborts(), reason="XLA of this JAX aborts on MJX with multi-output fusion")
 def test_measures_every_backend_and_relates_them_to_c():
     report = physics.run(tasks=["half_cheetah"], backends=["c", "mjx"], num_worlds=64, num_steps=2, repeats=2)
     c, ours = report["results"]

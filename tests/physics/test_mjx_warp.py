@@ -81,7 +81,7 @@ def test_running_out_of_rows_is_never_silent(model, states, sim):
     np.testing.assert_allclose(out[~lost], np.asarray(jax.jit(sim.step)(*start(states)).qvel)[~lost], atol=2e-3)
 
 
-def test_running_out_of_contacts_is_never_silent(model, states):
+def test_running_out_of_contacts_is_never_silent(model, states, sim):
     """The slots are shared: it cannot be known whose contact was dropped, so that every world is lost."""
     states.qpos[:, 1] -= 0.3  # several feet in the floor
     small = MjxWarpPhysics(model, 1)

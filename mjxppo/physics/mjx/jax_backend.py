@@ -14,7 +14,7 @@ from mujoco.mjx._src import math as mjx_math
 
 from mjxppo.physics.base import Physics, PhysicsState
 from mjxppo.physics.mjx import linalg, newton
-from mjxppo.physics.mjx.model import check_supported, constants, host_constants
+from mjxppo.physics.mjx.model import check_compiler, check_supported, constants, host_constants
 from mjxppo.physics.mjx.rows import Block, row_blocks
 
 Array = jax.Array
@@ -24,12 +24,20 @@ Carry = tuple[Array, Array, Array]
 CPU_BLOCK = 256
 """Worlds stepped together on a CPU: small enough that their constraint rows stay in the cache."""
 
+CPU_SPARE = 32
+"""Worlds that are computed and thrown away at the end of a block. XLA:CPU vectorises MJX's loops over the worlds with
+a scalar epilogue that takes up to the last 32 of them (LLVM's interleaved loads need it), and the two round
+differently: a world's last bit would depend on its place in the block."""
+
 
 class MjxPhysics(Physics):
     """Steps worlds with MJX-JAX's own pipeline and rows; only the constraint solver and the factorisations differ.
 
     The model's ``solver``, ``iterations``, ``ls_iterations`` and ``tolerance`` are not used: the optimum that they
-    approximate is found to convergence. Worlds are independent to the last bit.
+    approximate is found to convergence.
+
+    Worlds are independent to the last bit: of each other's values, of their place in the batch and, on a CPU, of the
+    batch's size.
 
     Raises:
         UserError: the model uses something that MJX-JAX or this backend does not implement.
@@ -40,6 +48,7 @@ class MjxPhysics(Physics):
     def __init__(self, model: mujoco.MjModel, frame_skip: int):
         super().__init__(model, frame_skip)
         check_supported(model)
+        check_compiler()
         self._host_model, self._host_data = host_constants(model)
         self._blocks = row_blocks(model, self._host_model, self._host_data)
         self._scale = float(model.stat.meaninertia) * model.nv
@@ -145,7 +154,11 @@ def build_problem(
         derivative = mjx.deriv_smooth_vel(m, data) if implicitfast else None
         return (impl.M, force, *rows, jnp.zeros(0) if derivative is None else -derivative)
 
-    arrays = jax.vmap(one_world, out_axes=-1)(qpos, qvel, ctrl)
+    count = qpos.shape[0]
+    inputs = [qpos, qvel, ctrl]
+    if jax.default_backend() == "cpu":
+        inputs = [jnp.concatenate([x, x[:CPU_SPARE]]) for x in inputs]
+    arrays = [x[..., :count] for x in jax.vmap(one_world, out_axes=-1)(*inputs)]
     mass, force, jacobian, weight, reference, frictionloss, damping = arrays
     euler = m.opt.integrator == mjx.IntegratorType.EULER
     if euler and not m.opt.disableflags & mjx.DisableBit.EULERDAMP:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import re
 from typing import Any
 
 import jax
@@ -19,6 +21,25 @@ INTEGRATORS = {
     mujoco.mjtIntegrator.mjINT_RK4: "RK4",
     mujoco.mjtIntegrator.mjINT_IMPLICITFAST: "implicitfast",
 }
+
+
+def compiler_aborts() -> bool:
+    """Whether compiling MJX's functions would end this process.
+
+    Before JAX 0.12, XLA:CPU fails an internal check on the scatters in MJX (``symbolic_map.cc``: "Number of
+    dimensions of this map must match") if multi-output fusion is on; merely naming the option turns it on.
+    """
+    fusion = re.search(r"xla_cpu_use_multi_output_fusion(?!\w)", os.environ.get("XLA_FLAGS", ""))
+    return jax.__version_info__ < (0, 12) and fusion is not None and jax.default_backend() == "cpu"
+
+
+def check_compiler() -> None:
+    """Raises UserError where ``compiler_aborts``."""
+    if compiler_aborts():
+        raise UserError(
+            f"mjx: JAX {jax.__version__} crashes when it compiles MJX with XLA's multi-output fusion; use jax>=0.12, "
+            "or leave xla_cpu_use_multi_output_fusion out of XLA_FLAGS"
+        )
 
 
 def check_supported(model: mujoco.MjModel) -> None:
