@@ -1,8 +1,10 @@
-"""Keeps known complaints about Gymnasium's own model files, which no user can act on, from the user."""
+"""Keeps known complaints, which no user can act on, from the user."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
+import io
 import sys
 from collections.abc import Iterator
 
@@ -30,3 +32,9 @@ def without_model_warnings() -> Iterator[None]:
         yield
     finally:
         mujoco.set_mju_user_warning(previous)
+
+
+def import_mjx() -> None:
+    """Imports MJX, which announces on standard output, where results go, that Warp is not installed."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        importlib.import_module("mujoco.mjx")

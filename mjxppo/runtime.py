@@ -54,6 +54,23 @@ def merge_xla_flags(user_flags: str, num_host_devices: int) -> str:
     return " ".join(flags)
 
 
+def without_multi_output_fusion(flags: str) -> str:
+    """``XLA_FLAGS`` that do not name multi-output fusion (merely naming it as false would turn it on in JAX 0.10)."""
+    kept = []
+    for flag in flags.split():
+        if flag.startswith(_EXTRA_OPTIONS):
+            options = flag.removeprefix(_EXTRA_OPTIONS).split(",")
+            options = [option for option in options if not option.startswith(MULTI_OUTPUT_FUSION)]
+            flag = _EXTRA_OPTIONS + ",".join(options) if options else ""
+        kept.append(flag)
+    return " ".join(flag for flag in kept if flag)
+
+
+def forgo_multi_output_fusion() -> None:
+    """Takes multi-output fusion out of this process's settings; has an effect before the backend starts only."""
+    os.environ["XLA_FLAGS"] = without_multi_output_fusion(os.environ.get("XLA_FLAGS", ""))
+
+
 def has_multi_output_fusion() -> bool:
     """Whether ``XLA_FLAGS`` asks for multi-output fusion (what the backend saw, if it started after import)."""
     return f"{MULTI_OUTPUT_FUSION}=true" in os.environ.get("XLA_FLAGS", "")

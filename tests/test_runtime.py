@@ -39,9 +39,30 @@ def test_flags_are_merged_and_the_users_own_win(user, expected):
     assert runtime.merge_xla_flags(merged, 4) == merged, "merging twice changes nothing"
 
 
+@pytest.mark.parametrize(
+    "flags, expected",
+    [
+        ("--a=1 --xla_backend_extra_options=" + FUSION + "=true", "--a=1"),
+        ("--xla_backend_extra_options=x=1," + FUSION + "=false,y --b", "--xla_backend_extra_options=x=1,y --b"),
+    ],
+)
+def test_multi_output_fusion_can_be_taken_out_again(flags, expected):
+    assert runtime.without_multi_output_fusion(flags) == expected
+
+
+def test_mjx_works_in_a_fresh_process_on_every_supported_jax():
+    done = python(
+        "import numpy as np; from mjxppo import physics; from mjxppo.envs.locomotion import gymnasium_model as load\n"
+        "sim = physics.make(load('hopper.xml'), backend='mjx', frame_skip=1)\n"
+        "state = sim.init(np.tile(sim.model.qpos0, (2, 1)).astype('f'), np.zeros((2, 6), 'f'))\n"
+        "print(bool(np.isfinite(sim.step(state, np.zeros((2, 3))).qvel).all()))"
+    )
+    assert done.stdout.strip() == "True", done.stderr
+
+
 def python(code: str, **environment: str) -> subprocess.CompletedProcess:
     env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | environment
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=120)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=240)
 
 
 def test_importing_the_package_gives_one_device_per_core_and_at_least_two():

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
-from mujoco import mjx, rollout
+from mujoco import rollout
 
 from mjxppo import physics, runtime
 from mjxppo.benchmarks import machine
@@ -25,6 +25,7 @@ from mjxppo.envs.locomotion import gymnasium_model
 from mjxppo.errors import UserError
 from mjxppo.physics import PhysicsState
 from mjxppo.physics.mjx.model import check_compiler
+from mjxppo.quiet import import_mjx
 
 Array = jax.Array
 Stepper = Callable[[PhysicsState, Array], PhysicsState]
@@ -151,6 +152,9 @@ def _c_round(model: mujoco.MjModel, task: str, states: States, num_steps: int, s
 def _stock_step(model: mujoco.MjModel, frame_skip: int) -> Stepper:
     """MJX as its documentation has it: ``mjx.step`` on whole ``mjx.Data``, the model's own solver settings."""
     check_compiler()
+    import_mjx()
+    from mujoco import mjx
+
     mjx_model = jax.tree.map(np.asarray, mjx.put_model(model, impl="jax"))
     mjx_data = jax.tree.map(np.asarray, mjx.make_data(model, impl="jax"))
 

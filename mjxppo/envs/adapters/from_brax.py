@@ -9,6 +9,7 @@ import jax
 
 from mjxppo.envs.base import Array, Environment
 from mjxppo.errors import UserError
+from mjxppo.quiet import import_mjx
 
 
 class FromBrax(Environment):
@@ -27,6 +28,7 @@ class FromBrax(Environment):
         Raises:
             UserError: Brax has no such environment or refuses the options.
         """
+        import_mjx()
         from brax import envs as brax_envs
 
         try:

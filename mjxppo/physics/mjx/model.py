@@ -14,6 +14,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from mujoco import mjx
 
+from mjxppo import runtime
 from mjxppo.errors import UserError
 
 INTEGRATORS = {
@@ -34,11 +35,13 @@ def compiler_aborts() -> bool:
 
 
 def check_compiler() -> None:
-    """Raises UserError where ``compiler_aborts``."""
+    """Avoids what makes the compiler abort, if the JAX backend has not started yet; else raises UserError."""
+    if not runtime.backend_is_up() and jax.__version_info__ < (0, 12):
+        runtime.forgo_multi_output_fusion()
     if compiler_aborts():
         raise UserError(
-            f"mjx: JAX {jax.__version__} crashes when it compiles MJX with XLA's multi-output fusion; use jax>=0.12, "
-            "or leave xla_cpu_use_multi_output_fusion out of XLA_FLAGS"
+            f"physics.backend: JAX {jax.__version__} cannot compile mjx with the settings that planar is fast with; "
+            "make the mjx simulation before any other JAX computation of the process, or use jax>=0.12"
         )
 
 
