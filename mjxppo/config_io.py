@@ -141,7 +141,10 @@ def check(config: Config) -> Config:
     """
     ppo, policy = config.ppo, config.policy
     if ppo.num_envs % ppo.block_size:
-        raise UserError(f"ppo.block_size: {ppo.block_size} does not divide ppo.num_envs = {ppo.num_envs}")
+        fits = max(size for size in range(1, ppo.block_size) if ppo.num_envs % size == 0)
+        raise UserError(
+            f"ppo.block_size: {ppo.block_size} does not divide ppo.num_envs = {ppo.num_envs}; {fits} would do"
+        )
     from mjxppo.ppo.minibatch import splits_per_step
 
     if splits_per_step(ppo.rollout_length, ppo.block_size, ppo.num_minibatches) is None:

@@ -13,7 +13,7 @@ import sys
 import time
 
 from mjxppo.benchmarks.physics import _prepare
-from mjxppo.benchmarks.states import States, random_states
+from mjxppo.benchmarks.states import XML_FILE, States, random_states
 from mjxppo.envs.locomotion import gymnasium_model
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=300.0, help="seconds until a repetition counts as hung")
     args = parser.parse_args()
 
-    model = gymnasium_model(f"{args.task}.xml")
+    model = gymnasium_model(XML_FILE[args.task])
     states = random_states(model, args.task, 1024)
     states = States(*(x[[i % 1024 for i in range(args.num_worlds)]] for x in states))
     faulthandler.dump_traceback_later(args.limit, exit=True)

@@ -20,7 +20,7 @@ from mujoco import rollout
 
 from mjxppo import physics, runtime
 from mjxppo.benchmarks import machine
-from mjxppo.benchmarks.states import FRAME_SKIP, States, random_states
+from mjxppo.benchmarks.states import FRAME_SKIP, XML_FILE, States, random_states
 from mjxppo.envs.locomotion import gymnasium_model
 from mjxppo.errors import UserError
 from mjxppo.physics import PhysicsState
@@ -75,7 +75,7 @@ def run(
 def _run_task(
     task: str, backends: Sequence[str], num_worlds: int, num_steps: int, repeats: int, seed: int
 ) -> list[dict[str, Any]]:
-    model = gymnasium_model(f"{task}.xml")
+    model = gymnasium_model(XML_FILE[task])
     visited = random_states(model, task, min(num_worlds, 1024), seed)
     results: list[dict[str, Any]] = []
     rounds = []

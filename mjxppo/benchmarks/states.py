@@ -12,6 +12,9 @@ import numpy as np
 FRAME_SKIP = {"half_cheetah": 5, "hopper": 4, "walker2d": 4}
 """MuJoCo steps per environment step of Gymnasium's tasks."""
 
+XML_FILE = {"half_cheetah": "half_cheetah.xml", "hopper": "hopper.xml", "walker2d": "walker2d_v5.xml"}
+"""The models of Gymnasium's v5 tasks."""
+
 EPISODE = {"half_cheetah": 100, "hopper": 60, "walker2d": 60}
 """Environment steps after which a rollout starts again."""
 
