@@ -1,0 +1,45 @@
+"""What has to hold on a GPU; skipped where there is none."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import mujoco
+import numpy as np
+import pytest
+
+from mjxppo import cli, physics
+from mjxppo.benchmarks.states import FRAME_SKIP, XML_FILE, gait_states
+from mjxppo.envs.locomotion import gymnasium_model
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.mark.parametrize("backend", ["planar", "mjx"])
+@pytest.mark.parametrize("task", ["half_cheetah", "hopper"])
+def test_an_environment_step_equals_c_mujoco(task, backend):
+    model = gymnasium_model(XML_FILE[task])
+    states = gait_states(model, task, 512)
+    sim = physics.make(model, backend, FRAME_SKIP[task])
+    state = sim.init(states.qpos.astype("f"), states.qvel.astype("f"))
+    state = state.replace(qacc_warmstart=jax.numpy.asarray(states.qacc_warmstart, "float32"))
+    qvel = np.asarray(jax.jit(sim.step)(state, states.ctrl.astype("f")).qvel)
+    data = mujoco.MjData(model)
+    model.opt.tolerance = 0
+    errors = []
+    for i in range(len(qvel)):
+        data.qpos[:], data.qvel[:], data.ctrl[:] = states.qpos[i], states.qvel[i], states.ctrl[i]
+        data.qacc_warmstart[:] = states.qacc_warmstart[i]
+        mujoco.mj_step(model, data, FRAME_SKIP[task])
+        errors.append(np.abs(qvel[i] - data.qvel).max())
+    assert np.median(errors) < 1e-5
+    assert np.mean(np.array(errors) > 1e-2) <= 0.01
+
+
+@pytest.mark.timeout(900)
+def test_half_cheetah_learns_on_the_gpu(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--env", "halfcheetah", "--total-env-steps", "2000000", "--eval.episodes", "10", "--eval.no-video"]
+    assert cli.main(["train", *arguments, "--run-dir", "run"]) == 0
+    assert json.loads(capsys.readouterr().out)["eval"]["mean"] > 1500
