@@ -1,6 +1,7 @@
 # Everything runs in .venv, which the first target that needs it builds from the locked versions in requirements/.
 #   ARGS passes options on:   make train ENV=hopper ARGS="--total-env-steps 1000000"
 #   PYTHON names the interpreter (3.11 or 3.12); otherwise the newest one found is taken.
+#   JOBS is the number of test processes; each takes up to 3 GB of memory.
 #   EXTRAS adds accelerators and tools: cuda12, cuda13, warp, onnx, wandb.
 
 .DEFAULT_GOAL := help
@@ -16,6 +17,7 @@ INSTALL := $(PIP) install --root-user-action=ignore
 ARGS ?=
 EXTRAS ?=
 CKPT ?= ckpt
+JOBS ?= 2
 comma := ,
 
 known_extras := cuda12 cuda13 warp onnx wandb
@@ -84,7 +86,7 @@ benchmark: $(READY) ## measure physics, training and compile time
 
 .PHONY: test
 test: $(READY) $(extra_stamp)warp ## run the tests: make test ARGS="-k gae"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: lint
 lint: $(READY) ## check style and formatting (ruff)
