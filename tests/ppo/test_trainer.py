@@ -60,10 +60,16 @@ def test_training_compiles_once_and_moves_nothing_between_log_points(num_devices
     trainer, total = make(num_devices)
     state = trainer.init()
     state, _ = trainer.train_chunk(state, total)
+    compilations = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: compilations.append(event) if "backend_compile" in event else None
+    )
     with jax.transfer_guard("disallow"):
         for _ in range(3):
             state, _ = trainer.train_chunk(state, total)
-    assert trainer.train_chunk._cache_size() == 1
+    assert not compilations
+    jax.jit(lambda x: x * 3 + num_devices)(jnp.ones(7))
+    assert compilations, "the listener hears compilations"
 
 
 def test_the_state_given_is_donated():
