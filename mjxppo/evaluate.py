@@ -73,11 +73,11 @@ def make_gymnasium_env(config: Config, **kwargs: Any) -> Any:
     from mjxppo.envs import registry
     from mjxppo.quiet import without_model_warnings
 
-    task = registry.TASKS.get(config.env)
-    if task is None or task.gym_id is None:
-        raise UserError(f"engine: Gymnasium has no counterpart of {config.env}; use --engine mjx")
+    gym_id = registry.gym_id_of(config.env)
+    if gym_id is None:
+        raise UserError(f"engine: Gymnasium has no counterpart of {config.env}; use --engine planar or mjx")
     with without_model_warnings():
-        return gymnasium.make(task.gym_id, **config.env_options, **kwargs)
+        return gymnasium.make(gym_id, **config.env_options, **kwargs)
 
 
 def _gymnasium_episodes(policy: ActFunction, config: Config, engine: Engine, num_episodes: int, seed: int) -> Episodes:

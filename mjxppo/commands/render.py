@@ -63,12 +63,12 @@ def film(policy: Any, config: Config, out: Path, max_seconds: float | None = Non
     Raises:
         UserError: the task is none of Gymnasium's, or the file cannot be written.
     """
-    from mjxppo.envs.registry import TASKS, make
+    from mjxppo.envs.registry import gym_id_of, make
     from mjxppo.render import render
 
-    task = TASKS.get(config.env)
-    if task is None or task.gym_id is None:
+    gym_id = gym_id_of(config.env)
+    if gym_id is None:
         raise UserError(f"render: only Gymnasium's tasks can be filmed, not {config.env}")
     if max_seconds is not None:
         options["max_steps"] = max(1, round(max_seconds / make(config.env, **config.env_options).step_duration))
-    return render(policy, task.gym_id, out, gym_kwargs=config.env_options, **options)
+    return render(policy, gym_id, out, gym_kwargs=config.env_options, **options)

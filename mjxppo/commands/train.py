@@ -7,7 +7,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import tyro
 
@@ -17,6 +17,8 @@ from mjxppo.config import Config
 from mjxppo.errors import UserError
 
 if TYPE_CHECKING:
+    from mjxppo.evaluate import Engine
+    from mjxppo.policy import Policy
     from mjxppo.ppo.trainer import Trainer
 
 _VIDEO_SECONDS = 10.0
@@ -156,33 +158,59 @@ def _train(trainer: Trainer, path: Path, resume: bool) -> int:
 
 def _conclude(config: Config, path: Path) -> dict[str, Any]:
     """Evaluates and films the trained policy; returns what there is to add to the summary."""
-    from mjxppo.envs.registry import TASKS
-    from mjxppo.evaluate import Engine, evaluate
+    from mjxppo.envs.registry import gym_id_of
     from mjxppo.locate import load
-    from mjxppo.progress import say, waiting
+    from mjxppo.progress import say
 
     policy = load(path).policy
     added: dict[str, Any] = {}
     if config.eval.episodes:
-        engine: Engine = "gymnasium" if config.env in TASKS else "mjx"
-        with waiting(f"evaluating {config.eval.episodes} episodes"):
-            result = evaluate(policy, config, engine, config.eval.episodes, config.eval.seed)
-        run_dir.write_json(path / run_dir.EVAL, result)
-        added["eval"] = {name: result[name] for name in ("engine", "episodes", "mean", "std", "min", "max")}
-        where = "Gymnasium's C MuJoCo" if engine == "gymnasium" else "this package's physics"
-        say(
-            f"return in {where}: {result['mean']:.0f} +- {result['std']:.0f} over {result['episodes']} episodes "
-            f"(worst {result['min']:.0f}), episode length {result['length_mean']:.0f}"
-        )
-    if config.eval.video and config.env in TASKS:
-        from mjxppo.commands.render import film
-
-        try:
-            with waiting("filming"):
-                film(policy, config, path / run_dir.VIDEO, seed=config.eval.seed, max_seconds=_VIDEO_SECONDS)
-            added["video"] = str(path / run_dir.VIDEO)
-            say(f"video: {added['video']}")
-        except UserError as error:  # the policy is trained and saved; a missing film does not change that
-            say(f"no video: {error}")
+        added["eval"] = _evaluate(policy, config, path)
+    if config.eval.video and gym_id_of(config.env) is not None:
+        added |= _film(policy, config, path)
     say(f"everything is in {path}; film it again with: python scripts/render.py ckpt/")
     return added
+
+
+def _evaluate(policy: Policy, config: Config, path: Path) -> dict[str, Any]:
+    """Writes eval.json and says the return; returns the short form for the summary."""
+    from mjxppo.evaluate import evaluate
+    from mjxppo.progress import say, waiting
+
+    engine = _engine(config)
+    with waiting(f"evaluating {config.eval.episodes} episodes"):
+        result = evaluate(policy, config, engine, config.eval.episodes, config.eval.seed)
+    run_dir.write_json(path / run_dir.EVAL, result)
+    where = "Gymnasium's C MuJoCo" if engine == "gymnasium" else "this package's physics"
+    say(
+        f"return in {where}: {result['mean']:.0f} +- {result['std']:.0f} over {result['episodes']} episodes "
+        f"(worst {result['min']:.0f}), episode length {result['length_mean']:.0f}"
+    )
+    return {name: result[name] for name in ("engine", "episodes", "mean", "std", "min", "max")}
+
+
+def _engine(config: Config) -> Engine:
+    """Gymnasium where it has the task; else the physics that the policy was trained in."""
+    from mjxppo.envs import make
+    from mjxppo.envs.locomotion import Locomotion
+    from mjxppo.envs.registry import gym_id_of
+
+    if gym_id_of(config.env) is not None:
+        return "gymnasium"
+    env = make(config.env, backend=config.physics.backend, **config.env_options)
+    return cast("Engine", env.physics.name) if isinstance(env, Locomotion) else "mjx"
+
+
+def _film(policy: Policy, config: Config, path: Path) -> dict[str, Any]:
+    """Writes the run's video; a missing film does not change that the policy is trained and saved."""
+    from mjxppo.commands.render import film
+    from mjxppo.progress import say, waiting
+
+    try:
+        with waiting("filming"):
+            film(policy, config, path / run_dir.VIDEO, seed=config.eval.seed, max_seconds=_VIDEO_SECONDS)
+    except UserError as error:
+        say(f"no video: {error}")
+        return {}
+    say(f"video: {path / run_dir.VIDEO}")
+    return {"video": str(path / run_dir.VIDEO)}

@@ -37,6 +37,12 @@ def canonical_name(name: str) -> str:
     raise UserError(f"env: there is no task {name!r}; {hint}tasks: {', '.join(TASKS)}, {BRAX_PREFIX}NAME")
 
 
+def gym_id_of(name: str) -> str | None:
+    """The Gymnasium environment that a task (by its canonical name) equals; None where there is none."""
+    task = TASKS.get(name)
+    return task.gym_id if task else None
+
+
 def make(name: str, *, backend: BackendName = "auto", **options: Any) -> Environment:
     """Builds a batched environment.
 
