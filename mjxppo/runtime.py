@@ -71,11 +71,6 @@ def forgo_multi_output_fusion() -> None:
     os.environ["XLA_FLAGS"] = without_multi_output_fusion(os.environ.get("XLA_FLAGS", ""))
 
 
-def has_multi_output_fusion() -> bool:
-    """Whether ``XLA_FLAGS`` asks for multi-output fusion (what the backend saw, if it started after import)."""
-    return f"{MULTI_OUTPUT_FUSION}=true" in os.environ.get("XLA_FLAGS", "")
-
-
 def default_cache_dir() -> Path:
     """Where compiled programs are kept between runs: ``$XDG_CACHE_HOME/mjxppo/xla``."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")

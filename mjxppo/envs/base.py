@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.struct
 import jax
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 Array = jax.Array
+T = TypeVar("T")
 
 
 @flax.struct.dataclass
@@ -160,11 +161,11 @@ class Environment(ABC):
         done = state.done
         next_keys, reset_keys = _split_each(state.key)
         fresh = self._initial(reset_keys)
-        physics = jax.tree.map(lambda new, old: _where(done, new, old), fresh, state.physics)
+        physics = select(done, fresh, state.physics)
         return replace(
             state,
             physics=physics,
-            key=_where(done, next_keys, state.key),
+            key=select(done, next_keys, state.key),
             obs=jnp.where(done[:, None], self._observe(fresh), state.obs),
         )
 
@@ -192,8 +193,13 @@ def _split_each(keys: Array) -> tuple[Array, Array]:
     return pairs[:, 0], pairs[:, 1]
 
 
-def _where(mask: Array, new: Array, old: Array) -> Array:
-    return jnp.where(mask.reshape(mask.shape + (1,) * (new.ndim - mask.ndim)), new, old)
+def select(mask: Array, new: T, old: T) -> T:
+    """Worlds of ``new`` where ``mask`` [N] holds, else of ``old``; pytrees whose arrays lead with N."""
+
+    def pick(new: Array, old: Array) -> Array:
+        return jnp.where(mask.reshape(mask.shape + (1,) * (new.ndim - mask.ndim)), new, old)
+
+    return jax.tree.map(pick, new, old)
 
 
 def _all_finite(tree: Any) -> Array:

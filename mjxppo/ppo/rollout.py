@@ -11,6 +11,7 @@ from jax import lax
 
 from mjxppo.config import PpoConfig
 from mjxppo.envs import Environment, EnvState
+from mjxppo.envs.base import select
 from mjxppo.ppo import distribution, normalize
 from mjxppo.ppo.networks import ActorCritic, Params, apply_policy, apply_value
 from mjxppo.ppo.normalize import RunningMoments
@@ -128,7 +129,7 @@ def rollout(
         )
         standardized = jnp.where(valid[:, None], normalize.standardize(policy.obs_moments, state.obs), 0)
         stats = _step_stats(stepped, standardized, active, valid)
-        state = lax.cond(active.all(), lambda: stepped, lambda: _select(active, stepped, state))
+        state = lax.cond(active.all(), lambda: stepped, lambda: select(active, stepped, state))
         return state, (batch, stats)
 
     state, (batch, stats) = lax.scan(act, state, jnp.arange(config.rollout_length))
@@ -149,10 +150,3 @@ def _step_stats(stepped: EnvState, standardized: Array, active: Array, valid: Ar
         return_sum_of_squares=jnp.square(episode_return).sum(),
         length_sum=jnp.where(whole, stepped.episode_length, 0).sum(),
     )
-
-
-def _select(mask: Array, new: EnvState, old: EnvState) -> EnvState:
-    def pick(new: Array, old: Array) -> Array:
-        return jnp.where(mask.reshape(mask.shape + (1,) * (new.ndim - mask.ndim)), new, old)
-
-    return jax.tree.map(pick, new, old)
