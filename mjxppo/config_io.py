@@ -69,6 +69,14 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The same values by dotted names, such as ``ppo.gamma``."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
 def from_dict(values: Mapping[str, Any], source: str = "config") -> Config:
     """Builds a configuration from plain values, checking every name and type.
 

@@ -16,7 +16,7 @@ from mjxppo.config import Config
 from mjxppo.errors import UserError
 from mjxppo.files import write_bytes
 
-CONFIG, CKPT, EVAL, VIDEO = "config.yaml", "ckpt", "eval.json", "video.mp4"
+CONFIG, CKPT, EVAL, VIDEO, SUMMARY = "config.yaml", "ckpt", "eval.json", "video.mp4", "summary.json"
 _LOCK = ".lock"
 
 

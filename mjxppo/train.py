@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mjxppo import checkpoint, counters, envs, runtime
+from mjxppo import checkpoint, counters, envs, machine, runtime
 from mjxppo.checkpoint import CheckpointWriter
 from mjxppo.config import Config
 from mjxppo.errors import UserError
@@ -78,6 +78,7 @@ def train(trainer: Trainer, run_dir: Path, resume: bool = False) -> Outcome:
     with waiting("compiling the training program (once for each configuration; later starts find it in the cache)"):
         program = trainer.train_chunk.lower(state, total).compile()  # type: ignore[attr-defined]
     compile_s = time.perf_counter() - started
+    machine.record(run_dir, int(state.update))
     loop = _Loop(config, run_dir, int(state.update))
     try:
         return loop.run(program, state, total, compile_s, trainer.num_devices)

@@ -74,6 +74,8 @@ def test_a_run_leaves_everything_where_the_manual_says(capsys):
     assert [int(row["env_steps"]) for row in table] == [row["env_steps"] for row in rows]
     assert list(table[0]) == list(rows[0])
     assert list((run / "tb").glob("events*"))
+    assert json.loads((run / "summary.json").read_text()) == summary
+    assert [start["after_update"] for start in json.loads((run / "machine.json").read_text())] == [0]
     config = config_io.from_dict(config_io.read_yaml(run / "config.yaml"))
     assert config.total_env_steps == 3172 and config.ppo.num_envs == 64
     assert Path("runs/latest").resolve() == run.resolve()

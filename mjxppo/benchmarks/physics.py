@@ -18,8 +18,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from mujoco import rollout
 
-from mjxppo import physics, runtime
-from mjxppo.benchmarks import machine
+from mjxppo import machine, physics, runtime
 from mjxppo.benchmarks.states import FRAME_SKIP, XML_FILE, States, random_states
 from mjxppo.envs.locomotion import gymnasium_model
 from mjxppo.errors import UserError

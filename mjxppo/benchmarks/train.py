@@ -14,8 +14,8 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from mjxppo import config_io, envs, train
-from mjxppo.benchmarks.machine import describe
 from mjxppo.config import Config
+from mjxppo.machine import describe
 from mjxppo.ppo.collective import AXIS, Devices
 from mjxppo.ppo.trainer import Trainer
 from mjxppo.ppo.update import Algorithm, learn

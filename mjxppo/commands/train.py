@@ -151,6 +151,7 @@ def _train(trainer: Trainer, path: Path, resume: bool) -> int:
             f"(+ {outcome.compile_s:.1f} s compilation), {human(speed)} steps/s"
         )
         summary |= _conclude(config, path)
+    run_dir.write_json(path / run_dir.SUMMARY, summary)
     json.dump(summary, sys.stdout, indent=1)
     print(flush=True)
     return outcome.exit_code

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mjxppo.config_io import read_yaml
+from mjxppo.config_io import flatten, read_yaml
 from mjxppo.errors import UserError
 from mjxppo.metrics import JSONL, Row, read_rows
 from mjxppo.run_dir import CONFIG, EVAL
@@ -186,20 +186,13 @@ def _configured(directory: Path) -> tuple[str, int | None, Settings | None]:
         config = read_yaml(directory / CONFIG)
     except UserError:
         return directory.name, None, None
-    flat = _flatten(config)
+    flat = flatten(config)
     settings = {
         name: value
         for name, value in flat.items()
         if name not in _NO_SETTINGS and name.split(".")[0] not in _NO_SETTINGS
     }
     return str(config.get("env", directory.name)), config.get("seed"), settings
-
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> Settings:
-    flat: Settings = {}
-    for name, value in values.items():
-        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
 
 
 def _evaluation(directory: Path) -> Evaluation | None:

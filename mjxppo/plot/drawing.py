@@ -69,7 +69,7 @@ def make_figure(curves: list[Curve], y: str, x: XAxis, smooth: int, band: Band) 
 
 
 def _draw_panel(panel: Axes, curves: list[Curve], y: str, x: XAxis, smooth: int, band: Band) -> None:
-    unit, name = _x_unit(x, max(curve.x[-1] for curve in curves))
+    unit, name = x_unit(x, max(curve.x[-1] for curve in curves))
     handles: list[Artist] = []
     for i, curve in enumerate(curves):
         colour = _COLOURS[i % len(_COLOURS)]
@@ -136,7 +136,7 @@ def _how(y: str, smooth: int, noisy: bool) -> str:
     return f"mean of the last {smooth} episodes" + ("; faint: of each update's" if noisy else "")
 
 
-def _x_unit(x: XAxis, largest: float) -> tuple[float, str]:
+def x_unit(x: XAxis, largest: float) -> tuple[float, str]:
     """What x is divided by to give numbers that are easy to read, and the axis' label."""
     if x == "env_steps":
         units, name = [(1e9, "billions"), (1e6, "millions"), (1e3, "thousands"), (1, "")], "environment steps"

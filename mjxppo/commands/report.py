@@ -1,0 +1,43 @@
+"""``mjxppo report``: one web page about a run, with everything inside it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional
+
+from mjxppo.commands.parsing import parse
+
+
+@dataclass(frozen=True)
+class ReportArguments:
+    """Which run, and where the page goes."""
+
+    run: Positional[Path]
+    """A run directory; it may still be training."""
+    out: Path | None = None
+    """File to write (.html); default: report.html in the run directory."""
+    split: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """First time physics, rollout and learning by themselves on this machine (compiles three programs)."""
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code."""
+    parsed = parse(
+        ReportArguments, arguments, prog="mjxppo report", description="Writes one self-contained page about a run."
+    )
+    from mjxppo.report import measure_split, report
+
+    if parsed.split:
+        from mjxppo.progress import waiting
+
+        with waiting("measuring how an update splits into parts"):
+            measure_split(parsed.run)
+    json.dump(report(parsed.run, parsed.out), sys.stdout, indent=1)
+    print()
+    return 0

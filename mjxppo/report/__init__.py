@@ -1,0 +1,59 @@
+"""One web page about one run, with everything inside it: it opens anywhere, without a network, and can be mailed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mjxppo.errors import UserError
+from mjxppo.files import write_bytes
+
+FILE, SPLIT = "report.html", "split.json"
+
+
+def report(run: Path, out: Path | None = None) -> dict[str, Any]:
+    """Writes the page.
+
+    Args:
+        run: a run directory, its ckpt/, or one step's folder; the run may still be going on.
+        out: a file ending in .html; default: report.html in the run's directory.
+
+    Returns:
+        What was written, ready for JSON: path, bytes, and the sections that the run had something for.
+
+    Raises:
+        UserError: there is no run or it has logged nothing yet, or ``out`` cannot be written.
+    """
+    from mjxppo.plot import find_run
+
+    if out is not None and out.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"out: {out} must end in .html")
+    directory = find_run(run)
+    out = out or directory / FILE
+    from mjxppo.report.page import make_page
+
+    page, sections = make_page(directory)
+    content = page.encode()
+    write_bytes(out, content)
+    return {"path": str(out), "run_dir": str(directory), "bytes": len(content), "sections": sections}
+
+
+def measure_split(run: Path, repeats: int = 3) -> Path:
+    """Times physics, rollout and learning of a run's configuration on this machine, for its report.
+
+    Args:
+        run: as ``report`` takes it.
+        repeats: rounds; the median counts.
+
+    Returns:
+        The file that holds the measurement: split.json in the run's directory.
+    """
+    from mjxppo import config_io
+    from mjxppo.benchmarks import train
+    from mjxppo.plot import find_run
+    from mjxppo.run_dir import CONFIG, write_json
+
+    directory = find_run(run)
+    config = config_io.check(config_io.from_dict(config_io.read_yaml(directory / CONFIG)))
+    write_json(directory / SPLIT, train.run([config], repeats))
+    return directory / SPLIT

@@ -1,0 +1,136 @@
+"""What a run's files say about it, gathered for its report; each part is missing where its file is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mjxppo import config_io, machine
+from mjxppo.config import Config
+from mjxppo.errors import UserError
+from mjxppo.metrics import Row, read_rows
+from mjxppo.report import SPLIT
+from mjxppo.run_dir import CONFIG, EVAL, SUMMARY, VIDEO
+
+_MAX_VIDEO_BYTES = 64 * 2**20  # a page of this size still opens
+
+
+@dataclass(frozen=True)
+class Times:
+    """Where a run's seconds went."""
+
+    device_s: float
+    """In the device program, the transfer of its metrics included."""
+    host_s: float
+    """Between two calls of it: writing metrics, starting checkpoints."""
+    compile_s: float | None
+    """Compilation, or reading the program from the cache, at the last start; None where that was not recorded."""
+
+    @property
+    def train_s(self) -> float:
+        """The training loop, over all starts."""
+        return self.device_s + self.host_s
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that a report shows."""
+
+    directory: Path
+    config: Config
+    yaml: str
+    changed: dict[str, tuple[Any, Any]]
+    """Settings that differ from the task's shipped configuration: name to (shipped, this run's)."""
+    rows: list[Row]
+    times: Times
+    evaluation: dict[str, Any] | None
+    video: bytes | None
+    machines: list[dict[str, Any]] = field(default_factory=list)
+    split: dict[str, Any] | None = None
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps so far."""
+        return int(self.rows[-1]["env_steps"])
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run has reached its budget."""
+        return self.env_steps >= self.config.total_env_steps
+
+
+def gather(directory: Path) -> Facts:
+    """Reads a run directory.
+
+    Raises:
+        UserError: its configuration or its metrics are missing.
+    """
+    values = config_io.read_yaml(directory / CONFIG)
+    config = config_io.from_dict(values, str(directory / CONFIG))
+    rows = [row for row in read_rows(directory) if isinstance(row, dict) and "env_steps" in row]
+    if not rows:
+        raise UserError(f"{directory}: has logged nothing yet; wait for its first updates")
+    summary = _json(directory / SUMMARY) or {}
+    return Facts(
+        directory=directory,
+        config=config,
+        yaml=config_io.to_yaml(config),
+        changed=_changed(config),
+        rows=rows,
+        times=_times(rows, summary.get("compile_s")),
+        evaluation=_json(directory / EVAL),
+        video=_video(directory / VIDEO),
+        machines=machine.read(directory),
+        split=_split(_json(directory / SPLIT)),
+    )
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _video(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes() if 0 < path.stat().st_size <= _MAX_VIDEO_BYTES else None
+    except OSError:
+        return None
+
+
+def _split(content: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The measured parts of an update, as ``mjxppo benchmark train`` writes them."""
+    results = (content or {}).get("results")
+    wanted = {"update_ms", "physics_ms", "rollout_ms", "learn_ms"}
+    usable = isinstance(results, list) and len(results) == 1 and wanted <= set(results[0])
+    return results[0] if usable and results else None
+
+
+def _changed(config: Config) -> dict[str, tuple[Any, Any]]:
+    shipped = config_io.flatten(config_io.to_dict(config_io.from_dict(config_io.defaults_for(config.env))))
+    values = config_io.flatten(config_io.to_dict(config))
+    return {name: (shipped.get(name), value) for name, value in values.items() if shipped.get(name) != value}
+
+
+def _times(rows: list[Row], compile_s: float | None) -> Times:
+    """Seconds by the clock readings in the rows: one for each device call, from zero at each start of the program."""
+    device_s = host_s = before_s = 0.0
+    steps = done = 0
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        steps += int(row["env_steps"]) - done
+        done = int(row["env_steps"])
+        if following is not None and following.get("time_s") == row.get("time_s"):
+            continue  # the same device call
+        now_s = float(row.get("time_s") or 0.0)
+        if now_s < before_s:
+            before_s = 0.0  # resumed
+        call_s = min(steps / (row.get("env_steps_per_s") or float("inf")), now_s - before_s)
+        device_s += call_s
+        host_s += now_s - before_s - call_s
+        before_s, steps = now_s, 0
+    return Times(device_s, host_s, compile_s)

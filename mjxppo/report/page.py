@@ -1,0 +1,118 @@
+"""Fills the report's template."""
+
+from __future__ import annotations
+
+import base64
+import time
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, StrictUndefined
+
+from mjxppo.progress import human
+from mjxppo.report import figures
+from mjxppo.report.facts import Facts, gather
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_PARTS = {
+    "physics": ("physics", "#56B4E9", "stepping the worlds, rewards and resets"),
+    "policy": ("rest of the rollout", "#0072B2", "policy, random numbers, bookkeeping"),
+    "learn": ("learning", "#D55E00", "advantages and gradient steps"),
+    "program": ("device program", "#0072B2", "rollouts and learning"),
+    "host": ("host", "#999999", "metrics and checkpoints"),
+    "compile": ("compilation", "#E69F00", "at the last start, or reading it from the cache"),
+}
+
+
+def make_page(directory: Path) -> tuple[str, list[str]]:
+    """The report of a run directory as HTML, and the names of the sections that it has.
+
+    Raises:
+        UserError: the run has no configuration or has logged nothing yet.
+    """
+    facts = gather(directory)
+    pictures = {
+        "curve": figures.return_curve(directory),
+        "panels": figures.learning_panels(facts.rows),
+        "histogram": figures.histogram(facts.evaluation) if facts.evaluation else None,
+    }
+    values: dict[str, Any] = {
+        "facts": facts,
+        "cards": _cards(facts),
+        "time_bars": _time_bars(facts),
+        "video": _data_uri("video/mp4", facts.video) if facts.video else None,
+        "made": time.strftime("%Y-%m-%d %H:%M"),
+        **{name: _data_uri("image/svg+xml", svg.encode()) if svg else None for name, svg in pictures.items()},
+    }
+    parts = {"evaluation": facts.evaluation, "split": facts.split, "machine": facts.machines} | values
+    sections = [name for name in ("curve", "video", "evaluation", "split", "panels", "machine") if parts[name]]
+    # Autoescape: a run's name and its options may hold anything.
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = resources.files("mjxppo.report").joinpath("page.html").read_text(encoding="utf-8")
+    return environment.from_string(template).render(values), sections
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _cards(facts: Facts) -> list[tuple[str, str, str]]:
+    """The figures that matter most: name, value, explanation."""
+    times, config = facts.times, facts.config
+    cards = []
+    if facts.evaluation:
+        result = facts.evaluation
+        where = "Gymnasium's C MuJoCo" if result["engine"] == "gymnasium" else f"{result['engine']} physics"
+        spread = f"± {result['std']:,.0f} over {result['episodes']} episodes, {where}"
+        cards.append(("return", f"{result['mean']:,.0f}", spread))
+    last = next((row for row in reversed(facts.rows) if row.get("episode_return") is not None), None)
+    if last is not None:
+        cards.append(("training return", f"{last['episode_return']:,.0f}", "episodes of the last update"))
+    budget = "the whole budget" if facts.complete else f"of {human(config.total_env_steps)}"
+    cards.append(("environment steps", human(facts.env_steps), budget))
+    if times.train_s:
+        cards.append(("speed", human(facts.env_steps / times.train_s), "environment steps a second, all included"))
+        cards.append(("training", duration(times.train_s), f"{facts.rows[-1]['update']} updates"))
+    return cards
+
+
+def _time_bars(facts: Facts) -> list[dict[str, Any]]:
+    """Where the time went: bars of parts, each with its share of the bar."""
+    times = facts.times
+    whole = [("program", times.device_s), ("host", times.host_s), ("compile", times.compile_s or 0.0)]
+    bars = [_bar("the run", whole, duration)]
+    if facts.split:
+        split = facts.split
+        rollout_ms = max(split["rollout_ms"], split["physics_ms"])
+        parts = [
+            ("physics", split["physics_ms"]),
+            ("policy", rollout_ms - split["physics_ms"]),
+            ("learn", split["learn_ms"]),
+        ]
+        bars.append(_bar("one update, parts measured one by one", parts, lambda ms: f"{ms:.1f} ms"))
+    return [bar for bar in bars if bar["parts"]]
+
+
+def _bar(title: str, parts: list[tuple[str, float]], say: Any) -> dict[str, Any]:
+    total = sum(value for _, value in parts)
+    shown = []
+    for key, value in parts:
+        if value > 0:
+            name, colour, text = _PARTS[key]
+            percent = 100 * value / total
+            shown.append({"name": name, "colour": colour, "text": text, "value": say(value), "percent": percent})
+    return {"title": title, "parts": shown}
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a person, such as 54 s, 3 min 20 s, or 2 h 05 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    total = round(seconds)
+    if total < 60:
+        return f"{total} s"
+    if total < 3600:
+        return f"{total // 60} min {total % 60:02d} s"
+    return f"{total // 3600} h {total % 3600 // 60:02d} min"
