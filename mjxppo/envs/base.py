@@ -85,6 +85,14 @@ class Environment(ABC):
     def _advance(self, physics: Any, action: Array) -> tuple[Any, dict[str, Array], Array]:
         """One environment step: the new worlds, the reward's terms (each [N]), and ``terminated`` [N]."""
 
+    def reset_info(self, physics: Any) -> dict[str, Array]:
+        """What Gymnasium's counterpart says in ``info`` of worlds at any time, each [N]; by default nothing."""
+        return {}
+
+    def step_info(self, state: EnvState) -> dict[str, Array]:
+        """What Gymnasium's counterpart says in ``info`` of worlds that ``advance`` has just left, each [N]."""
+        return self.reset_info(state.physics) | state.reward_terms
+
     def reset(self, keys: Array) -> EnvState:
         """Starts N episodes, one per random key.
 
@@ -127,6 +135,13 @@ class Environment(ABC):
             action: [N, action_size]. Values outside [-1, 1] are clipped by the actuators, not by the
                 control cost.
         """
+        return self.reset_done(self.advance(state, action))
+
+    def advance(self, state: EnvState, action: Array) -> EnvState:
+        """As ``step``, but leaves the worlds whose episode has ended as they ended: ``obs`` is ``final_obs``.
+
+        They have to go through ``reset_done`` before they are advanced again.
+        """
         action = jnp.asarray(action, state.obs.dtype)
         physics, terms, terminated = self._advance(state.physics, action)
         obs = self._observe(physics)
@@ -140,7 +155,7 @@ class Environment(ABC):
         offset = jnp.where(was_done, 0, state.clock_offset)
         terminated = terminated & finite
         truncated = ((length + offset >= self.max_episode_steps) | ~finite) & ~terminated
-        stepped = replace(
+        return replace(
             state,
             physics=physics,
             obs=final_obs,
@@ -154,8 +169,11 @@ class Environment(ABC):
             episode_length=length,
             clock_offset=offset,
         )
+
+    def reset_done(self, state: EnvState) -> EnvState:
+        """Replaces the worlds whose episode has ended by fresh random ones; all else stays as it is."""
         # Ends are rare, and building fresh worlds is not free: a branch, not a select, wherever there is no vmap.
-        return lax.cond(stepped.done.any(), self._reset_done, lambda s: s, stepped)
+        return lax.cond(state.done.any(), self._reset_done, lambda s: s, state)
 
     def _reset_done(self, state: EnvState) -> EnvState:
         done = state.done

@@ -35,6 +35,10 @@ class HealthyLocomotion(Locomotion):
     def _observe(self, physics: PhysicsState) -> Array:
         return jnp.concatenate([physics.qpos[:, 1:], jnp.clip(physics.qvel, -10, 10)], axis=-1)
 
+    def reset_info(self, physics: PhysicsState) -> dict[str, Array]:
+        height = physics.qpos[:, 1] - self.model.qpos0[1]
+        return super().reset_info(physics) | {"z_distance_from_origin": height}
+
     def _is_healthy(self, physics: PhysicsState) -> Array:
         z, angle = physics.qpos[:, 1], physics.qpos[:, 2]
         return inside(z, self.options.healthy_z_range) & inside(angle, self.options.healthy_angle_range)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import mujoco
 
 from mjxppo import physics
-from mjxppo.envs.base import Array, Environment
+from mjxppo.envs.base import Array, Environment, EnvState
 from mjxppo.errors import UserError
 from mjxppo.physics import BackendName, PhysicsState
 from mjxppo.quiet import without_model_warnings
@@ -104,6 +104,14 @@ class Locomotion(Environment):
 
     def _observe(self, physics: PhysicsState) -> Array:
         return jnp.concatenate([physics.qpos[:, 1:], physics.qvel], axis=-1)
+
+    def reset_info(self, physics: PhysicsState) -> dict[str, Array]:
+        return {"x_position": physics.qpos[:, 0]}
+
+    def step_info(self, state: EnvState) -> dict[str, Array]:
+        info = super().step_info(state)
+        weight = self.options.forward_reward_weight
+        return info | {"x_velocity": info["reward_forward"] / weight} if weight else info
 
     def _health(self, physics: PhysicsState) -> tuple[dict[str, Array], Array]:
         """Reward terms for being healthy, and whether the episode terminates, [N]; by default neither."""
