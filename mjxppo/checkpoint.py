@@ -21,8 +21,8 @@ from mjxppo import config_io
 from mjxppo.config import CheckpointConfig, Config
 from mjxppo.errors import UserError
 from mjxppo.files import write_bytes
+from mjxppo.names import CHECKSUMS
 
-CHECKSUMS = "checksums.json"
 FORMAT = 1
 """Version of what a checkpoint holds; raised when an older program could misread it."""
 
@@ -162,16 +162,19 @@ def verify(step: Path) -> None:
     try:
         sums = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
     except FileNotFoundError as error:
-        raise DamagedCheckpoint(f"{manifest} is missing: the save was interrupted") from error
+        raise DamagedCheckpoint(f"{manifest} is missing: the save was interrupted, or is under way") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedCheckpoint(f"{manifest} is damaged") from error
     if not isinstance(sums, dict) or not sums:
         raise DamagedCheckpoint(f"{manifest} is damaged")
-    present = {str(path.relative_to(step)) for path in _files(step)}
     for name, expected in sums.items():
-        if name not in present:
-            raise DamagedCheckpoint(f"{step / name} is missing")
-        if _sha256(step / name) != expected:
+        try:
+            actual = _sha256(step / name)
+        except FileNotFoundError as error:
+            raise DamagedCheckpoint(f"{step / name} is missing") from error
+        except OSError as error:
+            raise DamagedCheckpoint(f"{step / name} cannot be read: {error.strerror}") from error
+        if actual != expected:
             raise DamagedCheckpoint(f"{step / name} is damaged: its contents changed since it was saved")
 
 

@@ -15,6 +15,7 @@ _COMMANDS = {
     "evaluate": "returns of a trained policy, as JSON",
     "render": "film a trained policy: mp4, gif, or a page that plays it",
     "export": "write a trained policy for other programs: npz, onnx, stablehlo",
+    "watch": "follow a run in the terminal",
     "report": "one web page about a run, with everything inside it",
     "plot": "draw the learning curves of one or more runs",
     "config": "print a task's full configuration as YAML, to edit and feed back",

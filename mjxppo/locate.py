@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +13,9 @@ import numpy as np
 from mjxppo import checkpoint, policy
 from mjxppo.config import Config
 from mjxppo.errors import UserError
+
+_ATTEMPTS = 20
+_PAUSE_S = 0.05
 
 
 class Loaded(NamedTuple):
@@ -59,7 +64,24 @@ def find_step(path: Path) -> Path:
 
 
 def load(path: Path) -> Loaded:
-    """Reads the newest whole checkpoint that ``path`` names; raises UserError as ``find_step``."""
-    step = find_step(path)
-    arrays, config = checkpoint.read(step)
-    return Loaded(step=step, run_dir=step.parent.parent, arrays=arrays, config=config)
+    """Reads the newest whole checkpoint that ``path`` names; raises UserError as ``find_step``.
+
+    The run may be going on: a checkpoint that it deletes while it is being read gives way to a newer one.
+    """
+    for _ in range(_ATTEMPTS):
+        before = _contents(path)
+        try:
+            step = find_step(path)
+            arrays, config = checkpoint.read(step)
+        except UserError:
+            time.sleep(_PAUSE_S)  # a deletion takes a moment
+            if _contents(path) == before:
+                raise
+        else:
+            return Loaded(step=step, run_dir=step.parent.parent, arrays=arrays, config=config)
+    raise UserError(f"{path}: its checkpoints are deleted faster than they can be read; raise checkpoint.every_updates")
+
+
+def _contents(path: Path) -> list[Path]:
+    """Everything below ``path``, as far as it is still there."""
+    return sorted(Path(directory) / name for directory, _, names in os.walk(path) for name in names)

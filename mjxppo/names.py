@@ -5,3 +5,6 @@ from typing import Literal
 BackendName = Literal["auto", "planar", "mjx", "mjx-warp"]
 Activation = Literal["tanh", "relu", "silu", "elu"]
 StdKind = Literal["state_dependent", "state_independent"]
+
+CHECKSUMS = "checksums.json"
+"""The file that makes a checkpoint's folder whole; written last."""

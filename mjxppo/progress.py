@@ -25,6 +25,18 @@ def human(count: float) -> str:
     return f"{count:.0f}"
 
 
+def duration(seconds: float) -> str:
+    """Seconds for a person, such as 54 s, 3 min 20 s, or 2 h 05 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    total = round(seconds)
+    if total < 60:
+        return f"{total} s"
+    if total < 3600:
+        return f"{total // 60} min {total % 60:02d} s"
+    return f"{total // 3600} h {total % 3600 // 60:02d} min"
+
+
 @contextlib.contextmanager
 def waiting(message: str) -> Iterator[None]:
     """Shows on a terminal what is being waited for; silent elsewhere."""

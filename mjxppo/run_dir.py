@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mjxppo import config_io
 from mjxppo.config import Config
@@ -50,17 +50,46 @@ def open_run_dir(path: Path, config: Config, resume: bool) -> Iterator[Path]:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"run_dir: cannot write to {path}: {reason}") from error
     with lock:
-        try:
-            # The system drops the lock when the process ends, however it ends.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"run_dir: {path} is in use by another process") from error
+        if not _locked(lock):
+            raise UserError(f"run_dir: {path} is in use by another process")
         held = [entry.name for entry in path.iterdir() if entry.name != _LOCK]
         if held and not resume:
             raise UserError(f"run_dir: {path} is not empty; continue it with --resume, or give another --run-dir")
         write_bytes(path / CONFIG, config_io.to_yaml(config).encode())
         link_latest(path)
         yield path
+
+
+def _locked(lock: IO[str]) -> bool:
+    """Takes the lock, which the system drops when the process ends, however it ends."""
+    for _ in range(10):  # someone who only asks whether the run goes on holds it for an instant
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            time.sleep(0.02)
+    return False
+
+
+def in_use(path: Path) -> bool:
+    """Whether a process trains in a run directory."""
+    try:
+        with (path / _LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import jax
@@ -91,6 +93,56 @@ def test_a_step_without_checksums_is_an_interrupted_save(saved):
     messages: list[str] = []
     assert checkpoint.newest_whole_step(saved, messages.append) == saved / "3"
     assert "interrupted" in messages[0]
+
+
+def test_a_checkpoint_can_be_read_at_any_moment_while_the_run_goes_on(tmp_path):
+    """Steps come and go all the time: half written, whole, and deleted while they are being read."""
+    run, stop, step = tmp_path / "run", threading.Event(), 0
+    config = Config(env="hopper", checkpoint=CheckpointConfig(keep_latest=2, keep_best=0))
+    writer = checkpoint.CheckpointWriter(run / "ckpt", config)
+
+    def save():
+        nonlocal step
+        while not stop.is_set():
+            step += 1
+            writer.save(step, {"weights": jnp.full((200, 200), float(step))}, None)
+
+    save_one = threading.Thread(target=save)
+    save_one.start()
+    try:
+        while step < 2:
+            time.sleep(0.01)
+        seen = [locate.load(run) for _ in range(15)]
+    finally:
+        stop.set()
+        save_one.join()
+        writer.close()
+    assert len({loaded.step for loaded in seen}) > 3, "steps did come and go"
+    for loaded in seen:
+        assert set(loaded.arrays["weights"].flat) == {float(loaded.step.name)}
+
+
+def test_a_checkpoint_deleted_while_it_is_read_gives_way_to_a_newer_one(saved, monkeypatch, capsys):
+    read = checkpoint.read
+
+    def delete_first(step):
+        if step.name == "4":
+            shutil.copytree(step, saved / "9")
+            checkpoint.write_checksums(saved / "9")
+            shutil.rmtree(step)
+        return read(step)
+
+    monkeypatch.setattr(checkpoint, "read", delete_first)
+    assert locate.load(saved).step.name == "9"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_named_step_that_is_deleted_is_one_line(saved, monkeypatch):
+    read = checkpoint.read
+    monkeypatch.setattr(checkpoint, "read", lambda step: shutil.rmtree(step) or read(step))
+    with pytest.raises(UserError, match="there is no such directory") as error:
+        locate.load(saved / "4")
+    assert "\n" not in str(error.value)
 
 
 def test_if_no_step_is_whole_it_says_so_and_touches_nothing(saved):

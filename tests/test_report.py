@@ -13,9 +13,9 @@ import pytest
 from mjxppo import cli, config_io, machine, report
 from mjxppo.config import Config, PpoConfig
 from mjxppo.errors import UserError
+from mjxppo.progress import duration
 from mjxppo.render.video import write_video
 from mjxppo.report.facts import gather
-from mjxppo.report.page import duration
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from mjxppo.config import Config
 from mjxppo.errors import UserError
 from mjxppo.metrics import Row, read_rows
 from mjxppo.report import SPLIT
-from mjxppo.run_dir import CONFIG, EVAL, SUMMARY, VIDEO
+from mjxppo.run_dir import CONFIG, EVAL, SUMMARY, VIDEO, read_json
 
 _MAX_VIDEO_BYTES = 64 * 2**20  # a page of this size still opens
 
@@ -72,7 +71,7 @@ def gather(directory: Path) -> Facts:
     rows = [row for row in read_rows(directory) if isinstance(row, dict) and "env_steps" in row]
     if not rows:
         raise UserError(f"{directory}: has logged nothing yet; wait for its first updates")
-    summary = _json(directory / SUMMARY) or {}
+    summary = read_json(directory / SUMMARY) or {}
     return Facts(
         directory=directory,
         config=config,
@@ -80,20 +79,11 @@ def gather(directory: Path) -> Facts:
         changed=_changed(config),
         rows=rows,
         times=_times(rows, summary.get("compile_s")),
-        evaluation=_json(directory / EVAL),
+        evaluation=read_json(directory / EVAL),
         video=_video(directory / VIDEO),
         machines=machine.read(directory),
-        split=_split(_json(directory / SPLIT)),
+        split=_split(read_json(directory / SPLIT)),
     )
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None where there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def _video(path: Path) -> bytes | None:

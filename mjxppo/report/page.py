@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, StrictUndefined
 
-from mjxppo.progress import human
+from mjxppo.progress import duration, human
 from mjxppo.report import figures
 from mjxppo.report.facts import Facts, gather
 
@@ -104,15 +104,3 @@ def _bar(title: str, parts: list[tuple[str, float]], say: Any) -> dict[str, Any]
             percent = 100 * value / total
             shown.append({"name": name, "colour": colour, "text": text, "value": say(value), "percent": percent})
     return {"title": title, "parts": shown}
-
-
-def duration(seconds: float) -> str:
-    """Seconds for a person, such as 54 s, 3 min 20 s, or 2 h 05 min."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    total = round(seconds)
-    if total < 60:
-        return f"{total} s"
-    if total < 3600:
-        return f"{total // 60} min {total % 60:02d} s"
-    return f"{total // 3600} h {total % 3600 // 60:02d} min"

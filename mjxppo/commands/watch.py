@@ -1,0 +1,39 @@
+"""``mjxppo watch``: follows a run in the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from annotated_types import Ge
+from tyro.conf import Positional
+
+from mjxppo.commands.parsing import parse
+from mjxppo.errors import UserError
+
+
+@dataclass(frozen=True)
+class WatchArguments:
+    """Which run."""
+
+    run: Positional[Path] = Path("runs/latest")
+    """A run directory; default: the newest run."""
+    once: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show where the run stands and end."""
+    interval: Annotated[float, Ge(0.1)] = 1.0
+    """Seconds between two looks (s)."""
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code: 1 where the run stopped before its budget."""
+    parsed = parse(WatchArguments, arguments, prog="mjxppo watch", description="Follows a run until it ends.")
+    if not parsed.interval >= 0.1:
+        raise UserError(f"interval: must be at least 0.1 s, not {parsed.interval}")
+    from rich.console import Console
+
+    from mjxppo.watch import watch
+
+    state = watch(parsed.run, Console(highlight=False), once=parsed.once, interval_s=parsed.interval)
+    return 1 if state == "stopped" and not parsed.once else 0
