@@ -20,6 +20,7 @@ _COMMANDS = {
     "plot": "draw the learning curves of one or more runs",
     "config": "print a task's full configuration as YAML, to edit and feed back",
     "benchmark": "measure physics and training speed",
+    "doctor": "what is installed here, what is missing, and what to do about it",
 }
 
 

@@ -73,10 +73,13 @@ def memory_gib() -> float | None:
 
 def versions(packages: tuple[str, ...]) -> dict[str, str]:
     """Versions of Python and of installed distributions; "not installed" for the others."""
+    from mjxppo import __version__
+
     found = {"python": platform.python_version()}
     for package in packages:
         try:
-            found[package] = version(package)
+            # A checkout on PYTHONPATH is not installed, and one that is may have moved on since.
+            found[package] = __version__ if package == "mjxppo" else version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
     return found

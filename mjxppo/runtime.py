@@ -23,6 +23,7 @@ from pathlib import Path
 
 MULTI_OUTPUT_FUSION = "xla_cpu_use_multi_output_fusion"
 _EXTRA_OPTIONS = "--xla_backend_extra_options="
+_CACHE_BYTES = 2 * 1024**3
 _DEVICE_COUNT = "--xla_force_host_platform_device_count="
 
 
@@ -118,5 +119,12 @@ def enable_compilation_cache() -> Path | None:
         return None
     jax.config.update("jax_compilation_cache_dir", str(path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    jax.config.update("jax_compilation_cache_max_size", 2 * 1024**3)
+    jax.config.update("jax_compilation_cache_max_size", _CACHE_BYTES)
     return path
+
+
+def cache_limit_bytes() -> int:
+    """Size that the compilation cache is kept within, as JAX is set now; -1: no bound."""
+    import jax
+
+    return int(jax.config.jax_compilation_cache_max_size)

@@ -19,7 +19,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], width: int, height: in
     Returns:
         The number of frames.
     """
-    mediapy.set_ffmpeg(_ffmpeg())
+    mediapy.set_ffmpeg(ffmpeg())
     count = 0
     with replacing(path) as temporary:
         is_gif = path.suffix.lower() == ".gif"
@@ -39,8 +39,12 @@ def write_video(path: Path, frames: Iterable[np.ndarray], width: int, height: in
     return count
 
 
-def _ffmpeg() -> str:
-    """The ffmpeg program that comes with imageio-ffmpeg, or the one on PATH."""
+def ffmpeg() -> str:
+    """The ffmpeg program that comes with imageio-ffmpeg, or the one on PATH.
+
+    Raises:
+        UserError: there is none.
+    """
     import imageio_ffmpeg
 
     try:

@@ -1,0 +1,60 @@
+"""``mjxppo doctor``: what the package finds here, and what to do about what is missing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from mjxppo.commands.parsing import parse
+
+if TYPE_CHECKING:
+    from mjxppo.doctor import Check
+
+
+@dataclass(frozen=True)
+class DoctorArguments:
+    """How to say it."""
+
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print JSON, for programs."""
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code: 1 where something will not work."""
+    parsed = parse(
+        DoctorArguments, arguments, prog="mjxppo doctor", description="Checks versions, devices, video and the cache."
+    )
+    from mjxppo import doctor
+    from mjxppo.progress import waiting
+
+    with waiting("looking around"):
+        checks = doctor.examine()
+    result = doctor.to_dict(checks)
+    if parsed.json:
+        json.dump(result, sys.stdout, indent=1)
+        print()
+    else:
+        _print(checks)
+    return 0 if result["ok"] else 1
+
+
+def _print(checks: list[Check]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    marks = {"ok": ("ok", "green"), "optional": ("-", "yellow"), "problem": ("!!", "bold red")}
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for check in checks:
+        text = Text(check.found)
+        if check.remedy:
+            text.append(f"\n-> {check.remedy}", style=marks[check.status][1])
+        table.add_row(Text(*marks[check.status]), check.name, text)
+    Console(highlight=False).print(table)
