@@ -6,9 +6,11 @@ file that does not match it, is not whole and is never restored from.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,11 @@ import numpy as np
 from mjxppo import config_io
 from mjxppo.config import CheckpointConfig, Config
 from mjxppo.errors import UserError
-from mjxppo.files import write_bytes
+from mjxppo.files import WriteFailed, check_room, reason, write_bytes
 from mjxppo.names import CHECKSUMS
 
+_OVERHEAD = 2**18
+"""Bytes that a step takes on disk at most, beside its arrays."""
 FORMAT = 1
 """Version of what a checkpoint holds; raised when an older program could misread it."""
 
@@ -80,15 +84,21 @@ class CheckpointWriter:
 
         _quiet_orbax()
         self._ocp = ocp
+        self._checkpoint = config.checkpoint
         self._config = config_io.to_dict(config)
         self._directory = directory
+        self.newest: int | None = next(iter(steps(directory)), None)
+        """The newest whole step; what is there at the start has been looked at by whoever resumes."""
         self._pending: int | None = None
-        self._manager = ocp.CheckpointManager(
-            directory.absolute(),
-            options=ocp.CheckpointManagerOptions(
-                create=True, cleanup_tmp_directories=True, preservation_policy=_preservation(ocp, config.checkpoint)
-            ),
+        self._manager: Any = None
+
+    def _open(self) -> Any:
+        options = self._ocp.CheckpointManagerOptions(
+            create=True,
+            cleanup_tmp_directories=True,
+            preservation_policy=_preservation(self._ocp, self._checkpoint),
         )
+        return self._ocp.CheckpointManager(self._directory.absolute(), options=options)
 
     def save(self, update: int, state: Any, episode_return: float | None) -> None:
         """Starts saving ``state`` as step ``update``; returns once the state has been copied.
@@ -98,38 +108,71 @@ class CheckpointWriter:
             state: the training state.
             episode_return: mean return of recent episodes, by which the best checkpoints are kept; None where no
                 episode has finished.
+
+        Raises:
+            WriteFailed: this step, or the one still under way, could not be written.
         """
         self.finish()
+        arrays = flatten(state)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        # Orbax's own report of a full disk is pages long, and comes from several threads.
+        check_room(self._directory, sum(array.nbytes for array in arrays.values()) + _OVERHEAD)
+        if self._manager is None:
+            self._manager = self._open()
         args = self._ocp.args
-        self._manager.save(
-            update,
-            args=args.Composite(
-                state=args.StandardSave(flatten(state)),
-                config=args.JsonSave({"format": FORMAT, "config": self._config}),
-            ),
-            metrics={"episode_return": -1e30 if episode_return is None else episode_return},
+        items = args.Composite(
+            state=args.StandardSave(arrays),
+            config=args.JsonSave({"format": FORMAT, "config": self._config}),
         )
+        metrics = {"episode_return": -1e30 if episode_return is None else episode_return}
+        with self._abandoning(update):
+            self._manager.save(update, args=items, metrics=metrics)
         self._pending = update
 
     def poll(self) -> None:
-        """Completes a save that has finished in the background; never waits."""
+        """Completes a save that has finished in the background; never waits. Raises WriteFailed as ``finish``."""
         if self._pending is not None and not self._manager.is_saving_in_progress():
             self.finish()
 
     def finish(self) -> None:
-        """Waits until the save under way, if any, is complete."""
+        """Waits until the save under way, if any, is complete.
+
+        Raises:
+            WriteFailed: it failed; the steps before it are as they were.
+        """
         if self._pending is None:
             return
-        self._manager.wait_until_finished()
-        step = self._directory / str(self._pending)
-        self._pending = None
-        if step.is_dir():  # else it was neither among the newest nor the best
+        update, self._pending = self._pending, None
+        with self._abandoning(update):
+            self._manager.wait_until_finished()
+            step = self._directory / str(update)
             write_checksums(step)
+        self.newest = update
+
+    @contextlib.contextmanager
+    def _abandoning(self, update: int) -> Iterator[None]:
+        """Where a save fails, clears away what there is of it; the next save starts with a new manager.
+
+        Orbax reports what went wrong by exceptions of many kinds. A step that it believes to be saved, but which is
+        not whole, would later count among those to keep, in place of a good one.
+        """
+        try:
+            yield
+        except Exception as error:
+            with contextlib.suppress(Exception):
+                self._manager.close()
+            for left in (*self._directory.glob(f"{update}.orbax-*"), self._directory / str(update)):
+                shutil.rmtree(left, ignore_errors=True)
+            self._manager = None
+            raise WriteFailed(f"checkpoint: step {update} could not be saved: {reason(error)}") from error
 
     def close(self) -> None:
-        """Completes the save under way and stops the background threads."""
-        self.finish()
-        self._manager.close()
+        """Completes the save under way and stops the background threads; raises WriteFailed as ``finish``."""
+        try:
+            self.finish()
+        finally:
+            if self._manager is not None:
+                self._manager.close()
 
 
 def _preservation(ocp: Any, config: CheckpointConfig) -> Any:
@@ -142,8 +185,8 @@ def _preservation(ocp: Any, config: CheckpointConfig) -> Any:
 
 
 def _quiet_orbax() -> None:
-    """Orbax narrates its work through absl's log; only problems are of interest here."""
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    """Orbax narrates its work, and every problem once a thread, through absl's log; what it raises says as much."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 def write_checksums(step: Path) -> None:

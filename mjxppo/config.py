@@ -156,6 +156,9 @@ class Config:
     """Environment steps to train for; exactly so many are run."""
     num_devices: Annotated[int, Ge(0), Le(2**20)] = 0
     """Devices to share the worlds; 0: as many of those present as divide the number of blocks."""
+    on_write_error: Literal["continue", "stop"] = "continue"
+    """When a checkpoint or metrics cannot be written (a full disk): continue, and try again with the next ones, or
+    stop."""
     physics: PhysicsConfig = field(default_factory=PhysicsConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     ppo: PpoConfig = field(default_factory=PpoConfig)

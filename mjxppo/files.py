@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from mjxppo.errors import UserError
+
+
+class WriteFailed(Exception):
+    """Something of a run could not be written, such as on a full disk; what was there before is untouched."""
 
 
 @contextlib.contextmanager
@@ -47,3 +53,68 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def reason(error: BaseException) -> str:
+    """Why something could not be written, in a few words."""
+    text = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
+    # Libraries wrap the system's message in several of their own.
+    return "No space left on device" if "No space left on device" in text else text[:200] or type(error).__name__
+
+
+def check_room(directory: Path, size: int) -> None:
+    """Checks that ``size`` bytes can be written in a directory, quotas included, by reserving and releasing them.
+
+    Raises:
+        WriteFailed: they cannot.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            elif shutil.disk_usage(directory).free < size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise WriteFailed(f"cannot write {size / 1e6:.1f} MB in {directory}: {reason(error)}") from error
+
+
+class AppendFile:
+    """A file that grows by whole appends: what does not fit is taken back, and waits for the next append."""
+
+    def __init__(self, path: Path, content: bytes = b""):
+        """Replaces the file's contents; raises UserError as ``replacing``."""
+        write_bytes(path, content)
+        self._path = path
+        self._file = path.open("ab", buffering=0)
+        self._size = len(content)
+        self._waiting = b""
+
+    def append(self, data: bytes) -> None:
+        """Appends ``data``, after what is still waiting.
+
+        Raises:
+            WriteFailed: there is no room; the file ends as before, and ``data`` waits.
+        """
+        self._waiting += data
+        rest = memoryview(self._waiting)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) or 0 :]
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file.fileno(), self._size)
+            raise WriteFailed(f"cannot write {self._path}: {reason(error)}") from error
+        self._size += len(self._waiting)
+        self._waiting = b""
+
+    def sync(self) -> None:
+        """Brings everything appended, what waits included, to the disk itself; raises WriteFailed as ``append``."""
+        self.append(b"")
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise WriteFailed(f"cannot write {self._path}: {reason(error)}") from error
+
+    def close(self) -> None:
+        """Closes the file; what waits is lost."""
+        self._file.close()

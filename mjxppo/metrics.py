@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from mjxppo.files import AppendFile, WriteFailed
+from mjxppo.tensorboard import TensorBoardFile
 
 JSONL, CSV, TENSORBOARD = "metrics.jsonl", "metrics.csv", "tb"
 
@@ -23,16 +29,19 @@ def clean(row: Row) -> Row:
 
 
 def read_rows(run_dir: Path) -> list[Row]:
-    """All complete rows of a run's metrics.jsonl; a last line cut short by a kill is left out."""
+    """All whole rows of a run's metrics.jsonl up to the first damaged one, such as a last one cut short by a kill."""
     path = run_dir / JSONL
     rows: list[Row] = []
     if not path.is_file():
         return rows
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines():
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+            row = json.loads(line)
+        except ValueError:
             break
+        if not isinstance(row, dict) or not isinstance(row.get("update"), int):
+            break
+        rows.append(row)
     return rows
 
 
@@ -47,58 +56,86 @@ class MetricsWriter:
             resume_after: keep the rows of this many updates from before, and drop later ones, so that a resumed
                 run leaves neither a gap nor a line twice.
             tensorboard: write TensorBoard files as well.
+
+        Raises:
+            UserError: they cannot be written.
         """
         kept = [row for row in read_rows(run_dir) if row["update"] <= resume_after] if resume_after else []
-        self._jsonl = _rewrite(run_dir / JSONL, (json.dumps(row) + "\n" for row in kept))
-        self._csv_file = _rewrite(run_dir / CSV, ())
-        self._csv: csv.DictWriter[str] | None = None
-        for row in kept:
-            self._write_csv(row)
-        self._csv_file.flush()
-        self._tensorboard: Any = None
+        self.missing = resume_after - len(kept)
+        """Updates before ``resume_after`` whose rows are lost, because the file was damaged."""
+        self._columns = list(kept[0]) if kept else []
+        self._jsonl = AppendFile(run_dir / JSONL, _json_lines(kept))
+        self._csv = AppendFile(run_dir / CSV, self._csv_lines(kept, header=bool(kept)))
+        self._tensorboard: TensorBoardFile | None = None
         if tensorboard:
-            from tensorboardX import SummaryWriter
-
             purge = int(kept[-1]["env_steps"]) + 1 if kept else None
-            self._tensorboard = SummaryWriter(str(run_dir / TENSORBOARD), purge_step=purge)
+            self._tensorboard = TensorBoardFile(run_dir / TENSORBOARD, purge)
 
     def write(self, rows: list[Row]) -> None:
-        """Appends the rows of some updates, oldest first; TensorBoard gets the newest."""
+        """Appends the rows of some updates, oldest first; TensorBoard gets the newest.
+
+        Raises:
+            WriteFailed: there is no room; the rows wait for the next call.
+        """
         if not rows:
             return
         rows = [clean(row) for row in rows]
-        for row in rows:
-            self._jsonl.write(json.dumps(row) + "\n")
-            self._write_csv(row)
-        self._jsonl.flush()
-        self._csv_file.flush()
+        header = not self._columns
+        self._columns = self._columns or list(rows[0])
+        newest = rows[-1]
+        scalars = {
+            _tag(name): value
+            for name, value in newest.items()
+            if isinstance(value, int | float) and name not in ("update", "env_steps")
+        }
+        appends = [
+            partial(self._jsonl.append, _json_lines(rows)),
+            partial(self._csv.append, self._csv_lines(rows, header)),
+        ]
         if self._tensorboard is not None:
-            newest = rows[-1]
-            for name, value in newest.items():
-                if isinstance(value, int | float) and name not in ("update", "env_steps"):
-                    self._tensorboard.add_scalar(_tag(name), value, newest["env_steps"])
+            appends.append(partial(self._tensorboard.append, newest["env_steps"], scalars))
+        _all(appends)
 
-    def _write_csv(self, row: Row) -> None:
-        if self._csv is None:
-            self._csv = csv.DictWriter(self._csv_file, fieldnames=list(row))
-            self._csv.writeheader()
-        self._csv.writerow(row)
+    def sync(self) -> None:
+        """Brings all rows to the disk itself.
+
+        A checkpoint may only follow its rows: a run that is resumed from it could not write them again.
+
+        Raises:
+            WriteFailed: there is no room for them.
+        """
+        _all([self._jsonl.sync, self._csv.sync])
+
+    def _csv_lines(self, rows: list[Row], header: bool) -> bytes:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=self._columns)
+        if header:
+            writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue().encode()
 
     def close(self) -> None:
-        """Flushes and closes all files."""
+        """Closes all files."""
         self._jsonl.close()
-        self._csv_file.close()
+        self._csv.close()
         if self._tensorboard is not None:
             self._tensorboard.close()
 
 
-def _rewrite(path: Path, lines: Any) -> IO[str]:
-    """Replaces a file by ``lines``, atomically, and opens it for appending."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        file.writelines(lines)
-    temporary.replace(path)
-    return path.open("a", encoding="utf-8", newline="")
+def _all(appends: Sequence[Callable[[], None]]) -> None:
+    """Tries every file, even where one has no room; raises the first one's WriteFailed."""
+    failures = []
+    for append in appends:
+        try:
+            append()
+        except WriteFailed as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+
+
+def _json_lines(rows: list[Row]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 def _tag(name: str) -> str:

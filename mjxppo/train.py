@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +16,7 @@ from mjxppo import checkpoint, counters, envs, machine, runtime
 from mjxppo.checkpoint import CheckpointWriter
 from mjxppo.config import Config
 from mjxppo.errors import UserError
+from mjxppo.files import WriteFailed
 from mjxppo.metrics import MetricsWriter, Row, clean
 from mjxppo.ppo.state import TrainState
 from mjxppo.ppo.trainer import Trainer, env_steps_of
@@ -24,7 +28,7 @@ _NOT_LOGGED = ("ran", "env_steps_high", "env_steps_low")
 
 
 class TrainingFailed(Exception):
-    """Training cannot go on; the last good checkpoint is kept. Says why."""
+    """Training cannot go on, or its end could not be saved; the last good checkpoint is kept. Says why."""
 
 
 class Outcome(NamedTuple):
@@ -66,7 +70,7 @@ def train(trainer: Trainer, run_dir: Path, resume: bool = False) -> Outcome:
 
     Raises:
         UserError: the checkpoint does not fit the configuration, or none is whole.
-        TrainingFailed: too many worlds became non-finite.
+        TrainingFailed: too many worlds became non-finite, or the run could not be saved.
     """
     runtime.enable_compilation_cache()
     config = trainer.config
@@ -120,11 +124,14 @@ class _Loop:
         self.checkpoints = CheckpointWriter(run_dir / CKPT, config)
         self.saved_update = first_update
         self.update = first_update
+        self.reported: set[str] = set()
         self.env_steps = 0
         self.episode_return: float | None = None
 
     def close(self) -> None:
-        self.checkpoints.close()
+        """Closes everything; whatever ended the run has said already what could not be saved."""
+        with contextlib.suppress(WriteFailed):
+            self.checkpoints.close()
         self.metrics.close()
 
     def run(
@@ -141,15 +148,13 @@ class _Loop:
                 chunk_started = time.perf_counter()
                 state, metrics = program(state, total)
                 rows = self._rows(jax.device_get(metrics), started, chunk_started)
-                self.metrics.write(rows)
+                self._write(partial(self.metrics.write, rows))
                 line.update(self.env_steps, rows[-1]["env_steps_per_s"], self.episode_return)
                 self._check_health(rows)
-                self.checkpoints.poll()
+                self._write(self.checkpoints.poll)
                 if self.update - self.saved_update >= config.checkpoint.every_updates:
                     self._save(state)
-            if self.update > self.saved_update:
-                self._save(state)
-            self.checkpoints.finish()
+            self._save_last(state)
         return Outcome(
             env_steps=self.env_steps,
             new_env_steps=self.env_steps - first_env_steps,
@@ -161,8 +166,41 @@ class _Loop:
         )
 
     def _save(self, state: TrainState) -> None:
-        self.checkpoints.save(self.update, state, self.episode_return)
+        def save() -> None:
+            self.metrics.sync()
+            self.checkpoints.save(self.update, state, self.episode_return)
+            self.reported.clear()
+
+        self._write(self.checkpoints.finish)
+        self._write(save)
         self.saved_update = self.update
+
+    def _save_last(self, state: TrainState) -> None:
+        """Saves where the run ends, unless the newest checkpoint is of this moment."""
+        self._write(self.checkpoints.finish)
+        if self.update == self.checkpoints.newest:
+            return
+        try:
+            self.metrics.sync()
+            self.checkpoints.save(self.update, state, self.episode_return)
+            self.checkpoints.finish()
+        except WriteFailed as error:
+            raise TrainingFailed(f"the last state is lost: {error}; {self._last_good()}") from error
+
+    def _write(self, write: Callable[[], None]) -> None:
+        """Does something that needs the disk; what happens if it fails is the configuration's choice."""
+        try:
+            write()
+        except WriteFailed as error:
+            if self.config.on_write_error == "stop":
+                raise TrainingFailed(f"{error}; {self._last_good()}") from error
+            if str(error) not in self.reported:
+                say(f"{error}; going on (on_write_error), {self._last_good()}")
+            self.reported.add(str(error))
+
+    def _last_good(self) -> str:
+        newest = self.checkpoints.newest
+        return "there is no checkpoint yet" if newest is None else f"the last good checkpoint is step {newest}"
 
     def _rows(self, metrics: dict[str, np.ndarray], started: float, chunk_started: float) -> list[Row]:
         """One row for each update of a chunk; times are those at which the chunk came to the host."""
@@ -185,6 +223,5 @@ class _Loop:
         if nonfinite > self.config.ppo.max_nonfinite_share * steps:
             raise TrainingFailed(
                 f"{nonfinite} of the last {steps} steps ended in a non-finite world (more than "
-                f"ppo.max_nonfinite_share = {self.config.ppo.max_nonfinite_share}); the last good checkpoint is "
-                f"step {self.saved_update}"
+                f"ppo.max_nonfinite_share = {self.config.ppo.max_nonfinite_share}); {self._last_good()}"
             )

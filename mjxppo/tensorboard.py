@@ -1,0 +1,55 @@
+"""TensorBoard's event files, written without a thread: tensorboardX's dies on a full disk and then blocks the run."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from pathlib import Path
+
+from mjxppo.files import AppendFile
+
+
+class TensorBoardFile:
+    """One event file, to which scalars are appended."""
+
+    def __init__(self, directory: Path, purge_step: int | None):
+        """Opens a new file in ``directory``, which is made where it is missing.
+
+        Args:
+            directory: one run's event files.
+            purge_step: readers hide what earlier files say of this step and later ones; None: nothing.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        from tensorboardX.proto import event_pb2
+
+        self._event = event_pb2.Event
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
+        start = _record(self._event(wall_time=time.time(), file_version="brain.Event:2"))
+        if purge_step is not None:
+            log = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            start += _record(self._event(wall_time=time.time(), step=purge_step, session_log=log))
+        self._file = AppendFile(directory / name, start)
+
+    def append(self, step: int, scalars: dict[str, float]) -> None:
+        """Appends named values; raises WriteFailed as ``AppendFile.append``."""
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
+        self._file.append(_record(self._event(wall_time=time.time(), step=step, summary=Summary(value=values))))
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def _record(event: object) -> bytes:
+    """An event in TFRecord framing: length, its checksum, contents, their checksum."""
+    from tensorboardX.record_writer import masked_crc32c
+
+    data = event.SerializeToString()  # type: ignore[attr-defined]
+    header = struct.pack("<Q", len(data))
+    return header + struct.pack("<I", masked_crc32c(header)) + data + struct.pack("<I", masked_crc32c(data))
