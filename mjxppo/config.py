@@ -147,7 +147,7 @@ class Config:
     """A whole training run."""
 
     env: Annotated[str, MinLen(1)]
-    """Task: hopper, half_cheetah, walker2d, or brax:NAME."""
+    """Task: hopper, half_cheetah, walker2d, brax:NAME, or playground:NAME."""
     env_options: dict[str, Any] = field(default_factory=dict)
     """Options of the task under Gymnasium's names, such as ctrl_cost_weight."""
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0

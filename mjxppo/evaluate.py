@@ -106,8 +106,7 @@ def _device_episodes(policy: ActFunction, config: Config, engine: Engine, num_ep
 
     from mjxppo import envs
 
-    backend = "auto" if config.env.startswith("brax:") else engine
-    env = envs.make(config.env, backend=backend, **config.env_options)  # type: ignore[arg-type]
+    env = envs.make(config.env, backend=engine, **config.env_options)  # type: ignore[arg-type]
     keys = jax.vmap(lambda i: jax.random.key(seed + i))(jnp.arange(num_episodes, dtype=jnp.uint32))
     state = jax.jit(env.reset)(keys)
     step = jax.jit(env.step)

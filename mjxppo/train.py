@@ -48,13 +48,18 @@ class Outcome(NamedTuple):
     """0, or 128 + the signal that stopped the run."""
 
 
-def build(config: Config) -> Trainer:
+def build(config: Config, env: envs.Environment | None = None) -> Trainer:
     """The environment and the device program that a checked configuration describes; nothing is written or run.
+
+    Args:
+        config: the configuration.
+        env: trains on this instead of on what ``config.env`` names.
 
     Raises:
         UserError: the task, its options or the number of devices cannot be had.
     """
-    env = envs.make(config.env, backend=config.physics.backend, **config.env_options)
+    if env is None:
+        env = envs.make(config.env, backend=config.physics.backend, **config.env_options)
     if config.num_devices > jax.device_count():
         raise UserError(f"num_devices: {config.num_devices} asked for, but there are {jax.device_count()}")
     return Trainer(env, config)

@@ -14,7 +14,7 @@ class ConfigArguments:
     """Which task."""
 
     env: str
-    """Task: hopper, half_cheetah, walker2d, or brax:NAME."""
+    """Task: hopper, half_cheetah, walker2d, brax:NAME, or playground:NAME."""
 
 
 def main(arguments: list[str]) -> int:

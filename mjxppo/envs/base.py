@@ -145,7 +145,7 @@ class Environment(ABC):
         action = jnp.asarray(action, state.obs.dtype)
         physics, terms, terminated = self._advance(state.physics, action)
         obs = self._observe(physics)
-        finite = _all_finite(physics) & jnp.isfinite(obs).all(-1)
+        finite = all_finite(physics) & jnp.isfinite(obs).all(-1)
         terms = {name: jnp.where(finite, term, 0) for name, term in terms.items()}
         reward = sum(terms.values(), jnp.zeros_like(state.reward))
         final_obs = jnp.where(finite[:, None], obs, jnp.nan_to_num(state.obs, nan=0.0, posinf=0.0, neginf=0.0))
@@ -220,7 +220,7 @@ def select(mask: Array, new: T, old: T) -> T:
     return jax.tree.map(pick, new, old)
 
 
-def _all_finite(tree: Any) -> Array:
+def all_finite(tree: Any) -> Array:
     """Whether every floating-point number of each world is finite, [N]."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     finite = jnp.array(True)

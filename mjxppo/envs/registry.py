@@ -16,7 +16,8 @@ from mjxppo.physics import BackendName
 
 TASKS: dict[str, type[Locomotion]] = {task.name: task for task in (Hopper, HalfCheetah, Walker2d)}
 _ALIASES = {"halfcheetah": "half_cheetah", "cheetah": "half_cheetah", "walker": "walker2d"}
-BRAX_PREFIX = "brax:"
+_LIBRARIES = ("brax", "playground")
+"""Other libraries, whose environments are called LIBRARY:NAME."""
 
 
 def canonical_name(name: str) -> str:
@@ -25,7 +26,7 @@ def canonical_name(name: str) -> str:
     Raises:
         UserError: there is no such task; the message names the nearest one.
     """
-    if name.startswith(BRAX_PREFIX):
+    if is_foreign(name):
         return name
     by_gym_id = {str(task.gym_id).lower(): task.name for task in TASKS.values()}
     key = by_gym_id.get(name.lower(), name.lower().replace("-", "_"))
@@ -34,7 +35,12 @@ def canonical_name(name: str) -> str:
         return key
     near = difflib.get_close_matches(key, [*TASKS, *_ALIASES], n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise UserError(f"env: there is no task {name!r}; {hint}tasks: {', '.join(TASKS)}, {BRAX_PREFIX}NAME")
+    raise UserError(f"env: there is no task {name!r}; {hint}tasks: {', '.join(TASKS)}, brax:NAME, playground:NAME")
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a name is that of another library's environment."""
+    return name.partition(":")[0] in _LIBRARIES and ":" in name
 
 
 def gym_id_of(name: str) -> str | None:
@@ -43,22 +49,30 @@ def gym_id_of(name: str) -> str | None:
     return task.gym_id if task else None
 
 
-def make(name: str, *, backend: BackendName = "auto", **options: Any) -> Environment:
+def make(env: str | Environment | Any, *, backend: BackendName = "auto", **options: Any) -> Environment:
     """Builds a batched environment.
 
     Args:
-        name: "hopper", "half_cheetah", "walker2d", or "brax:NAME" for an environment of Brax.
-        backend: the physics backend, see ``physics.make``.
+        env: "hopper", "half_cheetah", "walker2d"; "brax:NAME" or "playground:NAME" for an environment of Brax or
+            MuJoCo Playground; or an object: an ``Environment``, which is given back, or any with Brax's interface.
+        backend: the physics backend, see ``physics.make``; only for the tasks of this package.
         options: the task's options under Gymnasium's names, such as ``ctrl_cost_weight``; see its ``Options``.
 
     Raises:
-        UserError: unknown task or option.
+        UserError: unknown task or option, or an object that is no environment.
     """
-    name = canonical_name(name)
-    if name.startswith(BRAX_PREFIX):
+    if isinstance(env, Environment):
+        return env
+    if not isinstance(env, str):
         from mjxppo.envs.adapters.from_brax import FromBrax
 
-        return FromBrax(name.removeprefix(BRAX_PREFIX), **options)
+        return FromBrax(env, **options)
+    name = canonical_name(env)
+    if is_foreign(name):
+        from mjxppo.envs.adapters import from_brax
+
+        library, _, foreign_name = name.partition(":")
+        return getattr(from_brax, library)(foreign_name, **options)
     task = TASKS[name]
     known = [field.name for field in fields(task.Options)]
     for option in options:
@@ -67,3 +81,10 @@ def make(name: str, *, backend: BackendName = "auto", **options: Any) -> Environ
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
             raise UserError(f"env_options.{option}: {name} has no such option; {hint}")
     return task(task.Options(**options), backend)
+
+
+def as_brax(env: str | Environment | Any, **options: Any) -> Any:
+    """A task as a ``brax.envs.Env``: ``as_brax("hopper")``. Takes what ``make`` takes."""
+    from mjxppo.envs.adapters.to_brax import ToBrax
+
+    return ToBrax(make(env, **options))
