@@ -152,8 +152,12 @@ class Config:
     """Options of the task under Gymnasium's names, such as ctrl_cost_weight."""
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
     """Seed of everything random, 0 to 2^32 - 1."""
+    num_seeds: Annotated[int, Ge(1), Le(4096)] = 1
+    """Policies trained side by side in one program, from seed on."""
+    grid: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """Settings to train every combination of, side by side, such as ppo.gamma: [0.99, 0.995]."""
     total_env_steps: Annotated[int, Ge(1), Le(2**63 - 1)] = 10_000_000
-    """Environment steps to train for; exactly so many are run."""
+    """Environment steps to train each policy for; exactly so many are run."""
     num_devices: Annotated[int, Ge(0), Le(2**20)] = 0
     """Devices to share the worlds; 0: as many of those present as divide the number of blocks."""
     on_write_error: Literal["continue", "stop"] = "continue"

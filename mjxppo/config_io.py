@@ -168,6 +168,12 @@ def check(config: Config) -> Config:
         raise UserError(
             f"policy.min_log_std: must be below policy.init_log_std = {policy.init_log_std}, is {policy.min_log_std}"
         )
+    if config.seed + config.num_seeds > 2**32:
+        raise UserError(f"num_seeds: {config.num_seeds} seeds from {config.seed} on go beyond 2^32 - 1")
+    from mjxppo import members
+
+    if len(members.of(config)) > 4096:
+        raise UserError(f"grid: {len(members.of(config))} policies in one program are too many; 4096 are the most")
     blocks = ppo.num_envs // ppo.block_size
     if config.num_devices and blocks % config.num_devices:
         raise UserError(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -60,6 +63,19 @@ def evaluate(policy: ActFunction, config: Config, engine: Engine, num_episodes: 
         raise UserError(f"episodes: must be at least 1, not {num_episodes}")
     run = _gymnasium_episodes if engine == "gymnasium" else _device_episodes
     return summarize(run(policy, config, engine, num_episodes, seed), engine, config.env, seed)
+
+
+def evaluate_each(
+    policies: Sequence[tuple[ActFunction, Config]], engine: Engine, num_episodes: int, seed: int
+) -> list[dict[str, Any]]:
+    """``evaluate`` for several policies, in several processes where they run on the host."""
+    jobs = [(policy, config, engine, num_episodes, seed) for policy, config in policies]
+    workers = min(len(jobs), os.cpu_count() or 1)
+    if engine != "gymnasium" or workers == 1:
+        return [evaluate(*job) for job in jobs]
+    # Forking a process in which JAX runs threads may hang it.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(evaluate, *zip(*jobs, strict=True)))
 
 
 def make_gymnasium_env(config: Config, **kwargs: Any) -> Any:

@@ -1,7 +1,12 @@
-"""What a user means by RUN_OR_CKPT: a run directory, its ``ckpt/``, or one step's folder."""
+"""What a user means by RUN_OR_CKPT: a run directory, its ``ckpt/``, or one step's folder.
+
+Where a run trains several policies, the directory of one of them names that one.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import sys
 import time
@@ -10,9 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mjxppo import checkpoint, policy
+from mjxppo import checkpoint, members, policy
 from mjxppo.config import Config
 from mjxppo.errors import UserError
+from mjxppo.run_dir import CONFIG, EVAL
 
 _ATTEMPTS = 20
 _PAUSE_S = 0.05
@@ -24,7 +30,7 @@ class Loaded(NamedTuple):
     step: Path
     """The step's folder."""
     run_dir: Path
-    """The run that it belongs to."""
+    """The run that it belongs to; where that trains several policies, this policy's directory in it."""
     arrays: dict[str, np.ndarray]
     config: Config
 
@@ -66,22 +72,62 @@ def find_step(path: Path) -> Path:
 def load(path: Path) -> Loaded:
     """Reads the newest whole checkpoint that ``path`` names; raises UserError as ``find_step``.
 
+    Of several policies it takes the one that ``path`` names, or else the one with the best evaluation.
+    """
+    loaded = load_all(path)
+    if len(loaded) == 1:
+        return loaded[0]
+    best = max(loaded, key=lambda one: _evaluated(one.run_dir))
+    print(f"{path} holds {len(loaded)} policies: taking {best.run_dir}", file=sys.stderr)
+    return best
+
+
+def load_all(path: Path) -> list[Loaded]:
+    """Reads every policy in the newest whole checkpoint that ``path`` names; raises UserError as ``find_step``.
+
     The run may be going on: a checkpoint that it deletes while it is being read gives way to a newer one.
     """
+    run_dir = _run_of_member(path)
+    source = run_dir or path
     for _ in range(_ATTEMPTS):
-        before = _contents(path)
+        before = _contents(source)
         try:
-            step = find_step(path)
+            step = find_step(source)
             arrays, config = checkpoint.read(step)
         except UserError:
             time.sleep(_PAUSE_S)  # a deletion takes a moment
-            if _contents(path) == before:
+            if _contents(source) == before:
                 raise
         else:
-            return Loaded(step=step, run_dir=step.parent.parent, arrays=arrays, config=config)
+            loaded = _each_policy(step, arrays, config)
+            return [one for one in loaded if run_dir and one.run_dir == path.resolve()] or loaded
     raise UserError(f"{path}: its checkpoints are deleted faster than they can be read; raise checkpoint.every_updates")
 
 
 def _contents(path: Path) -> list[Path]:
     """Everything below ``path``, as far as it is still there."""
     return sorted(Path(directory) / name for directory, _, names in os.walk(path) for name in names)
+
+
+def _each_policy(step: Path, arrays: dict[str, np.ndarray], config: Config) -> list[Loaded]:
+    run_dir = step.parent.parent
+    if not members.several(config):
+        return [Loaded(step=step, run_dir=run_dir, arrays=arrays, config=config)]
+    return [
+        Loaded(step, run_dir / member.name, {name: values[i] for name, values in arrays.items()}, member.config)
+        for i, member in enumerate(members.of(config))
+    ]
+
+
+def _run_of_member(path: Path) -> Path | None:
+    """The run's directory, where ``path`` is the directory of one of its policies."""
+    run_dir = path.resolve().parent
+    is_member = path.is_dir() and not checkpoint.steps(path / "ckpt") and (path / CONFIG).is_file()
+    return run_dir if is_member and (run_dir / CONFIG).is_file() and (run_dir / "ckpt").is_dir() else None
+
+
+def _evaluated(directory: Path) -> float:
+    try:
+        return float(json.loads((directory / EVAL).read_text(encoding="utf-8"))["mean"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return -math.inf

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from mjxppo import config_io
+from mjxppo import config_io, members
 from mjxppo.config import Config
 from mjxppo.errors import UserError
 from mjxppo.files import write_bytes
@@ -56,6 +56,10 @@ def open_run_dir(path: Path, config: Config, resume: bool) -> Iterator[Path]:
         if held and not resume:
             raise UserError(f"run_dir: {path} is not empty; continue it with --resume, or give another --run-dir")
         write_bytes(path / CONFIG, config_io.to_yaml(config).encode())
+        if members.several(config):
+            for member in members.of(config):
+                (path / member.name).mkdir(exist_ok=True)
+                write_bytes(path / member.name / CONFIG, config_io.to_yaml(member.config).encode())
         link_latest(path)
         yield path
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mjxppo import checkpoint, counters, envs, machine, runtime
+from mjxppo import checkpoint, counters, envs, machine, members, runtime
 from mjxppo.checkpoint import CheckpointWriter
 from mjxppo.config import Config
 from mjxppo.errors import UserError
@@ -35,12 +35,12 @@ class Outcome(NamedTuple):
     """How a training loop ended."""
 
     env_steps: int
-    """Environment steps of the whole run, those before a resume included."""
+    """Environment steps of the whole run, those before a resume included; of each policy, where there are several."""
     new_env_steps: int
-    """Environment steps of this program's part of it."""
+    """Environment steps of this program's part of it, of all policies together."""
     updates: int
     episode_return: float | None
-    """Mean over the episodes of the last update that finished any."""
+    """Mean over the episodes of the last update that finished any; mean over policies, where there are several."""
     train_s: float
     """Seconds in the training loop, without compilation."""
     compile_s: float
@@ -87,8 +87,9 @@ def train(trainer: Trainer, run_dir: Path, resume: bool = False) -> Outcome:
     with waiting("compiling the training program (once for each configuration; later starts find it in the cache)"):
         program = trainer.train_chunk.lower(state, total).compile()  # type: ignore[attr-defined]
     compile_s = time.perf_counter() - started
-    machine.record(run_dir, int(state.update))
-    loop = _Loop(config, run_dir, int(state.update))
+    first_update = int(state.update.ravel()[0])
+    machine.record(run_dir, first_update)
+    loop = _Loop(config, run_dir, first_update)
     try:
         return loop.run(program, state, total, compile_s, trainer.num_devices)
     finally:
@@ -125,25 +126,37 @@ class _Loop:
 
     def __init__(self, config: Config, run_dir: Path, first_update: int):
         self.config = config
-        self.metrics = MetricsWriter(run_dir, resume_after=first_update, tensorboard=config.log.tensorboard)
+        directories = members.directories(run_dir, config)
+        self.metrics = [
+            MetricsWriter(directory, resume_after=first_update, tensorboard=config.log.tensorboard)
+            for directory in directories
+        ]
         self.checkpoints = CheckpointWriter(run_dir / CKPT, config)
         self.saved_update = first_update
         self.update = first_update
         self.reported: set[str] = set()
         self.env_steps = 0
-        self.episode_return: float | None = None
+        self.returns: list[float | None] = [None] * len(directories)
+
+    @property
+    def episode_return(self) -> float | None:
+        """Mean over the members that have finished an episode."""
+        finished = [value for value in self.returns if value is not None]
+        return sum(finished) / len(finished) if finished else None
 
     def close(self) -> None:
         """Closes everything; whatever ended the run has said already what could not be saved."""
         with contextlib.suppress(WriteFailed):
             self.checkpoints.close()
-        self.metrics.close()
+        for metrics in self.metrics:
+            metrics.close()
 
     def run(
         self, program: Any, state: TrainState, total: counters.Counter, compile_s: float, num_devices: int
     ) -> Outcome:
         config = self.config
-        self.env_steps = first_env_steps = counters.to_int(state.env_steps)
+        # All members take the same number of steps.
+        self.env_steps = first_env_steps = counters.to_int(jax.tree.map(lambda x: x.ravel()[0], state.env_steps))
         started = time.perf_counter()
         with (
             StopRequest() as stop,
@@ -153,16 +166,16 @@ class _Loop:
                 chunk_started = time.perf_counter()
                 state, metrics = program(state, total)
                 rows = self._rows(jax.device_get(metrics), started, chunk_started)
-                self._write(partial(self.metrics.write, rows))
-                line.update(self.env_steps, rows[-1]["env_steps_per_s"], self.episode_return)
-                self._check_health(rows)
+                self._write(partial(self._log, rows))
+                line.update(self.env_steps, len(rows) * rows[0][-1]["env_steps_per_s"], self.episode_return)
+                self._check_health([row for own in rows for row in own])
                 self._write(self.checkpoints.poll)
                 if self.update - self.saved_update >= config.checkpoint.every_updates:
                     self._save(state)
             self._save_last(state)
         return Outcome(
             env_steps=self.env_steps,
-            new_env_steps=self.env_steps - first_env_steps,
+            new_env_steps=len(self.returns) * (self.env_steps - first_env_steps),
             updates=self.update,
             episode_return=self.episode_return,
             train_s=time.perf_counter() - started,
@@ -172,7 +185,7 @@ class _Loop:
 
     def _save(self, state: TrainState) -> None:
         def save() -> None:
-            self.metrics.sync()
+            self._sync_metrics()
             self.checkpoints.save(self.update, state, self.episode_return)
             self.reported.clear()
 
@@ -186,7 +199,7 @@ class _Loop:
         if self.update == self.checkpoints.newest:
             return
         try:
-            self.metrics.sync()
+            self._sync_metrics()
             self.checkpoints.save(self.update, state, self.episode_return)
             self.checkpoints.finish()
         except WriteFailed as error:
@@ -207,20 +220,37 @@ class _Loop:
         newest = self.checkpoints.newest
         return "there is no checkpoint yet" if newest is None else f"the last good checkpoint is step {newest}"
 
-    def _rows(self, metrics: dict[str, np.ndarray], started: float, chunk_started: float) -> list[Row]:
-        """One row for each update of a chunk; times are those at which the chunk came to the host."""
+    def _log(self, rows: list[list[Row]]) -> None:
+        for metrics, own in zip(self.metrics, rows, strict=True):
+            metrics.write(own)
+
+    def _sync_metrics(self) -> None:
+        for metrics in self.metrics:
+            metrics.sync()
+
+    def _rows(self, metrics: dict[str, np.ndarray], started: float, chunk_started: float) -> list[list[Row]]:
+        """For each member one row for each update of a chunk; times are those at which the chunk came to the host."""
         now = time.perf_counter()
         env_steps_before = self.env_steps
+        by_member = {name: values.reshape(len(self.returns), -1) for name, values in metrics.items()}
+        rows = [
+            self._member_rows(member, {name: values[member] for name, values in by_member.items()})
+            for member in range(len(self.returns))
+        ]
+        speed = (self.env_steps - env_steps_before) / (now - chunk_started)
+        times = {"env_steps_per_s": speed, "time_s": now - started}
+        return [[clean(row | times) for row in own] for own in rows]
+
+    def _member_rows(self, member: int, metrics: dict[str, np.ndarray]) -> list[Row]:
         rows: list[Row] = []
         for i in range(int(metrics["ran"].sum())):
             row = {name: values[i] for name, values in metrics.items()}
             self.env_steps, self.update = env_steps_of(row), int(row["update"])
             if row["episodes"] > 0:
-                self.episode_return = float(row["episode_return"])
+                self.returns[member] = float(row["episode_return"])
             kept = {name: value for name, value in row.items() if name not in _NOT_LOGGED}
             rows.append({"update": self.update, "env_steps": self.env_steps} | kept)
-        speed = (self.env_steps - env_steps_before) / (now - chunk_started)
-        return [clean(row | {"env_steps_per_s": speed, "time_s": now - started}) for row in rows]
+        return rows
 
     def _check_health(self, rows: list[Row]) -> None:
         steps = sum(row["env_steps_this_update"] for row in rows)

@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tyro.conf import Positional
 
@@ -34,13 +35,18 @@ def main(arguments: list[str]) -> int:
     parsed = parse(
         EvaluateArguments, arguments, prog="mjxppo evaluate", description="Evaluates a policy, deterministically."
     )
-    from mjxppo.evaluate import evaluate
-    from mjxppo.locate import load
+    from mjxppo.evaluate import evaluate_each
+    from mjxppo.locate import load_all
     from mjxppo.run_dir import write_json
 
-    loaded = load(parsed.path)
-    result = evaluate(loaded.policy, loaded.config, parsed.engine, parsed.episodes, parsed.seed)
-    result = {"checkpoint": str(loaded.step), **result}
+    loaded = load_all(parsed.path)
+    policies = [(one.policy, one.config) for one in loaded]
+    results = evaluate_each(policies, parsed.engine, parsed.episodes, parsed.seed)
+    result: dict[str, Any] = {"checkpoint": str(loaded[0].step)}
+    if len(loaded) == 1:
+        result |= results[0]
+    else:
+        result["policies"] = {one.run_dir.name: own for one, own in zip(loaded, results, strict=True)}
     if parsed.out is not None:
         write_json(parsed.out, result)
     json.dump(result, sys.stdout, indent=1)

@@ -18,6 +18,7 @@ from mjxppo.errors import UserError
 
 if TYPE_CHECKING:
     from mjxppo.evaluate import Engine
+    from mjxppo.locate import Loaded
     from mjxppo.policy import Policy
     from mjxppo.ppo.trainer import Trainer
 
@@ -25,13 +26,14 @@ _VIDEO_SECONDS = 10.0
 """Simulated time shown by the video that ends a run; ``mjxppo render`` films whole episodes."""
 
 # Changing any of these would make the rest of a run something else than what was begun.
-_FIXED_ON_RESUME = ("env", "env_options", "seed", "physics", "policy", "ppo")
+_FIXED_ON_RESUME = ("env", "env_options", "seed", "num_seeds", "grid", "physics", "policy", "ppo")
 
 
 @dataclass(frozen=True)
 class TrainArguments(Config):
     """All fields of a configuration, and where the run goes."""
 
+    grid: tyro.conf.Suppress[dict[str, tuple[float, ...]]] = dataclasses.field(default_factory=dict)
     config: Path | None = None
     """YAML file whose fields replace the task's shipped ones; --FIELD options replace both."""
     run_dir: Path | None = None
@@ -40,9 +42,9 @@ class TrainArguments(Config):
     """Go on with the run in --run-dir (default: the newest one) from its newest whole checkpoint."""
 
 
-def main(arguments: list[str]) -> int:
-    """Runs the command; returns the exit code."""
-    parsed = _parse(arguments)
+def main(arguments: list[str], grid: dict[str, list[float]] | None = None) -> int:
+    """Runs the command, with a grid of settings where ``mjxppo sweep`` gives one; returns the exit code."""
+    parsed = _parse(arguments, {"grid": grid} if grid else {})
     config = _config_of(parsed)
     path = _run_dir_of(parsed, config)
     if parsed.resume:
@@ -54,8 +56,8 @@ def main(arguments: list[str]) -> int:
         return _train(trainer, path, parsed.resume)
 
 
-def _parse(arguments: list[str]) -> TrainArguments:
-    base = _base_values(arguments)
+def _parse(arguments: list[str], changes: dict[str, Any]) -> TrainArguments:
+    base = _base_values(arguments) | changes
     default = TrainArguments(**_as_fields(config_io.from_dict(base)))
     return parse(TrainArguments, arguments, prog="mjxppo train", description="Trains a policy.", default=default)
 
@@ -135,7 +137,8 @@ def _train(trainer: Trainer, path: Path, resume: bool) -> int:
 
     config = trainer.config
     if not resume:
-        say(f"training {config.env} for {human(config.total_env_steps)} steps in {path}")
+        policies = f"{len(trainer.members)} policies on " if trainer.members else ""
+        say(f"training {policies}{config.env} for {human(config.total_env_steps)} steps in {path}")
     try:
         outcome = train.train(trainer, path, resume)
     except train.TrainingFailed as error:
@@ -158,36 +161,62 @@ def _train(trainer: Trainer, path: Path, resume: bool) -> int:
 
 
 def _conclude(config: Config, path: Path) -> dict[str, Any]:
-    """Evaluates and films the trained policy; returns what there is to add to the summary."""
+    """Evaluates, plots and films what was trained; returns what there is to add to the summary."""
+    from mjxppo import members
     from mjxppo.envs.registry import gym_id_of
-    from mjxppo.locate import load
+    from mjxppo.locate import load, load_all
     from mjxppo.progress import say
 
-    policy = load(path).policy
     added: dict[str, Any] = {}
     if config.eval.episodes:
-        added["eval"] = _evaluate(policy, config, path)
+        added["eval"] = _evaluate(load_all(path), config, path)
+    if members.several(config):
+        added |= _plot(path)
     if config.eval.video and gym_id_of(config.env) is not None:
-        added |= _film(policy, config, path)
+        added |= _film(load(path).policy, config, path)
     say(f"everything is in {path}; film it again with: python scripts/render.py ckpt/")
     return added
 
 
-def _evaluate(policy: Policy, config: Config, path: Path) -> dict[str, Any]:
-    """Writes eval.json and says the return; returns the short form for the summary."""
-    from mjxppo.evaluate import evaluate
+def _evaluate(policies: list[Loaded], config: Config, path: Path) -> dict[str, Any]:
+    """Writes eval.json, for each policy and for all together, and says the return; returns its short form."""
+    from mjxppo import members, scores
+    from mjxppo.evaluate import evaluate_each
     from mjxppo.progress import say, waiting
 
     engine = _engine(config)
-    with waiting(f"evaluating {config.eval.episodes} episodes"):
-        result = evaluate(policy, config, engine, config.eval.episodes, config.eval.seed)
-    run_dir.write_json(path / run_dir.EVAL, result)
+    with waiting(f"evaluating {config.eval.episodes} episodes" + (" of each policy" if len(policies) > 1 else "")):
+        results = evaluate_each(
+            [(one.policy, one.config) for one in policies], engine, config.eval.episodes, config.eval.seed
+        )
+    for one, result in zip(policies, results, strict=True):
+        run_dir.write_json(one.run_dir / run_dir.EVAL, result)
     where = "Gymnasium's C MuJoCo" if engine == "gymnasium" else "this package's physics"
+    if members.several(config):
+        together = scores.together(config, results)
+        run_dir.write_json(path / run_dir.EVAL, together)
+        say(f"return in {where}, over {config.eval.episodes} episodes each:\n{scores.table(together)}")
+        return together
+    result = results[0]
     say(
         f"return in {where}: {result['mean']:.0f} +- {result['std']:.0f} over {result['episodes']} episodes "
         f"(worst {result['min']:.0f}), episode length {result['length_mean']:.0f}"
     )
     return {name: result[name] for name in ("engine", "episodes", "mean", "std", "min", "max")}
+
+
+def _plot(path: Path) -> dict[str, Any]:
+    """Draws the learning curves of all policies; runs too short to finish an episode have none."""
+    from mjxppo.plot import plot
+    from mjxppo.progress import say
+
+    try:
+        curves = plot([path])["path"]
+    except UserError as error:
+        say(f"no curves: {error}")
+        return {}
+    say(f"learning curves: {curves}")
+    return {"curves": curves}
 
 
 def _engine(config: Config) -> Engine:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mjxppo import config_io, members
 from mjxppo.errors import UserError
 from mjxppo.metrics import JSONL
 from mjxppo.plot.curves import Band, NoValues, Run, XAxis, group, read_run
+from mjxppo.run_dir import CONFIG
 
 SUFFIXES = (".png", ".pdf", ".svg")
 FILE = "curves.png"
@@ -45,11 +48,12 @@ def plot(
         raise UserError(f"smooth: must be 0 or more episodes, not {smooth}")
     if out is not None and out.suffix.lower() not in SUFFIXES:
         raise UserError(f"out: {out} must end in {', '.join(SUFFIXES)}")
-    directories = list(dict.fromkeys(find_run(path) for path in runs))  # runs/latest is another name of one of runs/*
+    # runs/latest is another name of one of runs/*
+    directories = list(dict.fromkeys(directory for path in runs for directory in find_runs(path)))
     if not directories:
         raise UserError("plot: name at least one run directory")
     if out is None:
-        out = directories[0] / FILE if len(directories) == 1 else Path(FILE)
+        out = Path(os.path.commonpath(directories)) / FILE if len(runs) == 1 else Path(FILE)
     curves = group(_read(directories, y, x, smooth), band)
     from mjxppo.plot.drawing import draw  # brings matplotlib in
 
@@ -88,8 +92,10 @@ def _read(directories: list[Path], y: str, x: XAxis, smooth: int) -> list[Run]:
     return found
 
 
-def find_run(path: Path) -> Path:
-    """The run directory that ``path`` names: itself, its ckpt/, or one step's folder; resolved.
+def find_runs(path: Path) -> list[Path]:
+    """The directories with metrics of the run that ``path`` names, by itself, its ckpt/ or one step's folder; resolved.
+
+    A run that trains several policies has one for each.
 
     Raises:
         UserError: there is no such directory, or no metrics in it.
@@ -98,6 +104,14 @@ def find_run(path: Path) -> Path:
         raise UserError(f"{path}: there is no such directory; give a run directory")
     resolved = path.resolve()
     for directory in (resolved, *resolved.parents[:2]):
-        if (directory / JSONL).is_file():
-            return directory
+        found = [directory] if (directory / JSONL).is_file() else _of_members(directory)
+        if found:
+            return found
     raise UserError(f"{path}: holds no {JSONL}; give a run directory")
+
+
+def _of_members(directory: Path) -> list[Path]:
+    if not (directory / CONFIG).is_file():
+        return []
+    config = config_io.from_dict(config_io.read_yaml(directory / CONFIG))
+    return [own for own in members.directories(directory, config) if (own / JSONL).is_file()]

@@ -14,8 +14,8 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from mjxppo import counters
-from mjxppo.config import Config
+from mjxppo import counters, members
+from mjxppo.config import Config, PpoConfig
 from mjxppo.counters import Counter
 from mjxppo.envs import Environment, EnvState
 from mjxppo.envs.base import stagger
@@ -30,6 +30,10 @@ Metrics = dict[str, Array]
 
 _REPLICATED = PartitionSpec()
 _SPLIT = PartitionSpec(AXIS)
+_SPLIT_OF_EACH = PartitionSpec(None, AXIS)
+
+VECTORIZED_WORLDS = 128
+"""On a CPU, members with so many worlds or more are trained one after the other: they fill the vector units alone."""
 
 
 def choose_num_devices(config: Config, available: int) -> int:
@@ -46,19 +50,23 @@ class Trainer:
     def __init__(self, env: Environment, config: Config):
         self.env = env
         self.config = config
+        self.members = members.of(config) if members.several(config) else ()
         self.network = networks.build(env.action_size, config.policy)
         self.num_devices = choose_num_devices(config, jax.device_count())
         self.mesh = Mesh(np.array(jax.devices()[: self.num_devices]), (AXIS,))
         self.env_steps_per_update = config.ppo.num_envs * config.ppo.rollout_length
         # For each part of the state, how it lies on the devices: worlds are split, the rest is copied.
         copied: Any = NamedSharding(self.mesh, _REPLICATED)
-        split: Any = NamedSharding(self.mesh, _SPLIT)
+        split: Any = NamedSharding(self.mesh, _SPLIT_OF_EACH if self.members else _SPLIT)
         self.sharding = TrainState(learner=copied, env_state=split, key=copied, update=copied, env_steps=copied)
         self.train_chunk: Callable[[TrainState, Counter], tuple[TrainState, Metrics]] = self._jit_chunk()
 
     def init(self) -> TrainState:
-        """The training state before the first update, on its devices."""
-        return self.place(jax.jit(self._init)(jax.random.key(self.config.seed)))
+        """The training state before the first update, on its devices; arrays lead with the members, if several."""
+        if not self.members:
+            return self.place(jax.jit(partial(self._init, config=self.config.ppo))(jax.random.key(self.config.seed)))
+        keys = jnp.stack([jax.random.key(member.config.seed) for member in self.members])
+        return self.place(jax.jit(partial(self._each, self._init))(keys))
 
     def budget(self, total_env_steps: int) -> Counter:
         """The step budget as ``train_chunk`` takes it."""
@@ -69,8 +77,21 @@ class Trainer:
         shardings = jax.tree.broadcast(self.sharding, state, is_leaf=lambda x: isinstance(x, NamedSharding))
         return jax.device_put(state, shardings)
 
-    def _init(self, key: Array) -> TrainState:
-        config = self.config.ppo
+    def _each(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """``function(*arguments, config)`` for each member, whose index leads the arguments' and the results' arrays.
+
+        Where members are trained one after the other, a seed's numbers are those of a run of its own, to the bit.
+        """
+        swept: dict[str, Any] = {name: jnp.float32(values) for name, values in members.swept(self.config).items()}
+
+        def one(given: tuple[Any, dict[str, Any]]) -> Any:
+            arguments, settings = given
+            return function(*arguments, replace(self.config.ppo, **settings))
+
+        in_turn = jax.default_backend() == "cpu" and self.config.ppo.num_envs >= VECTORIZED_WORLDS
+        return lax.map(one, (arguments, swept)) if in_turn else jax.vmap(one)((arguments, swept))
+
+    def _init(self, key: Array, config: PpoConfig) -> TrainState:
         run_key, params_key, reset_key, clock_key = jax.random.split(key, 4)
         params = networks.init_params(self.network, self.env.obs_size, params_key)
         indices = jnp.arange(config.num_envs)
@@ -90,7 +111,7 @@ class Trainer:
         )
 
     def _jit_chunk(self) -> Callable[[TrainState, Counter], tuple[TrainState, Metrics]]:
-        chunk = self._chunk
+        chunk = self._chunk_of_each if self.members else partial(self._chunk, config=self.config.ppo)
         if self.num_devices > 1:
             specs = jax.tree.map(lambda s: s.spec, self.sharding, is_leaf=lambda x: isinstance(x, NamedSharding))
             chunk = jax.shard_map(
@@ -103,25 +124,34 @@ class Trainer:
         # Without stated output shardings the second call's inputs would look different and compile again.
         return jax.jit(chunk, donate_argnums=0, out_shardings=(self.sharding, NamedSharding(self.mesh, _REPLICATED)))
 
-    def _chunk(self, state: TrainState, total_env_steps: Counter) -> tuple[TrainState, Metrics]:
+    def _chunk_of_each(self, states: TrainState, total_env_steps: Counter) -> tuple[TrainState, Metrics]:
+        """``_chunk`` for each member; metrics lead with the member."""
+        chunk: tuple[TrainState, Metrics] = self._each(
+            lambda s, config: self._chunk(s, total_env_steps, config), states
+        )
+        return chunk
+
+    def _chunk(self, state: TrainState, total_env_steps: Counter, config: PpoConfig) -> tuple[TrainState, Metrics]:
         """``log.every_updates`` updates, fewer where the step budget ends before.
 
         Metrics lead with one entry an update; ``ran`` is false for those that the budget left no step for.
         """
-        shapes = jax.eval_shape(self._update, state, total_env_steps, jnp.int32(1))[1]
+        one_update = partial(self._update, total_env_steps=total_env_steps, config=config)
+        shapes = jax.eval_shape(partial(one_update, budget=jnp.int32(1)), state)[1]
 
         def skip(state: TrainState) -> tuple[TrainState, Metrics]:
             return state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
         def update(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
             budget = counters.remaining(state.env_steps, total_env_steps, self.env_steps_per_update)
-            run = partial(self._update, total_env_steps=total_env_steps, budget=budget)
-            return lax.cond(budget > 0, run, skip, state)
+            return lax.cond(budget > 0, partial(one_update, budget=budget), skip, state)
 
         return lax.scan(update, state, None, length=self.config.log.every_updates)
 
-    def _update(self, state: TrainState, total_env_steps: Counter, budget: Array) -> tuple[TrainState, Metrics]:
-        config, devices = self.config.ppo, Devices(self.num_devices)
+    def _update(
+        self, state: TrainState, total_env_steps: Counter, budget: Array, config: PpoConfig
+    ) -> tuple[TrainState, Metrics]:
+        devices = Devices(self.num_devices)
         rollout_key, learn_key = jax.random.split(jax.random.fold_in(state.key, state.update))
         env_state, batch, last_obs, stats = self.collect(state, rollout_key, budget)
         stats = devices.sum(stats)

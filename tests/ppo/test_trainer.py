@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +48,7 @@ def primitives(jaxpr) -> set[str]:
 def test_one_jaxpr_holds_the_whole_loop_and_never_calls_the_host():
     trainer, total = make()
     state = trainer.init()
-    jaxpr = jax.make_jaxpr(trainer._chunk)(state, total).jaxpr
+    jaxpr = jax.make_jaxpr(partial(trainer._chunk, config=trainer.config.ppo))(state, total).jaxpr
     outer = [equation.primitive.name for equation in jaxpr.eqns]
     assert outer.count("scan") == 1, "one scan over updates"
     names = primitives(jaxpr)

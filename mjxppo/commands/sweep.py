@@ -1,0 +1,59 @@
+"""``mjxppo sweep``: every combination of some settings, with every seed, in one program."""
+
+from __future__ import annotations
+
+from mjxppo.commands import train
+from mjxppo.errors import UserError
+
+_HELP = """usage: mjxppo sweep --env TASK --grid FIELD=VALUE,VALUE,... [--grid ...] [--num-seeds N] [options of train]
+
+Trains a policy for every combination of the values with every seed, side by side in one program; ends with a table of
+the returns in Gymnasium and learning curves.
+
+  --grid FIELD=VALUE,...   a setting and the values to try, such as ppo.learning_rate=1e-4,3e-4,1e-3
+  --num-seeds N            seeds for each combination (default 1)
+
+FIELD is one of {fields}.
+All options of mjxppo train apply; mjxppo train --help lists them."""
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code."""
+    if "-h" in arguments or "--help" in arguments:
+        from mjxppo.members import SWEPT
+
+        print(_HELP.format(fields=", ".join(f"ppo.{field}" for field in SWEPT)))
+        return 0
+    grid, rest = _take_grid(arguments)
+    if not grid and "--resume" not in rest:
+        raise UserError("grid: say what to vary, such as --grid ppo.learning_rate=1e-4,3e-4")
+    return train.main(rest, grid)
+
+
+def _take_grid(arguments: list[str]) -> tuple[dict[str, list[float]], list[str]]:
+    """The --grid options, and the other arguments."""
+    grid: dict[str, list[float]] = {}
+    rest: list[str] = []
+    queue = list(arguments)
+    while queue:
+        argument = queue.pop(0)
+        if argument == "--grid":
+            argument = f"--grid={queue.pop(0)}" if queue else "--grid="
+        if argument.startswith("--grid="):
+            name, values = _axis(argument.removeprefix("--grid="))
+            if name in grid:
+                raise UserError(f"grid: {name} is given twice")
+            grid[name] = values
+        else:
+            rest.append(argument)
+    return grid, rest
+
+
+def _axis(text: str) -> tuple[str, list[float]]:
+    name, equals, values = text.partition("=")
+    try:
+        if not equals:
+            raise ValueError
+        return name.replace("-", "_"), [float(value) for value in values.split(",")]
+    except ValueError as error:
+        raise UserError(f"grid: must look like ppo.learning_rate=1e-4,3e-4, not {text!r}") from error
