@@ -297,7 +297,7 @@ class TestCommand:
             (["empty"], "is empty; the run has not finished its first updates"),
             (["young"], "episode_return has no values yet; no episode has finished"),
             (["other"], "holds lines that are no metrics"),
-            (["binary"], "is no text"),
+            (["binary"], "holds lines that are no metrics"),
             (["run", "--y", "episode_retrun"], "no metric 'episode_retrun'; did you mean episode_return?"),
             (["run", "--y", "kl"], "did you mean approx_kl?"),
             (["run", "--y", "zzz"], "known: approx_kl, env_steps"),

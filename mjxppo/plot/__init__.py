@@ -110,6 +110,18 @@ def find_runs(path: Path) -> list[Path]:
     raise UserError(f"{path}: holds no {JSONL}; give a run directory")
 
 
+def find_run(path: Path) -> Path:
+    """The one directory that ``find_runs`` finds.
+
+    Raises:
+        UserError: there is none, or more than one.
+    """
+    found = find_runs(path)
+    if len(found) > 1:
+        raise UserError(f"{path}: holds {len(found)} policies; name one of them, such as {found[0]}")
+    return found[0]
+
+
 def _of_members(directory: Path) -> list[Path]:
     if not (directory / CONFIG).is_file():
         return []

@@ -126,11 +126,12 @@ def _rows(directory: Path) -> list[Row]:
     path = directory / JSONL
     try:
         rows = read_rows(directory)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'is no text'}") from error
-    if not rows:
+        empty = not rows and path.stat().st_size == 0
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    if empty:
         raise NoValues(f"{path}: is empty; the run has not finished its first updates")
-    if not all(isinstance(row, dict) and "env_steps" in row for row in rows):
+    if not rows or not all("env_steps" in row for row in rows):
         raise UserError(f"{path}: holds lines that are no metrics of a run")
     return rows
 
