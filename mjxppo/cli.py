@@ -10,7 +10,7 @@ from mjxppo.errors import UserError
 
 Command = Callable[[list[str]], int]
 
-_COMMANDS = {
+COMMANDS = {
     "train": "train a policy; checks it in Gymnasium and films it at the end",
     "sweep": "train every combination of some settings, side by side in one program",
     "evaluate": "returns of a trained policy, as JSON",
@@ -22,11 +22,12 @@ _COMMANDS = {
     "config": "print a task's full configuration as YAML, to edit and feed back",
     "benchmark": "measure physics and training speed",
     "doctor": "what is installed here, what is missing, and what to do about it",
+    "completion": "a script that makes your shell complete all this",
 }
 
 
 def _usage() -> str:
-    lines = "\n".join(f"  {name:<10} {text}" for name, text in _COMMANDS.items())
+    lines = "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
     return f"usage: mjxppo COMMAND [OPTIONS]\n\ncommands:\n{lines}\n\nmjxppo COMMAND --help lists a command's options."
 
 
@@ -34,9 +35,9 @@ def _command(name: str) -> Command:
     import difflib
     import importlib
 
-    if name not in _COMMANDS:
-        near = difflib.get_close_matches(name, _COMMANDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(_COMMANDS)}"
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(COMMANDS)}"
         raise UserError(f"there is no command {name!r}; {hint}")
     return importlib.import_module(f"mjxppo.commands.{name}").main
 

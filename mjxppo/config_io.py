@@ -58,6 +58,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def parse_value(text: str) -> Any:
+    """One value as a YAML file would hold it; raises ``yaml.YAMLError`` where it is none."""
+    return yaml.load(text, Loader=_Loader)
+
+
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """``base`` with ``changes`` on top; nested mappings are merged field by field."""
     merged = dict(base)

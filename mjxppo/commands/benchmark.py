@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mjxppo.commands.parsing import parse
+from mjxppo.commands.parsing import nearest, parse
 from mjxppo.errors import UserError
 
 _KINDS = {
@@ -61,6 +61,14 @@ class CompileArguments:
     """Also write the JSON to this file."""
 
 
+ARGUMENTS = {
+    "physics": (PhysicsArguments, _KINDS["physics"]),
+    "train": (TrainArguments, _KINDS["train"]),
+    "compile": (CompileArguments, _KINDS["compile"]),
+}
+"""What each kind takes."""
+
+
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -69,7 +77,7 @@ def main(arguments: list[str]) -> int:
         return 0
     kind, rest = arguments[0], arguments[1:]
     if kind not in _KINDS:
-        raise UserError(f"benchmark: there is no kind {kind!r}; kinds: {', '.join(_KINDS)}")
+        raise UserError(f"benchmark: there is no kind {kind!r}; {nearest(kind, list(_KINDS))}")
     measure = {"physics": _physics, "train": _train, "compile": _compile}[kind]
     result, out = measure(rest)
     _print_table(result["results"])

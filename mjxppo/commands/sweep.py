@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from mjxppo.commands import train
+import textwrap
+from dataclasses import dataclass
+
+import tyro
+
+from mjxppo.commands import helptext, train
+from mjxppo.commands.parsing import parse
 from mjxppo.errors import UserError
 
-_HELP = """usage: mjxppo sweep --env TASK --grid FIELD=VALUE,VALUE,... [--grid ...] [--num-seeds N] [options of train]
 
-Trains a policy for every combination of the values with every seed, side by side in one program; ends with a table of
-the returns in Gymnasium and learning curves.
+@dataclass(frozen=True)
+class SweepArguments(train.TrainArguments):
+    """What ``mjxppo train`` takes, and what to vary."""
 
-  --grid FIELD=VALUE,...   a setting and the values to try, such as ppo.learning_rate=1e-4,3e-4,1e-3
-  --num-seeds N            seeds for each combination (default 1)
-
-FIELD is one of {fields}.
-All options of mjxppo train apply; mjxppo train --help lists them."""
+    grid: tyro.conf.UseAppendAction[tuple[str, ...]] = ()  # type: ignore[assignment]
+    """A setting and the values to try, such as ppo.learning_rate=1e-4,3e-4; may be given several times."""
 
 
 def main(arguments: list[str]) -> int:
@@ -22,8 +25,12 @@ def main(arguments: list[str]) -> int:
     if "-h" in arguments or "--help" in arguments:
         from mjxppo.members import SWEPT
 
-        print(_HELP.format(fields=", ".join(f"ppo.{field}" for field in SWEPT)))
-        return 0
+        text = (
+            "Trains a policy for every combination of the values with every seed, side by side in one program;\n"
+            "ends with a table of the returns in Gymnasium and learning curves. What can be varied:\n"
+        )
+        fields = textwrap.fill(", ".join(f"ppo.{field}" for field in SWEPT), width=helptext.WIDTH)
+        parse(SweepArguments, arguments, prog="mjxppo sweep", description=text + fields)
     grid, rest = _take_grid(arguments)
     if not grid and "--resume" not in rest:
         raise UserError("grid: say what to vary, such as --grid ppo.learning_rate=1e-4,3e-4")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import tyro
 
 from mjxppo import config_io, run_dir
+from mjxppo.commands import layers
 from mjxppo.commands.parsing import parse
 from mjxppo.config import Config
 from mjxppo.errors import UserError
@@ -36,6 +37,8 @@ class TrainArguments(Config):
     grid: tyro.conf.Suppress[dict[str, tuple[float, ...]]] = dataclasses.field(default_factory=dict)
     config: Path | None = None
     """YAML file whose fields replace the task's shipped ones; --FIELD options replace both."""
+    set_from: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """YAML file of further changes, on top of --config; may be given several times, the last one wins."""
     run_dir: Path | None = None
     """Directory of the run; default: runs/TASK-DATE-TIME-sSEED."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -57,19 +60,19 @@ def main(arguments: list[str], grid: dict[str, list[float]] | None = None) -> in
 
 
 def _parse(arguments: list[str], changes: dict[str, Any]) -> TrainArguments:
-    base = _base_values(arguments) | changes
+    arguments, env_options = layers.take_env_options(arguments)
+    base = config_io.merge(_base_values(arguments), {"env_options": env_options} if env_options else {}) | changes
     default = TrainArguments(**_as_fields(config_io.from_dict(base)))
     return parse(TrainArguments, arguments, prog="mjxppo train", description="Trains a policy.", default=default)
 
 
 def _base_values(arguments: list[str]) -> dict[str, Any]:
-    """What --FIELD options replace: the resumed run's configuration, or the task's with --config on top."""
-    config_file, env, path = (_option(arguments, name) for name in ("config", "env", "run-dir"))
+    """What --FIELD options replace: the resumed run's configuration, or the task's with the given files on top."""
+    env, path = layers.value_of(arguments, "env"), layers.value_of(arguments, "run-dir")
+    changes = layers.from_files(arguments)
     if "--resume" in arguments:
         directory = Path(path) if path else run_dir.latest()
-        base = config_io.read_yaml(directory / run_dir.CONFIG)
-        return config_io.merge(base, config_io.read_yaml(Path(config_file))) if config_file else base
-    changes = config_io.read_yaml(Path(config_file)) if config_file else {}
+        return config_io.merge(config_io.read_yaml(directory / run_dir.CONFIG), changes)
     env = env or changes.get("env")
     if not isinstance(env, str):
         if "-h" in arguments or "--help" in arguments:
@@ -82,18 +85,6 @@ def _canonical(env: str) -> str:
     from mjxppo.envs.registry import canonical_name
 
     return canonical_name(env)
-
-
-def _option(arguments: list[str], name: str) -> str | None:
-    """The value of --NAME VALUE or --NAME=VALUE, before the full parse."""
-    value = None
-    for i, argument in enumerate(arguments):
-        argument = argument.replace("_", "-") if argument.startswith("--") and "=" not in argument else argument
-        if argument == f"--{name}" and i + 1 < len(arguments):
-            value = arguments[i + 1]
-        elif argument.startswith(f"--{name}="):
-            value = argument.split("=", 1)[1]
-    return value
 
 
 def _as_fields(config: Config) -> dict[str, Any]:
