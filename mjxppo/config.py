@@ -45,6 +45,8 @@ class PolicyConfig:
     """Log standard deviation before squashing, at the start."""
     min_log_std: LogStd = -2.0
     """Floor of the log standard deviation; below init_log_std."""
+    final_min_log_std: LogStd | None = None
+    """Where the floor of a state_independent std ends: it moves there over the second half of the step budget."""
 
 
 @dataclass(frozen=True)

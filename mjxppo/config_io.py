@@ -179,6 +179,8 @@ def check(config: Config) -> Config:
 
     if len(members.of(config)) > 4096:
         raise UserError(f"grid: {len(members.of(config))} policies in one program are too many; 4096 are the most")
+    if policy.final_min_log_std is not None and policy.std != "state_independent":
+        raise UserError("policy.final_min_log_std: the floor moves only with policy.std = state_independent")
     blocks = ppo.num_envs // ppo.block_size
     if config.num_devices and blocks % config.num_devices:
         raise UserError(

@@ -90,7 +90,7 @@ def _parts(trainer: Trainer, state: Any, repeats: int) -> dict[str, float]:
         env_state, batch, last_obs, _ = trainer.collect(state, key, budget)
         return env_state, batch, last_obs
 
-    algorithm = Algorithm(trainer.network, config, Devices(trainer.num_devices))
+    algorithm = Algorithm(trainer.network, trainer.config.policy, config, Devices(trainer.num_devices))
     specs = jax.tree.map(lambda s: s.spec, trainer.sharding)
 
     def shard(function: Callable[..., Any], **specs: Any) -> Callable[..., Any]:

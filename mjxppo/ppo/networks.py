@@ -111,8 +111,8 @@ def apply_value(network: ActorCritic, params: Params, obs: Array) -> Array:
     return cast(Array, network.apply(params, obs, method="value"))
 
 
-def parameter_floor(params: Params, min_log_std: float) -> Params:
-    """The least value that each parameter may take: ``min_log_std`` for a state-independent log-std, else none."""
+def parameter_floor(params: Params, min_log_std: Array) -> Params:
+    """The least value that each parameter may take: ``min_log_std`` [] for a state-independent log-std, else none."""
 
     def floor(path: tuple[Any, ...], leaf: Array) -> Array:
         return jnp.full_like(leaf, min_log_std if path[-1].key == "log_std" else -jnp.inf)

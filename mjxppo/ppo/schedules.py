@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from mjxppo.config import PpoConfig
+from mjxppo.config import PolicyConfig, PpoConfig
 
 Array = jax.Array
 
@@ -42,3 +42,12 @@ def adapt_kl_penalty(config: PpoConfig, current: Array, kl: Array) -> Array:
         return current
     factor = jnp.where(kl > 1.5 * config.target_kl, 2.0, jnp.where(kl < config.target_kl / 1.5, 0.5, 1.0))
     return jnp.clip(current * factor, *_PENALTY_RANGE)
+
+
+def log_std_floor(config: PolicyConfig, progress: Array) -> Array:
+    """The floor of a state-independent log-std in an update that begins at ``progress``, [].
+
+    Exploration needs the noise in the first half of a run; in the second the policy learns to do without it.
+    """
+    final = config.min_log_std if config.final_min_log_std is None else config.final_min_log_std
+    return config.min_log_std + (final - config.min_log_std) * jnp.clip(2 * progress - 1, 0, 1)

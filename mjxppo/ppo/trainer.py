@@ -156,7 +156,7 @@ class Trainer:
         env_state, batch, last_obs, stats = self.collect(state, rollout_key, budget)
         stats = devices.sum(stats)
 
-        algorithm = Algorithm(self.network, config, devices)
+        algorithm = Algorithm(self.network, self.config.policy, config, devices)
         progress = counters.fraction(state.env_steps, total_env_steps)
         learner, metrics = learn(algorithm, state.learner, batch, last_obs, learn_key, progress)
         learner = replace(

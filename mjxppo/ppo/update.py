@@ -13,7 +13,7 @@ import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from mjxppo.config import PpoConfig
+from mjxppo.config import PolicyConfig, PpoConfig
 from mjxppo.ppo import losses, minibatch, normalize, schedules
 from mjxppo.ppo.collective import Devices
 from mjxppo.ppo.gae import generalized_advantages
@@ -32,6 +32,7 @@ class Algorithm(NamedTuple):
     """The fixed parts of learning."""
 
     network: ActorCritic
+    policy: PolicyConfig
     config: PpoConfig
     devices: Devices
 
@@ -95,7 +96,8 @@ def learn(
 
     learning_rate = schedules.learning_rate(config, learner.learning_rate, progress)
     samples = losses.Samples(batch.obs, batch.u, batch.log_prob, advantage, target, value, weight)
-    params, opt_state, steps = _epochs(algorithm, learner, params, samples, key, learning_rate)
+    min_log_std = schedules.log_std_floor(algorithm.policy, progress)
+    params, opt_state, steps = _epochs(algorithm, learner, params, samples, key, learning_rate, min_log_std)
 
     final_kl = steps.terms.approx_kl[-1].mean()
     metrics = {name: terms.mean() for name, terms in vars(steps.terms).items()}
@@ -149,7 +151,13 @@ def _rescale(params: Params, old: RunningMoments, new: RunningMoments) -> Params
 
 
 def _epochs(
-    algorithm: Algorithm, learner: Learner, params: Params, samples: losses.Samples, key: Array, learning_rate: Array
+    algorithm: Algorithm,
+    learner: Learner,
+    params: Params,
+    samples: losses.Samples,
+    key: Array,
+    learning_rate: Array,
+    min_log_std: Array,
 ) -> tuple[Params, Any, StepMetrics]:
     """All gradient steps of an update; metrics lead with [num_epochs, num_minibatches]."""
     config, devices, network = algorithm.config, algorithm.devices, algorithm.network
@@ -159,7 +167,7 @@ def _epochs(
     units = jax.tree.map(lambda x: minibatch.to_units(x, splits), samples)
     # One flat vector: one reduction over devices and one fused Adam step, instead of one for each weight matrix.
     flat_params, unravel = ravel_pytree(params)
-    floor, _ = ravel_pytree(parameter_floor(params, network.min_log_std))
+    floor, _ = ravel_pytree(parameter_floor(params, min_log_std))
 
     def gradient_step(carry: Carry, drawn: tuple[Array, Array]) -> tuple[Carry, StepMetrics]:
         chosen, count = drawn
