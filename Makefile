@@ -84,6 +84,10 @@ evaluate: $(READY) ## run a trained policy in Gymnasium's C MuJoCo
 benchmark: $(READY) ## measure physics, training and compile time
 	@$(BIN)/mjxppo benchmark $(ARGS)
 
+.PHONY: study
+study: $(READY) ## compare variants, five seeds each: make study NAME=advantage_normalization
+	@$(BIN)/mjxppo study $(if $(NAME),$(NAME),advantage_normalization) $(ARGS)
+
 .PHONY: test
 test: $(READY) $(extra_stamp)warp ## run the tests: make test ARGS="-k gae"
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)

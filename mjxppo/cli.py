@@ -13,6 +13,7 @@ Command = Callable[[list[str]], int]
 COMMANDS = {
     "train": "train a policy; checks it in Gymnasium and films it at the end",
     "sweep": "train every combination of some settings, side by side in one program",
+    "study": "compare variants of the settings with several seeds each: curves and a table",
     "evaluate": "returns of a trained policy, as JSON",
     "render": "film a trained policy: mp4, gif, or a page that plays it",
     "export": "write a trained policy for other programs: npz, onnx, stablehlo",

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
-from mjxppo.names import Activation, BackendName, StdKind
+from mjxppo.names import Activation, BackendName, Initialization, StdKind
 
 Count = Annotated[int, Ge(1), Le(2**24)]
 Layer = Annotated[int, Ge(1), Le(2**16)]
@@ -39,6 +39,8 @@ class PolicyConfig:
     """Units of the critic's hidden layers; empty: as the actor's."""
     activation: Activation = "tanh"
     """tanh, relu, silu, or elu."""
+    initialization: Initialization = "orthogonal"
+    """orthogonal (scale sqrt 2; policy head 0.01, value head 1), or lecun_normal everywhere."""
     std: StdKind = "state_dependent"
     """state_dependent (a network output) or state_independent (a parameter)."""
     init_log_std: LogStd = 0.0

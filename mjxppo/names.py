@@ -4,6 +4,7 @@ from typing import Literal
 
 BackendName = Literal["auto", "planar", "mjx", "mjx-warp"]
 Activation = Literal["tanh", "relu", "silu", "elu"]
+Initialization = Literal["orthogonal", "lecun_normal"]
 StdKind = Literal["state_dependent", "state_independent"]
 
 CHECKSUMS = "checksums.json"

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from mjxppo.config import PolicyConfig
-from mjxppo.names import Activation, StdKind
+from mjxppo.names import Activation, Initialization, StdKind
 
 Array = jax.Array
 Params = Any
@@ -23,23 +23,25 @@ _POLICY_HEAD_SCALE = 0.01
 _VALUE_HEAD_SCALE = 1.0
 
 
-def _dense(size: int, scale: float, name: str) -> nn.Dense:
-    return nn.Dense(size, kernel_init=nn.initializers.orthogonal(scale), name=name)
-
-
 class Mlp(nn.Module):
-    """Hidden layers with orthogonal weights of scale sqrt(2), and a linear head."""
+    """Hidden layers and a linear head; orthogonal weights have scale sqrt(2), in the head ``head_scale``."""
 
     hidden_sizes: tuple[int, ...]
     output_size: int
     activation: Activation
     head_scale: float
+    initialization: Initialization
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         for i, size in enumerate(self.hidden_sizes):
-            x = ACTIVATIONS[self.activation](_dense(size, math.sqrt(2), f"hidden_{i}")(x))
-        return _dense(self.output_size, self.head_scale, "head")(x)
+            x = ACTIVATIONS[self.activation](self._dense(size, math.sqrt(2), f"hidden_{i}")(x))
+        return self._dense(self.output_size, self.head_scale, "head")(x)
+
+    def _dense(self, size: int, scale: float, name: str) -> nn.Dense:
+        orthogonal = self.initialization == "orthogonal"
+        init = nn.initializers.orthogonal(scale) if orthogonal else nn.initializers.lecun_normal()
+        return nn.Dense(size, kernel_init=init, name=name)
 
 
 class Actor(nn.Module):
@@ -54,6 +56,7 @@ class Actor(nn.Module):
     action_size: int
     hidden_sizes: tuple[int, ...]
     activation: Activation
+    initialization: Initialization
     std: StdKind
     init_log_std: float
     min_log_std: float
@@ -62,7 +65,8 @@ class Actor(nn.Module):
     def __call__(self, x: Array) -> tuple[Array, Array]:
         state_dependent = self.std == "state_dependent"
         output_size = self.action_size * (2 if state_dependent else 1)
-        output = Mlp(self.hidden_sizes, output_size, self.activation, _POLICY_HEAD_SCALE, name="mlp")(x)
+        mlp = Mlp(self.hidden_sizes, output_size, self.activation, _POLICY_HEAD_SCALE, self.initialization, name="mlp")
+        output = mlp(x)
         if state_dependent:
             mean, raw = jnp.split(output, 2, axis=-1)
             offset = math.log(math.expm1(self.init_log_std - self.min_log_std))
@@ -78,15 +82,22 @@ class ActorCritic(nn.Module):
     hidden_sizes: tuple[int, ...]
     critic_hidden_sizes: tuple[int, ...]
     activation: Activation
+    initialization: Initialization
     std: StdKind
     init_log_std: float
     min_log_std: float
 
     def setup(self) -> None:
         self.actor = Actor(
-            self.action_size, self.hidden_sizes, self.activation, self.std, self.init_log_std, self.min_log_std
+            self.action_size,
+            self.hidden_sizes,
+            self.activation,
+            self.initialization,
+            self.std,
+            self.init_log_std,
+            self.min_log_std,
         )
-        self.critic = Mlp(self.critic_hidden_sizes, 1, self.activation, _VALUE_HEAD_SCALE)
+        self.critic = Mlp(self.critic_hidden_sizes, 1, self.activation, _VALUE_HEAD_SCALE, self.initialization)
 
     def __call__(self, x: Array) -> tuple[tuple[Array, Array], Array]:
         return self.policy(x), self.value(x)
@@ -142,6 +153,7 @@ def build(action_size: int, config: PolicyConfig) -> ActorCritic:
         hidden_sizes=tuple(config.hidden_sizes),
         critic_hidden_sizes=tuple(config.critic_hidden_sizes or config.hidden_sizes),
         activation=config.activation,
+        initialization=config.initialization,
         std=config.std,
         init_log_std=config.init_log_std,
         min_log_std=config.min_log_std,
@@ -149,5 +161,5 @@ def build(action_size: int, config: PolicyConfig) -> ActorCritic:
 
 
 def init_params(network: ActorCritic, obs_size: int, key: Array) -> Params:
-    """Fresh parameters: orthogonal weights, zero biases."""
+    """Fresh parameters, with zero biases."""
     return network.init(key, jnp.zeros((1, obs_size)))

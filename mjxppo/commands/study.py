@@ -1,0 +1,43 @@
+"""``mjxppo study``: compares variants of the settings, with several seeds each."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from mjxppo.commands.parsing import parse
+
+
+@dataclass(frozen=True)
+class StudyArguments:
+    """Which study, and where it goes."""
+
+    name: Positional[str]
+    """A shipped study (configs/studies/NAME.yaml), or a YAML file like those."""
+    out: Path | None = None
+    """Directory of its runs, plots and tables; default: runs/studies/NAME. A study begun there goes on."""
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code."""
+    parsed = parse(
+        StudyArguments,
+        arguments,
+        prog="mjxppo study",
+        description="Trains every variant of a study, draws and tables it.",
+    )
+    from mjxppo import study
+    from mjxppo.progress import say
+
+    path = study.find(parsed.name)
+    directory = parsed.out or Path("runs/studies") / path.stem
+    read = study.read(path)
+    content = study.run(read, directory)
+    say(study.markdown(read, content["results"]))
+    json.dump(content, sys.stdout, indent=1)
+    print()
+    return 0

@@ -1,0 +1,164 @@
+"""Studies: the same training under several variants of its settings, five seeds each, drawn and tabled.
+
+A study is a YAML file: the question, the settings that every variant is tried in, the variants, and the metrics to
+draw. Each pair of setting and variant is one run with several seeds, kept in a directory of its own; a study that was
+interrupted goes on where it was.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from mjxppo import config_io, run_dir
+from mjxppo.config import Config
+from mjxppo.errors import UserError
+from mjxppo.files import write_bytes
+from mjxppo.progress import say
+
+RESULTS = "results"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question and the runs that answer it."""
+
+    question: str
+    num_seeds: int
+    settings: dict[str, dict[str, Any]]
+    """What each variant is tried in, by name: fields of a configuration, env at least."""
+    variants: dict[str, dict[str, Any]]
+    """What is compared, by name: fields of a configuration on top of a setting's."""
+    metrics: tuple[str, ...] = ("episode_return",)
+    """Columns of metrics.jsonl to draw."""
+
+
+def find(name: str) -> Path:
+    """The file of a shipped study, or the file of that name.
+
+    Raises:
+        UserError: there is neither; names the shipped ones.
+    """
+    shipped = config_io.configs_dir() / "studies"
+    for path in (shipped / f"{name}.yaml", Path(name)):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.stem for path in shipped.glob("*.yaml")))
+    raise UserError(f"study: there is no study {name}; shipped: {known}, or give a YAML file")
+
+
+def read(path: Path) -> Study:
+    """Reads a study's file and checks the configuration of each of its runs.
+
+    Raises:
+        UserError: names the field that is wrong.
+    """
+    values = config_io.read_yaml(path)
+    try:
+        study = pydantic.TypeAdapter(Study).validate_python(values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"study: {'.'.join(str(part) for part in first['loc'])}: {first['msg']} in {path}") from error
+    unknown = set(values) - set(Study.__dataclass_fields__)
+    if unknown:
+        known = ", ".join(Study.__dataclass_fields__)
+        raise UserError(f"study: {sorted(unknown)[0]}: no such field in {path}; known: {known}")
+    if not study.settings or not study.variants or study.num_seeds < 2:
+        raise UserError(f"study: {path} needs settings, variants, and num_seeds of at least 2")
+    for _ in configurations(study):
+        pass
+    return study
+
+
+def configurations(study: Study) -> Iterator[tuple[str, str, Config]]:
+    """Setting, variant and checked configuration of each run.
+
+    Raises:
+        UserError: a configuration is wrong.
+    """
+    from mjxppo.envs.registry import canonical_name
+
+    for setting, fields in study.settings.items():
+        for variant, changes in study.variants.items():
+            if "env" not in fields:
+                raise UserError(f"study: settings.{setting} names no env")
+            env = canonical_name(fields["env"])
+            values = config_io.merge(config_io.merge(config_io.defaults_for(env), fields), changes)
+            values |= {"env": env, "num_seeds": study.num_seeds}
+            try:
+                yield setting, variant, config_io.check(config_io.from_dict(values))
+            except UserError as error:
+                raise UserError(f"study: {setting} with {variant}: {error}") from error
+
+
+def run(study: Study, directory: Path) -> dict[str, Any]:
+    """Trains what is not trained yet, draws the curves, and writes the results; returns them.
+
+    Raises:
+        UserError: a run failed; the others are kept.
+    """
+    results: dict[str, dict[str, Any]] = {}
+    for setting, variant, config in configurations(study):
+        path = directory / setting / variant
+        _train(path, config)
+        results.setdefault(setting, {})[variant] = run_dir.read_json(path / run_dir.EVAL)
+    content = {"question": study.question, "results": results, "plots": _draw(study, directory)}
+    run_dir.write_json(directory / f"{RESULTS}.json", content)
+    write_bytes(directory / f"{RESULTS}.md", markdown(study, results).encode())
+    return content
+
+
+def _train(path: Path, config: Config) -> None:
+    """Trains in a process of its own, from the start or from where an interrupted run was; nothing if it is done."""
+    if (path / run_dir.EVAL).is_file():
+        return
+    command = [sys.executable, "-m", "mjxppo.cli", "train", "--run-dir", str(path)]
+    if (path / run_dir.CONFIG).is_file():
+        command += ["--resume"]
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.with_suffix(".yaml")
+        write_bytes(file, config_io.to_yaml(config).encode())
+        command += ["--config", str(file)]
+    say(f"study: {path}")
+    if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
+        raise UserError(f"study: the run {path} did not finish; the same command goes on from there")
+
+
+def _draw(study: Study, directory: Path) -> list[str]:
+    from mjxppo.plot import plot
+
+    plots = []
+    for setting in study.settings:
+        for metric in study.metrics:
+            out = directory / f"{setting}-{metric}.png"
+            plot([directory / setting / variant for variant in study.variants], out, y=metric, band="ci95")
+            plots.append(str(out))
+    return plots
+
+
+def markdown(study: Study, results: dict[str, dict[str, Any]]) -> str:
+    """The results as tables, one for each setting."""
+    lines = [f"**{study.question}**", ""]
+    for setting, variants in results.items():
+        lines += [
+            f"{setting}, {study.num_seeds} seeds:",
+            "",
+            "| variant | interquartile mean (95 % interval) | mean | worst | each seed |",
+            "|---|---|---|---|---|",
+        ]
+        for variant, result in variants.items():
+            group = result["groups"][0]
+            interval = "" if group["iqm_ci95"] is None else " ({:.0f} to {:.0f})".format(*group["iqm_ci95"])
+            each = ", ".join(f"{value:.0f}" for value in group["means"])
+            lines.append(
+                f"| {variant} | {group['iqm']:.0f}{interval} | {group['mean']:.0f} | {group['worst']:.0f} | {each} |"
+            )
+        lines.append("")
+    return "\n".join(lines)

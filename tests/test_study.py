@@ -1,0 +1,81 @@
+"""A study trains every variant once, goes on where it was, and ends with curves and a table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mjxppo import cli, config_io, study
+from mjxppo.errors import UserError
+
+SMALL = {
+    "env": "brax:fast",
+    "total_env_steps": 4096,
+    "ppo": {"num_envs": 32, "block_size": 16, "rollout_length": 16, "num_minibatches": 4, "num_epochs": 1},
+    "log": {"tensorboard": False},
+    "eval": {"episodes": 2, "video": False},
+}
+STUDY = {
+    "question": "Does it run?",
+    "num_seeds": 2,
+    "settings": {"fast": SMALL},
+    "variants": {"low": {"ppo": {"learning_rate": 1e-4}}, "high": {"ppo": {"learning_rate": 1e-3}}},
+    "metrics": ["approx_kl"],
+}
+
+
+def test_a_study_is_trained_drawn_and_tabled_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(yaml.safe_dump(STUDY))
+    assert cli.main(["study", "mine.yaml"]) == 0
+    captured = capsys.readouterr()
+    content = json.loads(captured.out)
+    assert set(content["results"]["fast"]) == {"low", "high"}
+    assert all(Path(plot).stat().st_size > 10_000 for plot in content["plots"])
+    assert "| low | " in captured.err and "| high | " in captured.err
+    trained = Path("runs/studies/mine/fast/low/ckpt").stat().st_mtime_ns
+    assert cli.main(["study", "mine.yaml"]) == 0
+    assert Path("runs/studies/mine/fast/low/ckpt").stat().st_mtime_ns == trained, "what is done is not done again"
+    assert json.loads(capsys.readouterr().out) == content
+    assert "Does it run?" in Path("runs/studies/mine/results.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "path", sorted((config_io.configs_dir() / "studies").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_shipped_studies_hold_runs_that_differ_in_their_variants_only(path):
+    read = study.read(path)
+    runs = list(study.configurations(read))
+    assert len(runs) == len(read.settings) * len(read.variants)
+    assert all(config.num_seeds == 5 for _, _, config in runs)
+    assert len({config_io.to_yaml(config) for _, _, config in runs}) >= len(runs) - len(read.settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"variants": {}}, "needs settings, variants"),
+        ({"num_seeds": 1}, "num_seeds of at least 2"),
+        ({"questions": "?"}, "questions: no such field"),
+        ({"settings": {"fast": {"total_env_steps": 1}}}, "settings.fast names no env"),
+        (
+            {"variants": {"bad": {"ppo": {"gama": 0.9}}}},
+            "fast with bad: ppo.gama: no such field; did you mean ppo.gamma?",
+        ),
+        ({"num_seeds": "many"}, "num_seeds"),
+    ],
+)
+def test_a_bad_study_is_refused_before_anything_is_trained(tmp_path, changes, message):
+    path = tmp_path / "bad.yaml"
+    path.write_text(yaml.safe_dump(STUDY | changes))
+    with pytest.raises(UserError, match="study") as error:
+        study.read(path)
+    assert message in str(error.value)
+
+
+def test_an_unknown_study_names_the_shipped_ones():
+    with pytest.raises(UserError, match="shipped: advantage_normalization, algorithm, implementation"):
+        study.find("nothing")
