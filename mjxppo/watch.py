@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mjxppo import config_io, run_dir
+from mjxppo import config_io, members, run_dir
 from mjxppo.config import Config
 from mjxppo.errors import UserError
 from mjxppo.metrics import JSONL, Row
@@ -30,6 +30,7 @@ _COLOURS = {"starting": "yellow", "training": "green", "finishing": "green", "co
 _KEPT = ("update", "env_steps", "env_steps_per_s", "episode_return", "episode_length", "episodes", "time_s")
 _DETAILS = {"explained_variance": "explained variance", "approx_kl": "KL", "clip_fraction": "clipped", "std": "std"}
 _BLOCKS = "▁▂▃▄▅▆▇█"
+_MAX_POLICIES = 20
 _SPARK_WIDTH = 40
 _SILENCE_S = 60.0  # a device call rarely takes longer
 
@@ -76,8 +77,8 @@ class Frame:
     directory: Path
     config: Config
     state: State
-    rows: list[Row]
-    newest: Row
+    tails: list[Tail]
+    """One for each policy that the run trains."""
     checkpoint: int | None
     """Update of the newest whole checkpoint."""
     checkpoint_age_s: float
@@ -86,8 +87,18 @@ class Frame:
     evaluation: dict[str, Any] | None
 
     @property
+    def rows(self) -> list[Row]:
+        """Of the first policy."""
+        return self.tails[0].rows
+
+    @property
+    def newest(self) -> Row:
+        """The first policy's last row, whole."""
+        return self.tails[0].newest
+
+    @property
     def env_steps(self) -> int:
-        """Environment steps so far."""
+        """Environment steps of each policy so far."""
         return int(self.newest.get("env_steps", 0))
 
     @property
@@ -135,22 +146,22 @@ def _observer(path: Path) -> Callable[[], Frame]:
         raise UserError(f"{path}: holds no run ({run_dir.CONFIG} is missing); give a run directory")
     directory = path.resolve()  # runs/latest may soon be another run
     config = config_io.from_dict(config_io.read_yaml(directory / run_dir.CONFIG), str(path / run_dir.CONFIG))
-    tail = Tail(directory / JSONL)
+    tails = [Tail(own / JSONL) for own in members.directories(directory, config)]
 
     def look() -> Frame:
         in_use = run_dir.in_use(directory)  # first: what the run writes before it lets go is then still read
-        tail.read()
+        for tail in tails:
+            tail.read()
         now = time.time()
         checkpoint, saved = next(_checkpoints(directory / run_dir.CKPT), (None, now))
         return Frame(
             directory=directory,
             config=config,
-            state=_state(in_use, tail, config),
-            rows=tail.rows,
-            newest=tail.newest,
+            state=_state(in_use, tails[0], config),
+            tails=tails,
             checkpoint=checkpoint,
             checkpoint_age_s=max(0.0, now - saved),
-            silent_s=max(0.0, now - _changed(tail.path, now)),
+            silent_s=max(0.0, now - _changed(tails[0].path, now)),
             evaluation=run_dir.read_json(directory / run_dir.EVAL),
         )
 
@@ -207,11 +218,7 @@ def _lines(frame: Frame) -> Iterator[tuple[str, RenderableType]]:
     if frame.state == "training" and frame.left_s is not None:
         text += f", {duration(frame.left_s)} left"
     yield "steps", text
-    for name, label in (("episode_return", "return"), ("episode_length", "length"), ("env_steps_per_s", "steps/s")):
-        values = [row[name] for row in frame.rows if row.get(name) is not None]
-        if values:
-            number = human(values[-1]) if name == "env_steps_per_s" else f"{values[-1]:,.1f}"
-            yield label, Text.assemble((f"{number:>9}  ", "bold"), (sparkline(values), "cyan"))
+    yield from _courses(frame)
     details = [f"{label} {newest[name]:.3g}" for name, label in _DETAILS.items() if newest.get(name) is not None]
     if details:
         yield "learning", ", ".join(details)
@@ -220,9 +227,34 @@ def _lines(frame: Frame) -> Iterator[tuple[str, RenderableType]]:
     else:
         yield "checkpoint", "none yet"
     if frame.evaluation is not None and frame.state in ("finishing", "complete"):
-        result = frame.evaluation
-        spread = f"{result['mean']:,.1f} ± {result['std']:,.1f} over {result['episodes']} episodes"
-        yield "evaluation", f"{spread} ({result['engine']})"
+        yield "evaluation", _evaluated(frame.evaluation)
+
+
+def _evaluated(result: dict[str, Any]) -> str:
+    if "groups" in result:
+        best = max(group["mean"] for group in result["groups"])
+        return f"{best:,.1f}, the best mean over seeds; {result['episodes']} episodes each ({result['engine']})"
+    spread = f"{result['mean']:,.1f} ± {result['std']:,.1f} over {result['episodes']} episodes"
+    return f"{spread} ({result['engine']})"
+
+
+def _courses(frame: Frame) -> Iterator[tuple[str, RenderableType]]:
+    """Newest value and sparkline of the metrics that matter; the return of each policy."""
+    several = len(frame.tails) > 1
+    for tail in frame.tails[:_MAX_POLICIES]:
+        yield from _course(tail, "episode_return", tail.path.parent.name if several else "return")
+    if len(frame.tails) > _MAX_POLICIES:
+        yield "", f"and {len(frame.tails) - _MAX_POLICIES} policies more"
+    if not several:
+        yield from _course(frame.tails[0], "episode_length", "length")
+    yield from _course(frame.tails[0], "env_steps_per_s", "steps/s each" if several else "steps/s")
+
+
+def _course(tail: Tail, name: str, label: str) -> Iterator[tuple[str, RenderableType]]:
+    values = [row[name] for row in tail.rows if row.get(name) is not None]
+    if values:
+        number = human(values[-1]) if name == "env_steps_per_s" else f"{values[-1]:,.1f}"
+        yield label, Text.assemble((f"{number:>9}  ", "bold"), (sparkline(values), "cyan"))
 
 
 def _hint(frame: Frame) -> str:

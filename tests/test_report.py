@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -10,7 +11,7 @@ import browser
 import numpy as np
 import pytest
 
-from mjxppo import cli, config_io, machine, report
+from mjxppo import cli, config_io, machine, members, report, scores
 from mjxppo.config import Config, PpoConfig
 from mjxppo.errors import UserError
 from mjxppo.progress import duration
@@ -124,6 +125,27 @@ def test_of_a_run_under_way_leaves_out_what_is_not_there_yet():
 
 def test_of_a_run_without_a_finished_episode_has_no_curve():
     assert report.report(make_run(updates=1, video=False, evaluation=False))["sections"] == ["panels"]
+
+
+def test_of_several_policies_shows_them_together_and_each_alone():
+    run = make_run(video=False, evaluation=False)
+    config = dataclasses.replace(Config(env="hopper", total_env_steps=40_000), num_seeds=3)
+    (run / "config.yaml").write_text(config_io.to_yaml(config))
+    rows = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").unlink()
+    machine.record(run, 0)
+    for directory, member in zip(members.directories(run, config), members.of(config), strict=True):
+        directory.mkdir()
+        (directory / "metrics.jsonl").write_text(rows)
+        (directory / "config.yaml").write_text(config_io.to_yaml(member.config))
+    results = [{"engine": "gymnasium", "episodes": 5, "mean": mean} for mean in (900.0, 1000.0, 1400.0)]
+    (run / "eval.json").write_text(json.dumps(scores.together(config, results)))
+    result = report.report(run)
+    assert Path(result["path"]) == (run / "report.html").absolute()
+    assert set(result["sections"]) == {"curve", "evaluation", "panels", "machine"}
+    text = text_of(Path(result["path"]))
+    assert "3 policies" in text and "1,100" in text and "each of 3 policies" in text
+    assert report.report(run / "seed-1")["path"] == str((run / "seed-1" / "report.html").absolute())
 
 
 def test_of_a_long_run_stays_small():

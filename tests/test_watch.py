@@ -102,6 +102,16 @@ def test_follows_a_run_to_its_end(run):
     assert state == "complete" and "10.0k of 10.0k (100 %)" in text
 
 
+def test_shows_each_of_several_policies(run):
+    (run / "config.yaml").write_text(config_io.to_yaml(Config(env="hopper", total_env_steps=10_000, num_seeds=2)))
+    for name, last in (("seed-0", 4), ("seed-1", 4)):
+        (run / name).mkdir()
+        log(run / name, 1, last)
+    with training(run):
+        state, text = shown(run, once=True)
+    assert state == "training" and "seed-0" in text and "seed-1" in text and text.count("▁▃▆█") == 2
+
+
 def test_reads_only_whole_lines_once_and_starts_anew_after_a_resume(run):
     path = run / "metrics.jsonl"
     tail = Tail(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,9 @@ def report(run: Path, out: Path | None = None) -> dict[str, Any]:
     Raises:
         UserError: there is no run or it has logged nothing yet, or ``out`` cannot be written.
     """
-    from mjxppo.plot import find_run
-
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"out: {out} must end in .html")
-    directory = find_run(run)
+    directory = _directory(run)
     out = out or directory / FILE
     from mjxppo.report.page import make_page
 
@@ -38,8 +37,15 @@ def report(run: Path, out: Path | None = None) -> dict[str, Any]:
     return {"path": str(out), "run_dir": str(directory), "bytes": len(content), "sections": sections}
 
 
+def _directory(run: Path) -> Path:
+    """The run's directory; where it trains several policies, the one that holds theirs, unless one of them is named."""
+    from mjxppo.plot import find_runs
+
+    return Path(os.path.commonpath(find_runs(run)))
+
+
 def measure_split(run: Path, repeats: int = 3) -> Path:
-    """Times physics, rollout and learning of a run's configuration on this machine, for its report.
+    """Times physics, rollout and learning of one policy of a run on this machine, for its report.
 
     Args:
         run: as ``report`` takes it.
@@ -48,12 +54,11 @@ def measure_split(run: Path, repeats: int = 3) -> Path:
     Returns:
         The file that holds the measurement: split.json in the run's directory.
     """
-    from mjxppo import config_io
+    from mjxppo import config_io, members
     from mjxppo.benchmarks import train
-    from mjxppo.plot import find_run
     from mjxppo.run_dir import CONFIG, write_json
 
-    directory = find_run(run)
+    directory = _directory(run)
     config = config_io.check(config_io.from_dict(config_io.read_yaml(directory / CONFIG)))
-    write_json(directory / SPLIT, train.run([config], repeats))
+    write_json(directory / SPLIT, train.run([members.of(config)[0].config], repeats))
     return directory / SPLIT

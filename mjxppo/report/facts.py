@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mjxppo import config_io, machine
+from mjxppo import config_io, machine, members
 from mjxppo.config import Config
 from mjxppo.errors import UserError
-from mjxppo.metrics import Row, read_rows
+from mjxppo.metrics import JSONL, Row, read_rows
 from mjxppo.report import SPLIT
 from mjxppo.run_dir import CONFIG, EVAL, SUMMARY, VIDEO, read_json
 
@@ -38,11 +38,14 @@ class Facts:
     """Everything that a report shows."""
 
     directory: Path
+    policies: list[Path]
+    """Directories with the metrics of each policy: the run's own where it trains one."""
     config: Config
     yaml: str
     changed: dict[str, tuple[Any, Any]]
     """Settings that differ from the task's shipped configuration: name to (shipped, this run's)."""
     rows: list[Row]
+    """Of the first policy."""
     times: Times
     evaluation: dict[str, Any] | None
     video: bytes | None
@@ -51,7 +54,7 @@ class Facts:
 
     @property
     def env_steps(self) -> int:
-        """Environment steps so far."""
+        """Environment steps of each policy so far."""
         return int(self.rows[-1]["env_steps"])
 
     @property
@@ -68,12 +71,14 @@ def gather(directory: Path) -> Facts:
     """
     values = config_io.read_yaml(directory / CONFIG)
     config = config_io.from_dict(values, str(directory / CONFIG))
-    rows = [row for row in read_rows(directory) if isinstance(row, dict) and "env_steps" in row]
+    policies = [own for own in members.directories(directory, config) if (own / JSONL).is_file()]
+    rows = read_rows(policies[0]) if policies else []
     if not rows:
         raise UserError(f"{directory}: has logged nothing yet; wait for its first updates")
     summary = read_json(directory / SUMMARY) or {}
     return Facts(
         directory=directory,
+        policies=policies,
         config=config,
         yaml=config_io.to_yaml(config),
         changed=_changed(config),
@@ -81,7 +86,7 @@ def gather(directory: Path) -> Facts:
         times=_times(rows, summary.get("compile_s")),
         evaluation=read_json(directory / EVAL),
         video=_video(directory / VIDEO),
-        machines=machine.read(directory),
+        machines=machine.read(directory) or machine.read(directory.parent),  # which one of several policies shares
         split=_split(read_json(directory / SPLIT)),
     )
 

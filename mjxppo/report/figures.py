@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +33,15 @@ _PANELS = {
 _COLUMNS = 3
 
 
-def return_curve(directory: Path) -> str | None:
-    """The learning curve as ``mjxppo plot`` draws it, SVG; None where no episode has finished."""
-    try:
-        run = read_run(directory, "episode_return", "env_steps", smooth=100)
-    except NoValues:
+def return_curve(policies: Sequence[Path]) -> str | None:
+    """The learning curves as ``mjxppo plot`` draws them, SVG; None where no episode has finished."""
+    runs = []
+    for directory in policies:
+        with contextlib.suppress(NoValues):
+            runs.append(read_run(directory, "episode_return", "env_steps", smooth=100))
+    if not runs:
         return None
-    return _svg(make_figure(group([run], "range"), "episode_return", "env_steps", 100, "range"))
+    return _svg(make_figure(group(runs, "range"), "episode_return", "env_steps", 100, "range"))
 
 
 def learning_panels(rows: list[Row]) -> str | None:

@@ -34,7 +34,7 @@ def make_page(directory: Path) -> tuple[str, list[str]]:
     """
     facts = gather(directory)
     pictures = {
-        "curve": figures.return_curve(directory),
+        "curve": figures.return_curve(facts.policies),
         "panels": figures.learning_panels(facts.rows),
         "histogram": figures.histogram(facts.evaluation) if facts.evaluation else None,
     }
@@ -63,19 +63,29 @@ def _cards(facts: Facts) -> list[tuple[str, str, str]]:
     times, config = facts.times, facts.config
     cards = []
     if facts.evaluation:
-        result = facts.evaluation
-        where = "Gymnasium's C MuJoCo" if result["engine"] == "gymnasium" else f"{result['engine']} physics"
-        spread = f"± {result['std']:,.0f} over {result['episodes']} episodes, {where}"
-        cards.append(("return", f"{result['mean']:,.0f}", spread))
+        cards.append(_return_card(facts.evaluation))
     last = next((row for row in reversed(facts.rows) if row.get("episode_return") is not None), None)
     if last is not None:
         cards.append(("training return", f"{last['episode_return']:,.0f}", "episodes of the last update"))
     budget = "the whole budget" if facts.complete else f"of {human(config.total_env_steps)}"
-    cards.append(("environment steps", human(facts.env_steps), budget))
+    count = len(facts.policies)
+    each = f"{budget}, each of {count} policies" if count > 1 else budget
+    cards.append(("environment steps", human(facts.env_steps), each))
     if times.train_s:
-        cards.append(("speed", human(facts.env_steps / times.train_s), "environment steps a second, all included"))
+        speed = count * facts.env_steps / times.train_s
+        cards.append(("speed", human(speed), "environment steps a second, all included"))
         cards.append(("training", duration(times.train_s), f"{facts.rows[-1]['update']} updates"))
     return cards
+
+
+def _return_card(result: dict[str, Any]) -> tuple[str, str, str]:
+    where = "Gymnasium's C MuJoCo" if result["engine"] == "gymnasium" else f"{result['engine']} physics"
+    if "groups" not in result:
+        spread = f"± {result['std']:,.0f} over {result['episodes']} episodes, {where}"
+        return "return", f"{result['mean']:,.0f}", spread
+    best = max(result["groups"], key=lambda group: group["mean"])
+    setting = "".join(f", {name} = {value:g}" for name, value in best["settings"].items())
+    return "best return", f"{best['mean']:,.0f}", f"mean of {len(best['seeds'])} seeds{setting}; {where}"
 
 
 def _time_bars(facts: Facts) -> list[dict[str, Any]]:
