@@ -16,6 +16,7 @@ _KINDS = {
     "physics": "environment steps a second: ours, stock MJX and C MuJoCo, in one run",
     "train": "training throughput, everything included, and its split",
     "compile": "seconds to compile, without a cache",
+    "return": "seconds from the start of the program to given training returns",
 }
 
 
@@ -61,10 +62,31 @@ class CompileArguments:
     """Also write the JSON to this file."""
 
 
+@dataclass(frozen=True)
+class ReturnArguments:
+    """What to wait for."""
+
+    tasks: tuple[str, ...] = ("half_cheetah", "hopper")
+    """Tasks, with their shipped configurations."""
+    marks: tuple[float, ...] = ()
+    """Returns to wait for, in rising order; default: 5000 8000 10000 for half_cheetah, 3000 for hopper."""
+    num_seeds: int = 5
+    """Runs of each task; the median counts."""
+    seed: int = 0
+    """Seed of the first run; the others follow on."""
+    cold: bool = False
+    """Start every run with an empty compilation cache."""
+    config: Path | None = None
+    """YAML file for mjxppo train."""
+    out: Path | None = None
+    """Also write the JSON to this file."""
+
+
 ARGUMENTS = {
     "physics": (PhysicsArguments, _KINDS["physics"]),
     "train": (TrainArguments, _KINDS["train"]),
     "compile": (CompileArguments, _KINDS["compile"]),
+    "return": (ReturnArguments, _KINDS["return"]),
 }
 """What each kind takes."""
 
@@ -78,7 +100,7 @@ def main(arguments: list[str]) -> int:
     kind, rest = arguments[0], arguments[1:]
     if kind not in _KINDS:
         raise UserError(f"benchmark: there is no kind {kind!r}; {nearest(kind, list(_KINDS))}")
-    measure = {"physics": _physics, "train": _train, "compile": _compile}[kind]
+    measure = {"physics": _physics, "train": _train, "compile": _compile, "return": _return}[kind]
     result, out = measure(rest)
     _print_table(result["results"])
     text = json.dumps(result, indent=1)
@@ -114,6 +136,21 @@ def _compile(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
     from mjxppo.benchmarks import train
 
     return train.run_compile([_canonical(task) for task in parsed.tasks]), parsed.out
+
+
+def _return(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
+    parsed = parse(ReturnArguments, arguments, prog="mjxppo benchmark return", description=_KINDS["return"])
+    from mjxppo.benchmarks import time_to_return
+
+    seeds = range(parsed.seed, parsed.seed + parsed.num_seeds)
+    options = [] if parsed.config is None else ["--config", str(parsed.config.resolve())]
+    measured = []
+    for task in map(_canonical, parsed.tasks):
+        marks = parsed.marks or time_to_return.MARKS.get(task)
+        if not marks:
+            raise UserError(f"marks: say which returns of {task} to wait for, such as --marks 1000")
+        measured.append(time_to_return.run(task, sorted(marks), seeds, parsed.cold, options))
+    return {**measured[0], "results": [row for one in measured for row in one["results"]]}, parsed.out
 
 
 def _canonical(task: str) -> str:
