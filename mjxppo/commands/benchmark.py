@@ -46,6 +46,8 @@ class TrainArguments:
     """Tasks, with their shipped configurations."""
     config: tuple[Path, ...] = ()
     """YAML files to measure instead."""
+    against: tuple[str, ...] = ()
+    """Other trainers to measure in the same run: sb3, brax (its own environment), brax-ours."""
     repeats: int = 5
     """Rounds; the median counts."""
     out: Path | None = None
@@ -128,7 +130,16 @@ def _train(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
 
     files = [config_io.read_yaml(path) for path in parsed.config]
     values = files or [config_io.defaults_for(_canonical(task)) for task in parsed.tasks]
-    return train.run([config_io.check(config_io.from_dict(v)) for v in values], parsed.repeats), parsed.out
+    configs = [config_io.check(config_io.from_dict(v)) for v in values]
+    result = train.run(configs, parsed.repeats)
+    if parsed.against:
+        from mjxppo.benchmarks import others
+
+        speeds = [row["env_steps_per_s"] for row in result["results"]]
+        compared = [others.run(config, parsed.against, speed) for config, speed in zip(configs, speeds, strict=True)]
+        result["against"] = [row for rows in compared for row in rows]
+        _print_table(result["against"])
+    return result, parsed.out
 
 
 def _compile(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
