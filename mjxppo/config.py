@@ -120,6 +120,8 @@ class LogConfig:
     """Updates per device call; metrics come to the host, and signals are seen, this often."""
     tensorboard: bool = True
     """Write TensorBoard files."""
+    wandb: bool = False
+    """Log to Weights & Biases as well; WANDB_MODE, WANDB_PROJECT and its other variables apply."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a run writes down while it trains: metrics.jsonl, metrics.csv, and TensorBoard files."""
+"""What a run writes down while it trains: metrics.jsonl, metrics.csv, TensorBoard files, and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mjxppo import config_io
+from mjxppo.config import Config
 from mjxppo.files import AppendFile, WriteFailed
 from mjxppo.tensorboard import TensorBoardFile
+
+if TYPE_CHECKING:
+    from mjxppo.weights_and_biases import WandbRun
 
 JSONL, CSV, TENSORBOARD = "metrics.jsonl", "metrics.csv", "tb"
 
@@ -48,14 +53,14 @@ def read_rows(run_dir: Path) -> list[Row]:
 class MetricsWriter:
     """Appends one row per update to a run's files."""
 
-    def __init__(self, run_dir: Path, resume_after: int = 0, tensorboard: bool = True):
+    def __init__(self, run_dir: Path, resume_after: int = 0, config: Config | None = None):
         """Opens the files.
 
         Args:
             run_dir: the run's directory.
             resume_after: keep the rows of this many updates from before, and drop later ones, so that a resumed
                 run leaves neither a gap nor a line twice.
-            tensorboard: write TensorBoard files as well.
+            config: of the run; says where metrics go beside, and TensorBoard shows it among them.
 
         Raises:
             UserError: they cannot be written.
@@ -67,9 +72,10 @@ class MetricsWriter:
         self._jsonl = AppendFile(run_dir / JSONL, _json_lines(kept))
         self._csv = AppendFile(run_dir / CSV, self._csv_lines(kept, header=bool(kept)))
         self._tensorboard: TensorBoardFile | None = None
-        if tensorboard:
+        if config is None or config.log.tensorboard:
             purge = int(kept[-1]["env_steps"]) + 1 if kept else None
-            self._tensorboard = TensorBoardFile(run_dir / TENSORBOARD, purge)
+            self._tensorboard = TensorBoardFile(run_dir / TENSORBOARD, purge, hyperparameters(config))
+        self._wandb = _wandb(run_dir, config)
 
     def write(self, rows: list[Row]) -> None:
         """Appends the rows of some updates, oldest first; TensorBoard gets the newest.
@@ -94,6 +100,8 @@ class MetricsWriter:
         ]
         if self._tensorboard is not None:
             appends.append(partial(self._tensorboard.append, newest["env_steps"], scalars))
+        if self._wandb is not None:
+            self._wandb.log(newest)
         _all(appends)
 
     def sync(self) -> None:
@@ -120,6 +128,50 @@ class MetricsWriter:
         self._csv.close()
         if self._tensorboard is not None:
             self._tensorboard.close()
+        if self._wandb is not None:
+            self._wandb.close()
+
+
+def _wandb(run_dir: Path, config: Config | None) -> WandbRun | None:
+    if config is None or not config.log.wandb:
+        return None
+    from mjxppo.weights_and_biases import WandbRun
+
+    return WandbRun(run_dir, config)
+
+
+def hyperparameters(config: Config | None) -> dict[str, bool | float | str]:
+    """The configuration by dotted names, as TensorBoard takes it; empty for None."""
+    if config is None:
+        return {}
+    flat = config_io.flatten(config_io.to_dict(config))
+    return {name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in flat.items()}
+
+
+def conclude(run_dir: Path, config: Config, result: dict[str, Any], env_steps: int, video: Path | None) -> None:
+    """Adds the final evaluation and the video to what a finished run's TensorBoard and W&B show.
+
+    Args:
+        run_dir: the run's directory; of one policy, where it trains several.
+        config: that policy's configuration.
+        result: as ``evaluate`` returns it; empty where there was no evaluation.
+        env_steps: at the end of training.
+        video: mp4; None where there is none.
+
+    Raises:
+        UserError: the files cannot be written.
+    """
+    scores = {f"eval/{name}": float(result[name]) for name in ("mean", "std", "min", "max") if name in result}
+    if config.log.tensorboard:
+        file = TensorBoardFile(run_dir / TENSORBOARD, suffix=".end")
+        file.append(env_steps, scores)
+        if video is not None:
+            file.append_video(env_steps, "video", video)
+        file.close()
+    wandb = _wandb(run_dir, config)
+    if wandb is not None:
+        wandb.conclude(scores, video)
+        wandb.close()
 
 
 def _all(appends: Sequence[Callable[[], None]]) -> None:

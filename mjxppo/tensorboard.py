@@ -6,20 +6,32 @@ import os
 import socket
 import struct
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from mjxppo.files import AppendFile
+
+RESULTS = ("eval/mean", "eval/std", "eval/min", "episode/episode_return")
+"""Scalars that TensorBoard lists beside the hyperparameters."""
 
 
 class TensorBoardFile:
     """One event file, to which scalars are appended."""
 
-    def __init__(self, directory: Path, purge_step: int | None):
+    def __init__(
+        self,
+        directory: Path,
+        purge_step: int | None = None,
+        hyperparameters: Mapping[str, bool | float | str] | None = None,
+        suffix: str = "",
+    ):
         """Opens a new file in ``directory``, which is made where it is missing.
 
         Args:
             directory: one run's event files.
             purge_step: readers hide what earlier files say of this step and later ones; None: nothing.
+            hyperparameters: shown for the run, beside its last values of ``RESULTS``.
+            suffix: of the file's name; readers read a directory's files by name, and never go back.
 
         Raises:
             UserError: it cannot be written.
@@ -27,12 +39,20 @@ class TensorBoardFile:
         from tensorboardX.proto import event_pb2
 
         self._event = event_pb2.Event
-        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}{suffix}"
         start = _record(self._event(wall_time=time.time(), file_version="brain.Event:2"))
         if purge_step is not None:
             log = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             start += _record(self._event(wall_time=time.time(), step=purge_step, session_log=log))
-        self._file = AppendFile(directory / name, start)
+        self._file = AppendFile(directory / name, start + self._hyperparameters(hyperparameters or {}))
+
+    def _hyperparameters(self, values: Mapping[str, bool | float | str]) -> bytes:
+        from tensorboardX.summary import hparams
+
+        if not values:
+            return b""
+        experiment, session, _ = hparams(dict(values), dict.fromkeys(RESULTS, 0.0))
+        return b"".join(_record(self._event(wall_time=time.time(), summary=part)) for part in (experiment, session))
 
     def append(self, step: int, scalars: dict[str, float]) -> None:
         """Appends named values; raises WriteFailed as ``AppendFile.append``."""
@@ -40,6 +60,17 @@ class TensorBoardFile:
 
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
         self._file.append(_record(self._event(wall_time=time.time(), step=step, summary=Summary(value=values))))
+
+    def append_video(self, step: int, tag: str, path: Path) -> None:
+        """Appends a video file as an animation, which TensorBoard plays among the images; raises WriteFailed."""
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        from mjxppo.render.video import animation
+
+        content, width, height = animation(path)
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
+        summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+        self._file.append(_record(self._event(wall_time=time.time(), step=step, summary=summary)))
 
     def close(self) -> None:
         """Closes the file."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mjxppo import checkpoint, counters, envs, machine, members, runtime
+from mjxppo import checkpoint, counters, envs, machine, members, runtime, weights_and_biases
 from mjxppo.checkpoint import CheckpointWriter
 from mjxppo.config import Config
 from mjxppo.errors import UserError
@@ -62,6 +62,8 @@ def build(config: Config, env: envs.Environment | None = None) -> Trainer:
         env = envs.make(config.env, backend=config.physics.backend, **config.env_options)
     if config.num_devices > jax.device_count():
         raise UserError(f"num_devices: {config.num_devices} asked for, but there are {jax.device_count()}")
+    if config.log.wandb:
+        weights_and_biases.check()
     return Trainer(env, config)
 
 
@@ -128,8 +130,8 @@ class _Loop:
         self.config = config
         directories = members.directories(run_dir, config)
         self.metrics = [
-            MetricsWriter(directory, resume_after=first_update, tensorboard=config.log.tensorboard)
-            for directory in directories
+            MetricsWriter(directory, resume_after=first_update, config=member.config)
+            for directory, member in zip(directories, members.of(config), strict=True)
         ]
         self.checkpoints = CheckpointWriter(run_dir / CKPT, config)
         self.saved_update = first_update

@@ -144,14 +144,14 @@ def _train(trainer: Trainer, path: Path, resume: bool) -> int:
             f"trained {human(outcome.new_env_steps)} steps in {outcome.train_s:.1f} s "
             f"(+ {outcome.compile_s:.1f} s compilation), {human(speed)} steps/s"
         )
-        summary |= _conclude(config, path)
+        summary |= _conclude(config, path, outcome.env_steps)
     run_dir.write_json(path / run_dir.SUMMARY, summary)
     json.dump(summary, sys.stdout, indent=1)
     print(flush=True)
     return outcome.exit_code
 
 
-def _conclude(config: Config, path: Path) -> dict[str, Any]:
+def _conclude(config: Config, path: Path, env_steps: int) -> dict[str, Any]:
     """Evaluates, plots and films what was trained; returns what there is to add to the summary."""
     from mjxppo import members
     from mjxppo.envs.registry import gym_id_of
@@ -165,8 +165,25 @@ def _conclude(config: Config, path: Path) -> dict[str, Any]:
         added |= _plot(path)
     if config.eval.video and gym_id_of(config.env) is not None:
         added |= _film(load(path).policy, config, path)
+    _conclude_metrics(config, path, env_steps)
     say(f"everything is in {path}; film it again with: python scripts/render.py ckpt/")
     return added
+
+
+def _conclude_metrics(config: Config, path: Path, env_steps: int) -> None:
+    """Adds evaluation and video to the run's TensorBoard and Weights & Biases; a nicety that must not fail the run."""
+    from mjxppo import members, metrics
+    from mjxppo.files import WriteFailed
+    from mjxppo.progress import say
+
+    video = path / run_dir.VIDEO
+    try:
+        for directory, member in zip(members.directories(path, config), members.of(config), strict=True):
+            shown = video if directory == path and config.eval.video and video.is_file() else None
+            result = run_dir.read_json(directory / run_dir.EVAL) or {} if config.eval.episodes else {}
+            metrics.conclude(directory, member.config, result, env_steps, shown)
+    except (UserError, WriteFailed) as error:
+        say(f"TensorBoard lacks the evaluation: {error}")
 
 
 def _evaluate(policies: list[Loaded], config: Config, path: Path) -> dict[str, Any]:

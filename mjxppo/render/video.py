@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import struct
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -37,6 +39,24 @@ def write_video(path: Path, frames: Iterable[np.ndarray], width: int, height: in
             said = next((line.strip() for line in reasons if line.strip()), "is the disk full?")
             raise UserError(f"cannot write {path}: ffmpeg failed: {said}") from error
     return count
+
+
+def animation(path: Path, width: int = 320, fps: float = 12.5, seconds: float = 5.0) -> tuple[bytes, int, int]:
+    """The beginning of a video file as a small animated gif.
+
+    Returns:
+        Its contents, width and height.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    command = [ffmpeg(), "-loglevel", "error", "-t", str(seconds), "-i", str(path)]
+    command += ["-vf", f"fps={fps},scale={width}:-2", "-f", "gif", "-"]
+    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL)
+    if done.returncode or len(done.stdout) < 10:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise UserError(f"cannot read {path}: ffmpeg failed{': ' + said[-1] if said else ''}")
+    return done.stdout, *struct.unpack("<HH", done.stdout[6:10])
 
 
 def ffmpeg() -> str:
