@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,16 +98,25 @@ def configurations(study: Study) -> Iterator[tuple[str, str, Config]]:
                 raise UserError(f"study: {setting} with {variant}: {error}") from error
 
 
-def run(study: Study, directory: Path) -> dict[str, Any]:
+def run(study: Study, directory: Path, jobs: int = 1) -> dict[str, Any]:
     """Trains what is not trained yet, draws the curves, and writes the results; returns them.
+
+    Args:
+        study: what to train.
+        directory: where runs, plots and tables go.
+        jobs: runs trained at the same time; more than one pays for runs too small to fill the machine.
 
     Raises:
         UserError: a run failed; the others are kept.
     """
+    if jobs < 1:
+        raise UserError(f"jobs: must be at least 1, not {jobs}")
+    planned = [(setting, variant, directory / setting / variant, c) for setting, variant, c in configurations(study)]
+    with ThreadPoolExecutor(jobs) as pool:
+        for _ in pool.map(lambda run: _train(run[2], run[3]), planned):
+            pass
     results: dict[str, dict[str, Any]] = {}
-    for setting, variant, config in configurations(study):
-        path = directory / setting / variant
-        _train(path, config)
+    for setting, variant, path, _ in planned:
         results.setdefault(setting, {})[variant] = run_dir.read_json(path / run_dir.EVAL)
     content = {"question": study.question, "results": results, "plots": _draw(study, directory)}
     run_dir.write_json(directory / f"{RESULTS}.json", content)

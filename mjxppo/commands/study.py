@@ -20,6 +20,8 @@ class StudyArguments:
     """A shipped study (configs/studies/NAME.yaml), or a YAML file like those."""
     out: Path | None = None
     """Directory of its runs, plots and tables; default: runs/studies/NAME. A study begun there goes on."""
+    jobs: int = 1
+    """Runs trained at the same time; more than one pays for runs too small to fill the machine."""
 
 
 def main(arguments: list[str]) -> int:
@@ -36,7 +38,7 @@ def main(arguments: list[str]) -> int:
     path = study.find(parsed.name)
     directory = parsed.out or Path("runs/studies") / path.stem
     read = study.read(path)
-    content = study.run(read, directory)
+    content = study.run(read, directory, parsed.jobs)
     say(study.markdown(read, content["results"]))
     json.dump(content, sys.stdout, indent=1)
     print()

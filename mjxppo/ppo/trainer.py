@@ -32,7 +32,7 @@ _REPLICATED = PartitionSpec()
 _SPLIT = PartitionSpec(AXIS)
 _SPLIT_OF_EACH = PartitionSpec(None, AXIS)
 
-VECTORIZED_WORLDS = 128
+VECTORIZED_WORLDS = 64
 """On a CPU, members with so many worlds or more are trained one after the other: they fill the vector units alone."""
 
 
