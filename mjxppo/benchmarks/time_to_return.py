@@ -1,7 +1,8 @@
-"""Seconds from the start of the program until training returns pass given marks: what a user waits for.
+"""Seconds from the start of the program until training returns pass a mark: what a user waits for.
 
-Each seed is a process of its own, ``mjxppo train`` with a shipped configuration, and is stopped at the last mark. A
-mark is passed when the last 100 finished training episodes, which the policy acts in with its noise, average to it.
+Each mark and seed is a process of its own: ``mjxppo train`` with a shipped configuration, stopped where the last 100
+finished training episodes, in which the policy acts with its noise, average to the mark. What it saved is then
+evaluated without noise in Gymnasium's C MuJoCo.
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ from typing import Any
 import numpy as np
 
 from mjxppo import machine
+from mjxppo.envs.registry import gym_id_of
 from mjxppo.errors import UserError
+from mjxppo.evaluate import evaluate
+from mjxppo.locate import load
 from mjxppo.metrics import Row, read_rows
 from mjxppo.plot.curves import trailing_mean
 
 EPISODES = 100
+EVALUATED_EPISODES = 20
 _POLL_S = 0.1
 
 MARKS = {"half_cheetah": (5000, 8000, 10000), "hopper": (3000,), "walker2d": (3000, 5000)}
@@ -32,41 +37,44 @@ MARKS = {"half_cheetah": (5000, 8000, 10000), "hopper": (3000,), "walker2d": (30
 
 
 def run(task: str, marks: Sequence[float], seeds: Sequence[int], cold: bool, options: Sequence[str]) -> dict[str, Any]:
-    """Trains with each seed until the last mark.
+    """Trains with each seed until each mark.
 
     Args:
         task: the task's canonical name.
-        marks: returns to wait for, in rising order.
-        seeds: one process each, one after the other.
+        marks: returns to wait for.
+        seeds: for each mark one process each, one after the other.
         cold: start every process with an empty compilation cache, instead of a filled one.
         options: further options of ``mjxppo train``.
 
     Returns:
-        For each mark the median, least and greatest seconds over seeds, and the seconds of each seed; None where a
-        run ended before the mark.
+        For each mark the median, least and greatest seconds over seeds, the seconds of each seed (None where a run
+        ended before the mark), and the evaluated returns.
 
     Raises:
         UserError: a process failed.
     """
-    with tempfile.TemporaryDirectory() as directory:
-        cache = Path(directory) / "cache"
+    results = []
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
         if not cold:
-            _one(task, -1e9, seeds[0], Path(directory) / "warm", cache, options)
-        seconds = []
-        for seed in seeds:
-            own_cache = Path(directory) / f"cache-{seed}" if cold else cache
-            rows, arrived = _one(task, marks[-1], seed, Path(directory) / f"run-{seed}", own_cache, options)
-            seconds.append([passed(rows, arrived, mark) for mark in marks])
-    results = [
-        {
-            "task": task,
-            "return": mark,
-            "cache": "cold" if cold else "warm",
-            **statistics_of([own[i] for own in seconds]),
-        }
-        for i, mark in enumerate(marks)
-    ]
+            _one(task, -1e9, seeds[0], directory / "warm", directory / "cache", options)
+        for mark in marks:
+            runs = [directory / f"{mark}-{seed}" for seed in seeds]
+            caches = [directory / f"cache-{mark}-{seed}" if cold else directory / "cache" for seed in seeds]
+            pairs = zip(seeds, runs, caches, strict=True)
+            seconds = [_one(task, mark, seed, run_dir, cache, options) for seed, run_dir, cache in pairs]
+            evaluated = [_evaluated(run_dir) for run_dir in runs]
+            row = {"task": task, "return": mark, "cache": "cold" if cold else "warm", **statistics_of(seconds)}
+            results.append(row | {"evaluated_returns": evaluated})
     return {**machine.describe(), "seeds": list(seeds), "options": list(options), "results": results}
+
+
+def _evaluated(run_dir: Path) -> float | None:
+    """Mean return of the saved policy without noise; None for a task that Gymnasium does not have."""
+    loaded = load(run_dir)
+    if gym_id_of(loaded.config.env) is None:
+        return None
+    return float(evaluate(loaded.policy, loaded.config, "gymnasium", EVALUATED_EPISODES, 1_000_000)["mean"])
 
 
 def statistics_of(seconds: list[float | None]) -> dict[str, Any]:
@@ -82,10 +90,8 @@ def statistics_of(seconds: list[float | None]) -> dict[str, Any]:
     }
 
 
-def _one(
-    task: str, last_mark: float, seed: int, run_dir: Path, cache: Path, options: Sequence[str]
-) -> tuple[list[Row], list[float]]:
-    """One training run up to the last mark: its rows, and the seconds after which each could be read."""
+def _one(task: str, mark: float, seed: int, run_dir: Path, cache: Path, options: Sequence[str]) -> float | None:
+    """Trains until the mark; the seconds it took from the process's start, or None where the run ended before."""
     command = [
         sys.executable,
         "-m",
@@ -100,26 +106,26 @@ def _one(
     ]
     command += ["--eval.episodes", "0", "--eval.no-video", *options]
     started = time.perf_counter()
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
     process = subprocess.Popen(
-        command, env=environment, cwd=run_dir.parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)},
+        cwd=run_dir.parent,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    rows: list[Row] = []
-    arrived: list[float] = []
-    running = True
     try:
-        while running and not (rows and averages(rows)[-1] >= last_mark):
+        while process.poll() is None:
             time.sleep(_POLL_S)
-            running = process.poll() is None
             rows = read_rows(run_dir)
-            arrived += [time.perf_counter() - started] * (len(rows) - len(arrived))
+            if rows and averages(rows)[-1] >= mark:
+                return time.perf_counter() - started
         if process.returncode:
-            error = process.stderr.read() if process.stderr else ""
-            raise UserError(f"benchmark: training {task} failed: {error}")
+            raise UserError(f"benchmark: training {task} failed: {process.stderr.read() if process.stderr else ''}")
+        return None
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
-    return rows, arrived
+        process.send_signal(signal.SIGTERM)  # it saves, then stops
+        process.communicate()
 
 
 def averages(rows: list[Row]) -> np.ndarray:
@@ -132,9 +138,3 @@ def averages(rows: list[Row]) -> np.ndarray:
         averages[finished] = trailing_mean(returns[finished], episodes[finished], EPISODES)
     # A mean over a handful of episodes may pass a mark by luck.
     return np.where(np.cumsum(episodes) >= EPISODES, averages, -np.inf)
-
-
-def passed(rows: list[Row], arrived: list[float], mark: float) -> float | None:
-    """When the first row arrived whose average is at the mark, or None."""
-    at_mark = np.flatnonzero(averages(rows) >= mark)
-    return arrived[at_mark[0]] if len(at_mark) else None
