@@ -24,14 +24,16 @@ from mjxppo.envs.locomotion import gymnasium_model
 from mjxppo.errors import UserError
 from mjxppo.physics import PhysicsState
 from mjxppo.physics.mjx.model import check_compiler
+from mjxppo.physics.parameters import FIELDS, nominal
 from mjxppo.quiet import import_mjx
 
 Array = jax.Array
 Stepper = Callable[[PhysicsState, Array], PhysicsState]
 
-BACKENDS = ("c", "mjx-stock", "planar", "mjx", "mjx-warp")
+VARIED = "-varied"
+BACKENDS = ("c", "mjx-stock", "planar", "mjx", "mjx-warp", "planar" + VARIED, "mjx" + VARIED)
 """What can be measured: C MuJoCo on all cores, MJX as it comes (its default 100 iterations and 50 line-search steps),
-and this package's backends."""
+this package's backends, and these with different physical parameters in every world."""
 
 STOCK_WORLDS, STOCK_STEPS = 256, 4
 """Stock MJX is measured on few worlds and steps: it is slow, and larger batches can hang XLA:CPU (batched LAPACK)."""
@@ -122,8 +124,21 @@ def _prepare(
         return _c_round(model, task, states, num_steps, seed)
     if backend == "mjx-stock":
         return _jax_round(_stock_step(model, FRAME_SKIP[task]), model, states, num_steps, seed)
-    simulator = physics.make(model, backend=backend, frame_skip=FRAME_SKIP[task])  # type: ignore[arg-type]
-    return _jax_round(simulator.step, model, states, num_steps, seed)
+    name: Any = backend.removesuffix(VARIED)
+    simulator = physics.make(model, backend=name, frame_skip=FRAME_SKIP[task])
+    parameters = _varied_parameters(model, len(states.qpos), seed) if backend.endswith(VARIED) else None
+    return _jax_round(simulator.step, model, states, num_steps, seed, parameters)
+
+
+def _varied_parameters(model: mujoco.MjModel, num_worlds: int, seed: int) -> physics.Parameters:
+    """All that domain randomisation varies, each world's own within 20 %."""
+    rng = np.random.default_rng(seed)
+
+    def varied(name: str) -> Array:
+        value = nominal(model, name)
+        return jnp.asarray(value * rng.uniform(0.8, 1.2, (num_worlds, *value.shape)), jnp.float32)
+
+    return physics.set_const(model, {name: varied(name) for name in FIELDS if not name.endswith("invweight0")})
 
 
 def _c_round(model: mujoco.MjModel, task: str, states: States, num_steps: int, seed: int) -> Callable[[], None]:
@@ -170,11 +185,19 @@ def _stock_step(model: mujoco.MjModel, frame_skip: int) -> Stepper:
     return step
 
 
-def _jax_round(step: Stepper, model: mujoco.MjModel, states: States, num_steps: int, seed: int) -> Callable[[], None]:
+def _jax_round(
+    step: Stepper,
+    model: mujoco.MjModel,
+    states: States,
+    num_steps: int,
+    seed: int,
+    parameters: physics.Parameters | None = None,
+) -> Callable[[], None]:
     """``num_steps`` environment steps as one program over all local devices."""
     devices = jax.local_devices()
     keys = jax.random.split(jax.random.key(seed), len(devices))
-    start = PhysicsState(*(jnp.asarray(x, jnp.float32) for x in states[:3]))
+    qpos, qvel, warmstart = (jnp.asarray(x, jnp.float32) for x in states[:3])
+    start = PhysicsState(qpos, qvel, warmstart, parameters)
 
     def per_device(state: PhysicsState, keys: Array) -> PhysicsState:
         def one(state: PhysicsState, key: Array) -> tuple[PhysicsState, None]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import mujoco
 from jax.typing import ArrayLike
+
+from mjxppo.physics.parameters import Parameters, checked
 
 Array = jax.Array
 
@@ -27,6 +31,12 @@ class PhysicsState:
     """Generalised velocities, [N, nv]."""
     qacc_warmstart: Array
     """Accelerations of the last solve, the next solve's starting point, [N, nv]."""
+    parameters: Parameters | None = None
+    """Each world's own values of model fields, [N, *shape of the field]; None: all worlds are the model.
+
+    A step reads them and leaves them as they are. What ``mj_setConst`` derives is among them: see
+    ``physics.set_const``.
+    """
 
 
 class Physics(ABC):
@@ -48,19 +58,26 @@ class Physics(ABC):
         """Simulated seconds per ``step``: the model's timestep times ``frame_skip``."""
         return float(self.model.opt.timestep) * self.frame_skip
 
-    def init(self, qpos: ArrayLike, qvel: ArrayLike) -> PhysicsState:
+    def init(self, qpos: ArrayLike, qvel: ArrayLike, parameters: Mapping[str, ArrayLike] | None = None) -> PhysicsState:
         """The state of N worlds at rest in memory: given positions and velocities, zero warm start.
 
         Args:
             qpos: generalised positions, [N, nq].
             qvel: generalised velocities, [N, nv].
+            parameters: model fields in which these worlds differ from the model, by MuJoCo's names
+                (``physics.parameters.FIELDS``), each [N, *shape of the field].
+
+        Raises:
+            UserError: a field that cannot differ between worlds.
+            ValueError: an array of the wrong shape.
         """
         qpos, qvel = jnp.asarray(qpos), jnp.asarray(qvel)
         if qpos.ndim != 2 or qpos.shape[1] != self.model.nq:
             raise ValueError(f"qpos must be [N, {self.model.nq}], not {list(qpos.shape)}")
         if qvel.shape != (qpos.shape[0], self.model.nv):
             raise ValueError(f"qvel must be [{qpos.shape[0]}, {self.model.nv}], not {list(qvel.shape)}")
-        return PhysicsState(qpos=qpos, qvel=qvel, qacc_warmstart=jnp.zeros_like(qvel))
+        own = None if parameters is None else checked(self.model, parameters, qpos.shape[0])
+        return PhysicsState(qpos=qpos, qvel=qvel, qacc_warmstart=jnp.zeros_like(qvel), parameters=own)
 
     def step(self, state: PhysicsState, ctrl: ArrayLike) -> PhysicsState:
         """Advances every world by ``frame_skip`` MuJoCo steps under constant controls.
@@ -76,8 +93,9 @@ class Physics(ABC):
             raise ValueError(f"ctrl must be [{state.qpos.shape[0]}, {self.model.nu}], not {list(ctrl.shape)}")
         # Reduced-precision matrix products (TF32, bf16) inside the dynamics break training.
         with jax.default_matmul_precision("highest"):
-            return self._step(state, ctrl)
+            moved = self._step(state, ctrl)
+        return replace(moved, parameters=state.parameters)
 
     @abstractmethod
     def _step(self, state: PhysicsState, ctrl: Array) -> PhysicsState:
-        """As ``step``, with the shapes checked."""
+        """As ``step``, with the shapes checked. The result's parameters are ignored."""

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 from mujoco import mjx
+from parameter_cases import c_step_of_each, random_parameters
+from planar_models import gymnasium_worlds
 
 from mjxppo import physics
 from mjxppo.benchmarks.physics import _stock_step
@@ -348,3 +350,20 @@ def test_model_without_any_constraint_falls_freely():
     sim = MjxPhysics(mujoco.MjModel.from_xml_string(xml), 10)
     out = jax.jit(sim.step)(sim.init(np.zeros((3, 1), np.float32), np.zeros((3, 1), np.float32)), np.zeros((3, 0)))
     np.testing.assert_allclose(out.qvel, -9.81 * sim.step_duration, rtol=1e-5)
+
+
+# Parameters of each world
+
+
+@pytest.mark.parametrize("task", ["hopper", pytest.param("half_cheetah", marks=pytest.mark.slow)])
+def test_every_world_is_c_mujoco_on_its_own_model(task):
+    model = gymnasium_model(f"{task}.xml")
+    worlds = gymnasium_worlds(task, 64)
+    fields = random_parameters(model, len(worlds))
+    expected = c_step_of_each(model, fields, worlds, 1)
+    with jax.enable_x64(True):
+        sim = MjxPhysics(model, 1)
+        state, ctrl = worlds.state(jnp.float64)
+        state = state.replace(parameters=physics.set_const(model, fields))
+        error = np.abs(np.asarray(jax.jit(sim.step)(state, ctrl).qvel) - expected).max(axis=1)
+    assert error.max() < 1e-9

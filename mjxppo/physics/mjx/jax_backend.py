@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from mjxppo.physics.base import Physics, PhysicsState
 from mjxppo.physics.mjx import linalg, newton
 from mjxppo.physics.mjx.model import check_compiler, check_supported, constants, host_constants
 from mjxppo.physics.mjx.rows import Block, row_blocks
+from mjxppo.physics.parameters import Parameters
 
 Array = jax.Array
 Carry = tuple[Array, Array, Array]
@@ -28,6 +29,16 @@ CPU_SPARE = 32
 """Worlds that are computed and thrown away at the end of a block. XLA:CPU vectorises MJX's loops over the worlds with
 a scalar epilogue that takes up to the last 32 of them (LLVM's interleaved loads need it), and the two round
 differently: a world's last bit would depend on its place in the block."""
+
+
+class Worlds(NamedTuple):
+    """N worlds of one model."""
+
+    model: mjx.Model
+    data: mjx.Data
+    """Of one world, for everything that is not carried."""
+    parameters: Parameters
+    """The fields of the model that each world has its own values of, [N, ...]."""
 
 
 class MjxPhysics(Physics):
@@ -55,36 +66,39 @@ class MjxPhysics(Physics):
 
     def _step(self, state: PhysicsState, ctrl: Array) -> PhysicsState:
         m, d = constants((self._host_model, self._host_data), state.qpos.dtype)
+        own = {name: x.astype(state.qpos.dtype) for name, x in (state.parameters or {}).items()}
 
-        def env_step(qpos: Array, qvel: Array, warmstart: Array, ctrl: Array) -> Carry:
+        def env_step(qpos: Array, qvel: Array, warmstart: Array, ctrl: Array, *parameters: Array) -> Carry:
+            worlds = Worlds(m, d, dict(zip(own, parameters, strict=True)))
+
             def one(carry: Carry, _: None) -> tuple[Carry, None]:
-                return self._mujoco_step(m, d, carry, ctrl), None
+                return self._mujoco_step(worlds, carry, ctrl), None
 
             return lax.scan(one, (qpos, qvel, warmstart), None, length=self.frame_skip)[0]
 
         step = _in_blocks(env_step, CPU_BLOCK) if jax.default_backend() == "cpu" else env_step
-        return PhysicsState(*step(state.qpos, state.qvel, state.qacc_warmstart, ctrl))
+        return PhysicsState(*step(state.qpos, state.qvel, state.qacc_warmstart, ctrl, *own.values()))
 
-    def _mujoco_step(self, m: mjx.Model, d: mjx.Data, carry: Carry, ctrl: Array) -> Carry:
+    def _mujoco_step(self, worlds: Worlds, carry: Carry, ctrl: Array) -> Carry:
         if self.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4:
-            return self._rk4(m, d, carry, ctrl)
-        return self._semi_implicit(m, d, carry, ctrl)
+            return self._rk4(worlds, carry, ctrl)
+        return self._semi_implicit(worlds, carry, ctrl)
 
     def _forward(
-        self, m: mjx.Model, d: mjx.Data, qpos: Array, qvel: Array, warmstart: Array, ctrl: Array
+        self, worlds: Worlds, qpos: Array, qvel: Array, warmstart: Array, ctrl: Array
     ) -> tuple[Array, newton.Problem, Array]:
         """Accelerations [nv, N], the problem that they solve, and what damps velocities (see ``build_problem``)."""
-        problem, damping = build_problem(m, d, self._blocks, qpos, qvel, ctrl)
+        problem, damping = build_problem(worlds, self._blocks, qpos, qvel, ctrl)
         return jnp.stack(newton.solve(problem, list(warmstart.T), self._scale)), problem, damping
 
-    def _semi_implicit(self, m: mjx.Model, d: mjx.Data, carry: Carry, ctrl: Array) -> Carry:
+    def _semi_implicit(self, worlds: Worlds, carry: Carry, ctrl: Array) -> Carry:
         """Euler, implicit in joint damping unless the model turns that off, and implicitfast.
 
         Both solve (M + h B) a' = M a (the forces sum up to M a) where B is minus the forces' derivative with respect
         to the velocities. It is written so that only the difference of a' and a suffers from rounding.
         """
-        qpos, qvel, warmstart = carry
-        qacc, problem, damping = self._forward(m, d, qpos, qvel, warmstart, ctrl)
+        m, (qpos, qvel, warmstart) = worlds.model, carry
+        qacc, problem, damping = self._forward(worlds, qpos, qvel, warmstart, ctrl)
         dt, acceleration = m.opt.timestep, qacc
         if damping.shape[0]:
             matrix = dict(problem.mass)
@@ -98,9 +112,9 @@ class MjxPhysics(Physics):
         qvel = qvel + dt * acceleration.T
         return _integrate_pos(m, qpos, qvel, dt), qvel, qacc.T
 
-    def _rk4(self, m: mjx.Model, d: mjx.Data, carry: Carry, ctrl: Array) -> Carry:
+    def _rk4(self, worlds: Worlds, carry: Carry, ctrl: Array) -> Carry:
         """Classical Runge-Kutta of order 4; each stage's solve starts from the stage before."""
-        qpos, qvel, warmstart = carry
+        m, (qpos, qvel, warmstart) = worlds.model, carry
         dt, zero = m.opt.timestep, jnp.zeros_like(qvel)
         nodes = jnp.array([0, 0.5, 0.5, 1], qpos.dtype)
         weights = jnp.array([1, 2, 2, 1], qpos.dtype) / 6
@@ -112,7 +126,7 @@ class MjxPhysics(Physics):
             node, weight = tableau
             stage_qpos = _integrate_pos(m, qpos, node * velocity, dt)
             velocity = qvel + node * dt * acceleration
-            qacc = self._forward(m, d, stage_qpos, velocity, start, ctrl)[0].T
+            qacc = self._forward(worlds, stage_qpos, velocity, start, ctrl)[0].T
             return (velocity, qacc, qacc, velocity_sum + weight * velocity, acceleration_sum + weight * qacc), None
 
         init = (zero, zero, warmstart, zero, zero)
@@ -121,7 +135,7 @@ class MjxPhysics(Physics):
 
 
 def build_problem(
-    m: mjx.Model, d: mjx.Data, blocks: tuple[Block, ...], qpos: Array, qvel: Array, ctrl: Array
+    worlds: Worlds, blocks: tuple[Block, ...], qpos: Array, qvel: Array, ctrl: Array
 ) -> tuple[newton.Problem, Array]:
     """The solver's input for N worlds, out of MJX's own functions; and the integrator's.
 
@@ -129,8 +143,7 @@ def build_problem(
     sensors.
 
     Args:
-        m: MJX model.
-        d: MJX data of one world, for everything that is not carried.
+        worlds: the model, and what differs from it.
         blocks: of the model's constraint rows.
         qpos: [N, nq].
         qvel: [N, nv].
@@ -138,11 +151,13 @@ def build_problem(
 
     Returns:
         The problem, and minus the derivative of the forces with respect to the velocities as far as the integrator
-        is implicit in it: for Euler the joint damping [nv, 1], for implicitfast [nv, nv, N]; empty if nothing is.
+        is implicit in it: for Euler the joint damping [nv, 1 or N], for implicitfast [nv, nv, N]; empty if nothing is.
     """
+    m, d, parameters = worlds
     implicitfast = m.opt.integrator == mjx.IntegratorType.IMPLICITFAST
 
-    def one_world(qpos: Array, qvel: Array, ctrl: Array) -> tuple[Array, ...]:
+    def one_world(qpos: Array, qvel: Array, ctrl: Array, own: Parameters) -> tuple[Array, ...]:
+        m = worlds.model.tree_replace(own) if own else worlds.model
         data = d.replace(qpos=qpos, qvel=qvel, ctrl=ctrl)
         for stage in (mjx.kinematics, mjx.com_pos, mjx.tendon, mjx.crb, mjx.tendon_armature):
             data = stage(m, data)
@@ -155,14 +170,14 @@ def build_problem(
         return (impl.M, force, *rows, jnp.zeros(0) if derivative is None else -derivative)
 
     count = qpos.shape[0]
-    inputs = [qpos, qvel, ctrl]
+    inputs = (qpos, qvel, ctrl, parameters)
     if jax.default_backend() == "cpu":
-        inputs = [jnp.concatenate([x, x[:CPU_SPARE]]) for x in inputs]
+        inputs = jax.tree.map(lambda x: jnp.concatenate([x, x[:CPU_SPARE]]), inputs)
     arrays = [x[..., :count] for x in jax.vmap(one_world, out_axes=-1)(*inputs)]
     mass, force, jacobian, weight, reference, frictionloss, damping = arrays
     euler = m.opt.integrator == mjx.IntegratorType.EULER
     if euler and not m.opt.disableflags & mjx.DisableBit.EULERDAMP:
-        damping = m.dof_damping[:, None]
+        damping = parameters["dof_damping"].T if "dof_damping" in parameters else m.dof_damping[:, None]
 
     def block_jacobian(block: Block) -> Array:
         rows = jacobian[block.start : block.stop]

@@ -54,10 +54,13 @@ class MjxWarpPhysics(Physics):
         self._max_contacts, self._max_rows = contact_and_row_bounds(model)
 
     def _step(self, state: PhysicsState, ctrl: Array) -> PhysicsState:
+        if state.parameters:
+            raise UserError("mjx-warp: worlds with parameters of their own are not supported; use planar or mjx")
         arrays = (state.qpos, state.qvel, state.qacc_warmstart, ctrl)
         singles = [jnp.asarray(x, jnp.float32) for x in arrays]
         out = self._flat_step(*singles)
-        return PhysicsState(*(x.astype(like.dtype) for x, like in zip(out, arrays[:3], strict=True)))
+        qpos, qvel, warmstart = (x.astype(like.dtype) for x, like in zip(out, arrays[:3], strict=True))
+        return PhysicsState(qpos, qvel, warmstart)
 
     def _flat_step(self, *arrays: Array) -> tuple[Array, ...]:
         """``_step`` on qpos, qvel, warm start and controls; under ``vmap`` it runs all batches as one."""

@@ -6,11 +6,16 @@ not drop ``0 * x`` (x could be NaN), so these helpers do where a factor or term 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mjxppo.physics.planar.model import Scalar, Vector
+
+T = TypeVar("T")
 
 
 def is_zero(a: Scalar) -> bool:
@@ -67,6 +72,24 @@ def sub2(a: Vector, b: Vector) -> Vector:
 def scale2(factor: Scalar, a: Vector) -> Vector:
     """A vector times a scalar."""
     return mul(factor, a[0]), mul(factor, a[1])
+
+
+def maximum(a: Scalar, b: Scalar) -> Scalar:
+    """The larger of two scalars."""
+    return max(a, b) if isinstance(a, float) and isinstance(b, float) else jnp.maximum(a, b)
+
+
+def separate(tree: T) -> tuple[list[jax.Array], Callable[[list[jax.Array]], T]]:
+    """The arrays of a pytree of scalars, and the function that puts them back: constants must stay Python floats."""
+    leaves, structure = jax.tree.flatten(tree)
+    varying = [isinstance(leaf, jax.Array) for leaf in leaves]
+
+    def rebuild(arrays: list[jax.Array]) -> T:
+        remaining = iter(arrays)
+        filled = [next(remaining) if v else leaf for leaf, v in zip(leaves, varying, strict=True)]
+        return jax.tree.unflatten(structure, filled)
+
+    return [leaf for leaf, v in zip(leaves, varying, strict=True) if v], rebuild
 
 
 def array(a: Scalar, like: jax.Array) -> jax.Array:

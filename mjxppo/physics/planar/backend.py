@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import mujoco
 from jax import lax
 
 from mjxppo.physics.base import Physics, PhysicsState
+from mjxppo.physics.planar.algebra import separate
 from mjxppo.physics.planar.compile import compile_model
 from mjxppo.physics.planar.integrate import step
+from mjxppo.physics.planar.model import PlanarModel
 
 CPU_BLOCK = 256
 """Worlds stepped together on a CPU: few enough to stay in cache, many enough to fill the vector units."""
@@ -46,23 +50,34 @@ class PlanarPhysics(Physics):
         on_cpu = jax.default_backend() == "cpu"
         block = self.block if on_cpu and num_worlds > self.block else max(num_worlds, SMALLEST_BATCH)
         num_blocks = max(1, -(-num_worlds // block))
+        # Of the worlds' own parameters only what the dynamics are made of, arrays [N]; none where there are none.
+        own, rebuild = separate(self._model_of(state))
+        state = replace(state, parameters=None)
 
         def to_blocks(x: jax.Array) -> jax.Array:
             if missing := num_blocks * block - num_worlds:
-                x = jnp.pad(x, ((0, missing), (0, 0)), mode="edge" if num_worlds else "constant")
-            return x.reshape(num_blocks, block, x.shape[1])
+                width = ((0, missing), *((0, 0),) * (x.ndim - 1))
+                x = jnp.pad(x, width, mode="edge" if num_worlds else "constant")
+            return x.reshape(num_blocks, block, *x.shape[1:])
 
         if num_blocks == 1 and num_worlds == block:
-            return self._step_block(state, ctrl)
-        blocks = jax.tree.map(to_blocks, (state, ctrl))
-        stepped = lax.map(lambda block: self._step_block(*block), blocks)
+            return self._step_block(rebuild(own), state, ctrl)
+        blocks = jax.tree.map(to_blocks, (own, state, ctrl))
+        stepped = lax.map(lambda block: self._step_block(rebuild(block[0]), *block[1:]), blocks)
         return jax.tree.map(lambda x: x.reshape(-1, x.shape[-1])[:num_worlds], stepped)
 
-    def _step_block(self, state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
+    def _model_of(self, state: PhysicsState) -> PlanarModel:
+        """The model with the worlds' own parameters in the place of its constants."""
+        if not state.parameters:
+            return self.planar_model
+        parameters = {name: x.astype(state.qpos.dtype) for name, x in state.parameters.items()}
+        return compile_model(self.model, parameters)
+
+    def _step_block(self, model: PlanarModel, state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
         """Steps all worlds together: [N, n] arrays to n arrays [N], and back."""
         controls = _columns(ctrl)
         columns = tuple(_columns(x) for x in (state.qpos, state.qvel, state.qacc_warmstart))
-        columns = lax.fori_loop(0, self.frame_skip, lambda _, s: step(self.planar_model, s, controls), columns)
+        columns = lax.fori_loop(0, self.frame_skip, lambda _, s: step(model, s, controls), columns)
         qpos, qvel, qacc = (jnp.stack(x, axis=-1) for x in columns)
         return PhysicsState(qpos=qpos, qvel=qvel, qacc_warmstart=qacc)
 

@@ -9,6 +9,7 @@ Conventions, used throughout this package:
 * A vector is a pair (x, z); a rotation about +y counts positive; the velocity of a point r of a body turning
   at the rate w is w (z, -x).
 * A ``Scalar`` is a Python float, folded into the program when it is traced, or an array with one value a world.
+  The classes that hold scalars are pytrees; ``algebra.separate`` tells the arrays from the constants.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import jax
+from jax.tree_util import register_dataclass
 
 Scalar = float | jax.Array
 Vector = tuple[Scalar, Scalar]
@@ -26,6 +28,7 @@ WORLD = -1
 """The link index of everything that does not move."""
 
 
+@register_dataclass
 @dataclass(frozen=True)
 class Link:
     """One degree of freedom and the rigid body that it carries."""
@@ -65,6 +68,7 @@ class Tree:
     """Leading slides that carry nothing but the next link, except the last. May be empty (a fixed base)."""
 
 
+@register_dataclass
 @dataclass(frozen=True)
 class Impedance:
     """solref and solimp of one constraint, as MuJoCo uses them (Computation: "Solver parameters")."""
@@ -80,6 +84,7 @@ class Impedance:
     power: float
 
 
+@register_dataclass
 @dataclass(frozen=True)
 class Limit:
     """A joint limit: active where a distance to an end of the range is below the margin."""
@@ -94,6 +99,7 @@ class Limit:
     impedance: Impedance
 
 
+@register_dataclass
 @dataclass(frozen=True)
 class Actuator:
     """A joint actuator: force = gain * ctrl + bias, both affine in the actuator's length and velocity."""
@@ -106,6 +112,7 @@ class Actuator:
     forcerange: tuple[float, float] | None
 
 
+@register_dataclass
 @dataclass(frozen=True)
 class ContactParameters:
     """What MuJoCo mixes from two geoms for their contacts."""
@@ -118,6 +125,7 @@ class ContactParameters:
     impedance: Impedance
 
 
+@register_dataclass
 @dataclass(frozen=True)
 class PlaneContact:
     """A sphere (a capsule's end) on a moving link against a fixed plane."""
@@ -132,6 +140,7 @@ class PlaneContact:
     parameters: ContactParameters
 
 
+@register_dataclass
 @dataclass(frozen=True)
 class Capsule:
     """A capsule, or a sphere where ``half_length`` is zero, in a link's frame or fixed in the world."""
@@ -143,6 +152,7 @@ class Capsule:
     radius: Scalar
 
 
+@register_dataclass
 @dataclass(frozen=True)
 class PairContact:
     """Two capsules or spheres that may touch; MuJoCo's geom 1 and geom 2 in its order."""
@@ -152,6 +162,7 @@ class PairContact:
     parameters: ContactParameters
 
 
+@register_dataclass
 @dataclass(frozen=True)
 class PlanarModel:
     """A planar kinematic tree with everything that acts on it."""

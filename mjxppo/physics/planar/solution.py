@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mjxppo.physics.planar.algebra import array
+from mjxppo.physics.planar.algebra import array, separate
 from mjxppo.physics.planar.linear import factorize, solve
 from mjxppo.physics.planar.model import PlanarModel, Scalar
 from mjxppo.physics.planar.problem import Arrays, Problem, gradient_and_hessian, residuals
@@ -28,7 +28,7 @@ def constrained_acceleration(model: PlanarModel, problem: Problem, start: Arrays
         problem: the problem; its leaves are constants or arrays [N].
         start: nv arrays [N].
     """
-    arrays, rebuild = _separate(problem)
+    arrays, rebuild = separate(problem)
 
     def run(arrays: Arrays, start: Arrays) -> Arrays:
         return minimize(model, rebuild(arrays), start)
@@ -54,19 +54,6 @@ def constrained_acceleration(model: PlanarModel, problem: Problem, start: Arrays
         return qacc, [array(-x, qacc[0]) for x in solve(factorize(hessian, model.nv), change)]
 
     return solution(arrays, start)
-
-
-def _separate(problem: Problem) -> tuple[Arrays, Callable[[Arrays], Problem]]:
-    """The problem's arrays, and the function that puts them back: its constants must stay Python floats."""
-    leaves, structure = jax.tree.flatten(problem)
-    varying = [isinstance(leaf, jax.Array) for leaf in leaves]
-
-    def rebuild(arrays: Arrays) -> Problem:
-        remaining = iter(arrays)
-        filled = [next(remaining) if v else leaf for leaf, v in zip(leaves, varying, strict=True)]
-        return jax.tree.unflatten(structure, filled)
-
-    return [leaf for leaf, v in zip(leaves, varying, strict=True) if v], rebuild
 
 
 def _fold_batches(run: Callable[[Arrays, Arrays], Arrays]) -> Callable[[Arrays, Arrays], Arrays]:

@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 
 from mjxppo.physics.planar.errors import UnsupportedModelError
-from mjxppo.physics.planar.model import WORLD, Impedance, Vector
+from mjxppo.physics.planar.model import WORLD, Impedance, Scalar, Vector
 from mjxppo.physics.planar.rows import MINVAL
 
 OUT_OF_PLANE = 1e-9
@@ -33,8 +33,12 @@ def disabled(model: mujoco.MjModel, flag: str) -> bool:
 
 def xz(v: np.ndarray) -> Vector:
     """The components in the plane; rounding errors of MuJoCo's rotations become 0, which shortens the program."""
-    x, z = (0.0 if abs(c) < _ROUNDING else float(c) for c in (v[0], v[2]))
-    return x, z
+    return rounded(float(v[0])), rounded(float(v[2]))
+
+
+def rounded(x: Scalar) -> Scalar:
+    """A scalar; 0 for a constant that is a rounding error."""
+    return 0.0 if isinstance(x, float) and abs(x) < _ROUNDING else x
 
 
 def pair(v: np.ndarray) -> tuple[float, float]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
+from mjxppo.physics.planar.algebra import maximum, total
 from mjxppo.physics.planar.compile.common import OUT_OF_PLANE, disabled, impedance, link_of, name_of, refuse, xz
+from mjxppo.physics.planar.compile.values import Values
 from mjxppo.physics.planar.model import WORLD, Capsule, ContactParameters, PairContact, PlaneContact, Vector
 
 _MINMU = 1e-5
@@ -13,12 +15,13 @@ _PLANE, _SPHERE, _CAPSULE = (int(getattr(mujoco.mjtGeom, f"mjGEOM_{kind}")) for 
 
 
 def compile_contacts(
-    model: mujoco.MjModel, pose: mujoco.MjData, origins: np.ndarray
+    model: mujoco.MjModel, values: Values, pose: mujoco.MjData, origins: np.ndarray
 ) -> tuple[tuple[PlaneContact, ...], tuple[PairContact, ...]]:
     """All contacts that can occur.
 
     Args:
         model: the model.
+        values: its fields.
         pose: its kinematics at qpos0, where all links' frames are aligned with the world's.
         origins: world position of every link's origin in that pose, [nv, 3].
     """
@@ -34,9 +37,9 @@ def compile_contacts(
             first, second = (b, a) if model.geom_type[a] > model.geom_type[b] else (a, b)
             _check_types(model, first, second)
             if model.geom_type[first] == _PLANE:
-                planes += _plane_contacts(model, pose, origins, first, second)
+                planes += _plane_contacts(model, values, pose, origins, first, second)
             else:
-                pairs += _pair_contacts(model, pose, origins, first, second)
+                pairs += _pair_contacts(model, values, pose, origins, first, second)
     return tuple(planes), tuple(pairs)
 
 
@@ -65,7 +68,7 @@ def _check_types(model: mujoco.MjModel, first: int, second: int) -> None:
             raise refuse(f"contact of the {kind} {_both(model, geom, second if geom == first else first)}")
 
 
-def _parameters(model: mujoco.MjModel, a: int, b: int) -> ContactParameters:
+def _parameters(model: mujoco.MjModel, values: Values, a: int, b: int) -> ContactParameters:
     """engine_collision_driver.c: mj_contactParam."""
     owner = f"the contact of {_both(model, a, b)}"
     priority = model.geom_priority[[a, b]]
@@ -73,14 +76,14 @@ def _parameters(model: mujoco.MjModel, a: int, b: int) -> ContactParameters:
     if priority[0] != priority[1]:
         share = float(priority[0] > priority[1])
         dominant = a if share else b
-        condim, friction = int(model.geom_condim[dominant]), float(model.geom_friction[dominant, 0])
+        condim, friction = int(model.geom_condim[dominant]), values("geom_friction", dominant, 0)
     else:
         if np.any(solmix < 1e-15):
             share = 0.5 if np.all(solmix < 1e-15) else float(solmix[1] < 1e-15)
         else:
             share = float(solmix[0] / solmix.sum())
         condim = int(max(model.geom_condim[[a, b]]))
-        friction = float(max(model.geom_friction[[a, b], 0]))
+        friction = maximum(values("geom_friction", a, 0), values("geom_friction", b, 0))
     if condim not in (1, 3):
         raise refuse(f"condim {condim} of {owner}: only 1 and 3")
     for geom in (a, b):
@@ -90,9 +93,9 @@ def _parameters(model: mujoco.MjModel, a: int, b: int) -> ContactParameters:
     solimp = share * model.geom_solimp[a] + (1 - share) * model.geom_solimp[b]
     return ContactParameters(
         condim=3 if condim == 3 else 1,
-        friction=max(friction, _MINMU),
+        friction=maximum(friction, _MINMU),
         margin=float(model.geom_margin[a] + model.geom_margin[b]),
-        inv_weight=float(sum(model.body_invweight0[model.geom_bodyid[g], 0] for g in (a, b))),
+        inv_weight=total(*(values("body_invweight0", model.geom_bodyid[g], 0) for g in (a, b))),
         impedance=impedance(model, solref, solimp, owner),
     )
 
@@ -107,9 +110,9 @@ def _local(model: mujoco.MjModel, origins: np.ndarray, geom: int, point: np.ndar
 
 
 def _plane_contacts(
-    model: mujoco.MjModel, pose: mujoco.MjData, origins: np.ndarray, plane: int, geom: int
+    model: mujoco.MjModel, values: Values, pose: mujoco.MjData, origins: np.ndarray, plane: int, geom: int
 ) -> list[PlaneContact]:
-    parameters = _parameters(model, plane, geom)
+    parameters = _parameters(model, values, plane, geom)
     normal = _axis(pose, plane)
     if abs(normal[1]) > OUT_OF_PLANE:
         raise refuse(f"the normal of {name_of(model, 'geom', plane)}: it is not in the xz plane")
@@ -134,9 +137,9 @@ def _plane_contacts(
 
 
 def _pair_contacts(
-    model: mujoco.MjModel, pose: mujoco.MjData, origins: np.ndarray, a: int, b: int
+    model: mujoco.MjModel, values: Values, pose: mujoco.MjData, origins: np.ndarray, a: int, b: int
 ) -> list[PairContact]:
-    parameters = _parameters(model, a, b)
+    parameters = _parameters(model, values, a, b)
     for geom in (a, b):
         if model.geom_type[geom] == _CAPSULE and abs(_axis(pose, geom)[1]) > OUT_OF_PLANE:
             raise refuse(f"contact of {_both(model, a, b)}: an axis is not in the xz plane")

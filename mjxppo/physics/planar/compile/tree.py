@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
+import jax
 import mujoco
 import numpy as np
 
+from mjxppo.physics.planar.algebra import add, add2, dot, is_zero, mul, scale2, sub2, total
 from mjxppo.physics.planar.compile.common import (
     OUT_OF_PLANE,
     disabled,
@@ -15,48 +18,61 @@ from mjxppo.physics.planar.compile.common import (
     name_of,
     pair,
     refuse,
+    rounded,
     xz,
 )
 from mjxppo.physics.planar.compile.contacts import compile_contacts
 from mjxppo.physics.planar.compile.support import check_features
-from mjxppo.physics.planar.model import WORLD, Actuator, Limit, Link, PlanarModel, Tree
+from mjxppo.physics.planar.compile.values import Values
+from mjxppo.physics.planar.model import WORLD, Actuator, Limit, Link, PlanarModel, Scalar, Tree, Vector
 
 _HINGE = int(mujoco.mjtJoint.mjJNT_HINGE)
 
 
-def compile_model(model: mujoco.MjModel) -> PlanarModel:
+def compile_model(model: mujoco.MjModel, parameters: Mapping[str, jax.Array] | None = None) -> PlanarModel:
     """Extracts the planar tree.
+
+    Args:
+        model: the model.
+        parameters: fields of which each of N worlds has its own value, [N, ...] (``mjxppo.physics.parameters``). What
+            follows from them are arrays [N] in the result, all else constants.
 
     Raises:
         UnsupportedModelError: the model is not planar, or has a feature that would have to be approximated.
     """
     check_features(model)
+    values = Values(model, parameters or {})
     pose = mujoco.MjData(model)
     pose.qpos[:] = model.qpos0
     mujoco.mj_kinematics(model, pose)
     origins = _link_origins(model, pose)
-    links = tuple(_with_bodies(model, pose, origins, dof) for dof in range(model.nv))
-    loaded = {link_of(model, b) for b in range(1, model.nbody) if model.body_mass[b] > 0 or model.body_geomnum[b] > 0}
-    plane_contacts, pair_contacts = compile_contacts(model, pose, origins)
+    links = tuple(_with_bodies(model, values, pose, origins, dof) for dof in range(model.nv))
+    loaded = {dof for dof, link in enumerate(links) if not is_zero(link.mass)}
+    loaded |= {link_of(model, b) for b in range(1, model.nbody) if model.body_geomnum[b] > 0}
+    plane_contacts, pair_contacts = compile_contacts(model, values, pose, origins)
     return PlanarModel(
         timestep=float(model.opt.timestep),
         integrator="euler" if model.opt.integrator == mujoco.mjtIntegrator.mjINT_EULER else "rk4",
         # Gravity along y moves nothing that can move.
-        gravity=(0.0, 0.0) if disabled(model, "GRAVITY") else xz(model.opt.gravity),
+        gravity=(0.0, 0.0) if disabled(model, "GRAVITY") else _gravity(values),
         impratio=float(model.opt.impratio),
         implicit_damping=not disabled(model, "EULERDAMP"),
         mean_inertia=float(model.stat.meaninertia),
         links=links,
         trees=tuple(_tree(links, root, loaded) for root, link in enumerate(links) if link.parent == WORLD),
         tree_of=_tree_of(links),
-        actuators=_actuators(model),
+        actuators=_actuators(model, values),
         actuator_force_ranges=tuple(
             pair(model.jnt_actfrcrange[j]) if model.jnt_actfrclimited[j] else None for j in range(model.njnt)
         ),
-        limits=_limits(model),
+        limits=_limits(model, values),
         plane_contacts=plane_contacts,
         pair_contacts=pair_contacts,
     )
+
+
+def _gravity(values: Values) -> Vector:
+    return rounded(values("opt.gravity", 0)), rounded(values("opt.gravity", 2))
 
 
 def _link_origins(model: mujoco.MjModel, pose: mujoco.MjData) -> np.ndarray:
@@ -76,7 +92,7 @@ def _link_origins(model: mujoco.MjModel, pose: mujoco.MjData) -> np.ndarray:
     return origins
 
 
-def _joint(model: mujoco.MjModel, pose: mujoco.MjData, origins: np.ndarray, dof: int) -> Link:
+def _joint(model: mujoco.MjModel, values: Values, pose: mujoco.MjData, origins: np.ndarray, dof: int) -> Link:
     """A link without its body."""
     joint = int(model.dof_jntid[dof])
     hinge = bool(model.jnt_type[joint] == _HINGE)
@@ -96,28 +112,50 @@ def _joint(model: mujoco.MjModel, pose: mujoco.MjData, origins: np.ndarray, dof:
         mass=0.0,
         com=(0.0, 0.0),
         inertia=0.0,
-        armature=float(model.dof_armature[dof]),
-        damping=0.0 if disabled(model, "DAMPER") else float(model.dof_damping[dof]),
-        stiffness=0.0 if disabled(model, "SPRING") else float(model.jnt_stiffness[joint]),
-        qpos_spring=float(model.qpos_spring[dof]),
+        armature=values("dof_armature", dof),
+        damping=0.0 if disabled(model, "DAMPER") else values("dof_damping", dof),
+        stiffness=0.0 if disabled(model, "SPRING") else values("jnt_stiffness", joint),
+        qpos_spring=values("qpos_spring", dof),
     )
 
 
-def _with_bodies(model: mujoco.MjModel, pose: mujoco.MjData, origins: np.ndarray, dof: int) -> Link:
+def _with_bodies(model: mujoco.MjModel, values: Values, pose: mujoco.MjData, origins: np.ndarray, dof: int) -> Link:
     """A link with the bodies it carries: its joint's, and those fixed to it. Offsets along y play no part."""
     bodies = [b for b in range(1, model.nbody) if link_of(model, b) == dof]
-    mass = sum(float(model.body_mass[b]) for b in bodies)
-    com = origins[dof]
-    if mass > 0:
-        com = sum((model.body_mass[b] * pose.xipos[b] for b in bodies), np.zeros(3)) / mass
-    inertia = 0.0
-    for b in bodies:
+    masses = [values("body_mass", b) for b in bodies]
+    centers = [_center_of_mass(values, pose, b) for b in bodies]
+    mass = total(*masses)
+    origin: Vector = float(origins[dof][0]), float(origins[dof][2])
+    com = origin
+    if len(bodies) == 1:
+        com = centers[0]
+    elif not is_zero(mass):
+        moments = [scale2(m, center) for m, center in zip(masses, centers, strict=True)]
+        com = total(*(x for x, _ in moments)) / mass, total(*(z for _, z in moments)) / mass
+    inertia: Scalar = 0.0
+    for b, m, center in zip(bodies, masses, centers, strict=True):
         # The principal axes need not lie in the plane: rotate the tensor, do not pick a component.
-        rotation = pose.ximat[b].reshape(3, 3)
-        inertia += float((rotation * model.body_inertia[b] @ rotation.T)[1, 1])
-        inertia += float(model.body_mass[b] * np.sum((pose.xipos[b] - com)[[0, 2]] ** 2))
-    link = _joint(model, pose, origins, dof)
-    return replace(link, mass=mass, com=xz(com - origins[dof]), inertia=inertia)
+        inertia = add(inertia, dot(_squares(pose, b), tuple(values("body_inertia", b, i) for i in range(3))))
+        arm = sub2(center, com)
+        inertia = add(inertia, mul(m, dot(arm, arm)))
+    offset = sub2(com, origin)
+    link = _joint(model, values, pose, origins, dof)
+    return replace(link, mass=mass, com=(rounded(offset[0]), rounded(offset[1])), inertia=inertia)
+
+
+def _squares(pose: mujoco.MjData, body: int) -> tuple[float, ...]:
+    """Shares of a body's principal moments of inertia in that about y."""
+    return tuple(float(x) ** 2 for x in pose.ximat[body].reshape(3, 3)[1])
+
+
+def _center_of_mass(values: Values, pose: mujoco.MjData, body: int) -> Vector:
+    """A body's centre of mass in the world at qpos0."""
+    if not values.vary("body_ipos"):
+        return float(pose.xipos[body][0]), float(pose.xipos[body][2])
+    rotation = pose.xmat[body].reshape(3, 3)
+    offset = tuple(values("body_ipos", body, i) for i in range(3))
+    x, z = (dot(tuple(rounded(float(c)) for c in rotation[i]), offset) for i in (0, 2))
+    return add2((float(pose.xpos[body][0]), float(pose.xpos[body][2])), (x, z))
 
 
 def _tree(links: tuple[Link, ...], root: int, loaded: set[int]) -> Tree:
@@ -141,27 +179,29 @@ def _tree_of(links: tuple[Link, ...]) -> tuple[int, ...]:
     return tuple(trees)
 
 
-def _affine(parameters: np.ndarray, affine: bool) -> tuple[float, float, float]:
+def _affine(values: Values, name: str, actuator: int) -> tuple[Scalar, Scalar, Scalar]:
     """(constant, by length, by velocity)."""
-    constant, length, velocity = (float(x) for x in parameters[:3])
-    return (constant, length, velocity) if affine else (constant, 0.0, 0.0)
+    return values(name, actuator, 0), values(name, actuator, 1), values(name, actuator, 2)
 
 
-def _actuators(model: mujoco.MjModel) -> tuple[Actuator, ...]:
+def _actuators(model: mujoco.MjModel, values: Values) -> tuple[Actuator, ...]:
     if disabled(model, "ACTUATION"):
         return ()
     actuators = []
     for u in range(model.nu):
-        biased = model.actuator_biastype[u] == int(mujoco.mjtBias.mjBIAS_AFFINE)
+        gain = _affine(values, "actuator_gainprm", u)
+        bias = _affine(values, "actuator_biasprm", u)
+        if model.actuator_gaintype[u] != int(mujoco.mjtGain.mjGAIN_AFFINE):
+            gain = (gain[0], 0.0, 0.0)
+        if model.actuator_biastype[u] != int(mujoco.mjtBias.mjBIAS_AFFINE):
+            bias = (0.0, 0.0, 0.0)
         limited = model.actuator_ctrllimited[u] and not disabled(model, "CLAMPCTRL")
         actuators.append(
             Actuator(
                 dof=int(model.jnt_dofadr[model.actuator_trnid[u, 0]]),
-                gear=float(model.actuator_gear[u, 0]),
-                gain=_affine(
-                    model.actuator_gainprm[u], model.actuator_gaintype[u] == int(mujoco.mjtGain.mjGAIN_AFFINE)
-                ),
-                bias=_affine(model.actuator_biasprm[u] * biased, biased),
+                gear=values("actuator_gear", u, 0),
+                gain=gain,
+                bias=bias,
                 ctrlrange=pair(model.actuator_ctrlrange[u]) if limited else None,
                 forcerange=pair(model.actuator_forcerange[u]) if model.actuator_forcelimited[u] else None,
             )
@@ -169,7 +209,7 @@ def _actuators(model: mujoco.MjModel) -> tuple[Actuator, ...]:
     return tuple(actuators)
 
 
-def _limits(model: mujoco.MjModel) -> tuple[Limit, ...]:
+def _limits(model: mujoco.MjModel, values: Values) -> tuple[Limit, ...]:
     if disabled(model, "CONSTRAINT") or disabled(model, "LIMIT"):
         return ()
     limits = []
@@ -185,7 +225,7 @@ def _limits(model: mujoco.MjModel) -> tuple[Limit, ...]:
                 lower=lower,
                 upper=upper,
                 margin=margin,
-                inv_weight=float(model.dof_invweight0[dof]),
+                inv_weight=values("dof_invweight0", dof),
                 impedance=impedance(model, model.jnt_solref[joint], model.jnt_solimp[joint], owner),
             )
         )
