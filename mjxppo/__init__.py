@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from mjxppo import runtime as _runtime
 
 if _TYPE_CHECKING:
+    from mjxppo.api import TrainedRun as TrainedRun
+    from mjxppo.api import train_policy as train_policy
     from mjxppo.policy import Policy
 
 _runtime.setup()
@@ -30,3 +32,11 @@ def load_policy(path: str | _PathLike[str]) -> Policy:
     from mjxppo.export import load_policy as load
 
     return load(path)
+
+
+def __getattr__(name: str) -> object:
+    if name in ("TrainedRun", "train_policy"):  # bring JAX in, which a bare import does not
+        from mjxppo import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -38,11 +38,13 @@ class DamagedCheckpoint(Exception):
 def flatten(state: Any) -> dict[str, np.ndarray]:
     """A pytree as named host arrays: names are paths, random keys become their raw words.
 
-    The arrays are copies, because the device program reuses the buffers of the state it is given.
+    The arrays are copies, because the device program reuses the buffers of the state it is given. Arrays without any
+    element, such as a simulator's contacts in a model that has none, are left out: Orbax refuses them.
     """
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.array(_raw(leaf), copy=True)
         for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+        if leaf.size
     }
 
 
@@ -59,6 +61,9 @@ def unflatten(template: Any, arrays: dict[str, np.ndarray]) -> Any:
         raise UserError(f"checkpoint: holds {unknown[0]}, which this configuration has no place for")
     restored = []
     for name, (_, leaf) in zip(names, leaves, strict=True):
+        if not leaf.size:
+            restored.append(leaf)
+            continue
         if name not in arrays:
             raise UserError(f"checkpoint: lacks {name}, which this configuration needs")
         array, wanted = arrays[name], jax.eval_shape(_raw, leaf)

@@ -6,12 +6,15 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from mjxppo.config import Config
 from mjxppo.errors import UserError
+
+if TYPE_CHECKING:
+    from mjxppo.envs import Environment
 
 Engine = Literal["gymnasium", "planar", "mjx", "mjx-warp"]
 ActFunction = Callable[[np.ndarray], np.ndarray]
@@ -24,7 +27,7 @@ class Episodes(NamedTuple):
     lengths: np.ndarray
 
 
-def summarize(episodes: Episodes, engine: Engine, env: str, seed: int) -> dict[str, Any]:
+def summarize(episodes: Episodes, engine: str, env: str, seed: int) -> dict[str, Any]:
     """The evaluation as JSON holds it."""
     returns, lengths = episodes
     return {
@@ -61,8 +64,14 @@ def evaluate(policy: ActFunction, config: Config, engine: Engine, num_episodes: 
     """
     if num_episodes < 1:
         raise UserError(f"episodes: must be at least 1, not {num_episodes}")
-    run = _gymnasium_episodes if engine == "gymnasium" else _device_episodes
-    return summarize(run(policy, config, engine, num_episodes, seed), engine, config.env, seed)
+    if engine == "gymnasium":
+        results = _gymnasium_episodes(policy, config, num_episodes, seed)
+    else:
+        from mjxppo import envs
+
+        env = envs.make(config.env, backend=engine, **config.env_options)
+        results = device_episodes(policy, env, num_episodes, seed)
+    return summarize(results, engine, config.env, seed)
 
 
 def evaluate_each(
@@ -96,7 +105,7 @@ def make_gymnasium_env(config: Config, **kwargs: Any) -> Any:
         return gymnasium.make(gym_id, **config.env_options, **kwargs)
 
 
-def _gymnasium_episodes(policy: ActFunction, config: Config, engine: Engine, num_episodes: int, seed: int) -> Episodes:
+def _gymnasium_episodes(policy: ActFunction, config: Config, num_episodes: int, seed: int) -> Episodes:
     """One episode after the other, so that a seed's return does not depend on what is evaluated beside it.
 
     A matrix product's rounding may depend on its batch size, and HalfCheetah amplifies rounding.
@@ -115,14 +124,11 @@ def _gymnasium_episodes(policy: ActFunction, config: Config, engine: Engine, num
     return Episodes(returns, lengths)
 
 
-def _device_episodes(policy: ActFunction, config: Config, engine: Engine, num_episodes: int, seed: int) -> Episodes:
+def device_episodes(policy: ActFunction, env: Environment, num_episodes: int, seed: int) -> Episodes:
     """Runs all episodes as one batch; the policy acts on the host between steps."""
     import jax
     import jax.numpy as jnp
 
-    from mjxppo import envs
-
-    env = envs.make(config.env, backend=engine, **config.env_options)  # type: ignore[arg-type]
     keys = jax.vmap(lambda i: jax.random.key(seed + i))(jnp.arange(num_episodes, dtype=jnp.uint32))
     state = jax.jit(env.reset)(keys)
     step = jax.jit(env.step)

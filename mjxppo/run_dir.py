@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -18,6 +19,9 @@ from mjxppo.files import write_bytes
 
 CONFIG, CKPT, EVAL, VIDEO, SUMMARY = "config.yaml", "ckpt", "eval.json", "video.mp4", "summary.json"
 _LOCK = ".lock"
+
+# Changing any of these would make the rest of a run something else than what was begun.
+_FIXED_ON_RESUME = ("env", "env_options", "seed", "num_seeds", "grid", "physics", "policy", "ppo")
 
 
 def default_run_dir(config: Config) -> Path:
@@ -94,6 +98,25 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def check_resumable(path: Path, config: Config) -> None:
+    """Raises UserError where the run in ``path`` would become something else than what was begun."""
+    saved = config_io.from_dict(config_io.read_yaml(path / CONFIG))
+    for name in _FIXED_ON_RESUME:
+        before, now = getattr(saved, name), getattr(config, name)
+        if before != now:
+            raise UserError(
+                f"{_first_difference(name, before, now)}: cannot change when a run is resumed; start a new one"
+            )
+
+
+def _first_difference(name: str, before: Any, now: Any) -> str:
+    if dataclasses.is_dataclass(before):
+        for field in dataclasses.fields(before):
+            if getattr(before, field.name) != getattr(now, field.name):
+                return f"{name}.{field.name}"
+    return name
 
 
 def write_json(path: Path, content: Any) -> None:

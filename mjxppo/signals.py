@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import signal
+import threading
 from types import FrameType, TracebackType
 
 
 class StopRequest:
-    """While active, the first SIGINT or SIGTERM is noted in ``signal_number``; a second SIGINT stops at once."""
+    """While active, the first SIGINT or SIGTERM is noted in ``signal_number``; a second SIGINT stops at once.
+
+    Signals go to the main thread; in any other nothing is noted.
+    """
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> StopRequest:
+        if threading.current_thread() is not threading.main_thread():
+            return self
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._note)
         return self

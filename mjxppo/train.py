@@ -67,13 +67,24 @@ def build(config: Config, env: envs.Environment | None = None) -> Trainer:
     return Trainer(env, config)
 
 
-def train(trainer: Trainer, run_dir: Path, resume: bool = False) -> Outcome:
+class Callbacks(NamedTuple):
+    """What the caller of a training loop is told. An exception ends the run as it stands at its last checkpoint."""
+
+    metrics: Callable[[list[Row]], object] = lambda rows: None
+    """Called after each device call with the rows of its updates (of the first policy, where there are several);
+    training stops as at its end when it returns True."""
+    checkpoint: Callable[[Path], object] = lambda step: None
+    """Called with the folder of each checkpoint that has become whole."""
+
+
+def train(trainer: Trainer, run_dir: Path, resume: bool = False, callbacks: Callbacks = Callbacks()) -> Outcome:  # noqa: B008
     """Trains to ``total_env_steps`` in an open run directory.
 
     Args:
         trainer: what ``build`` made.
         run_dir: where metrics and checkpoints go.
         resume: go on from the newest whole checkpoint, or from the start where none has been written yet.
+        callbacks: told what happens.
 
     Raises:
         UserError: the checkpoint does not fit the configuration, or none is whole.
@@ -91,7 +102,7 @@ def train(trainer: Trainer, run_dir: Path, resume: bool = False) -> Outcome:
     compile_s = time.perf_counter() - started
     first_update = int(state.update.ravel()[0])
     machine.record(run_dir, first_update)
-    loop = _Loop(config, run_dir, first_update)
+    loop = _Loop(config, run_dir, first_update, callbacks)
     try:
         return loop.run(program, state, total, compile_s, trainer.num_devices)
     finally:
@@ -126,14 +137,18 @@ def _set_aside_newer(directory: Path, step: int) -> None:
 class _Loop:
     """One run's open files and its place in time."""
 
-    def __init__(self, config: Config, run_dir: Path, first_update: int):
+    def __init__(self, config: Config, run_dir: Path, first_update: int, callbacks: Callbacks):
         self.config = config
+        self.directory = run_dir
+        self.callbacks = callbacks
+        self.enough = False
         directories = members.directories(run_dir, config)
         self.metrics = [
             MetricsWriter(directory, resume_after=first_update, config=member.config)
             for directory, member in zip(directories, members.of(config), strict=True)
         ]
         self.checkpoints = CheckpointWriter(run_dir / CKPT, config)
+        self.told = self.checkpoints.newest
         self.saved_update = first_update
         self.update = first_update
         self.reported: set[str] = set()
@@ -164,17 +179,20 @@ class _Loop:
             StopRequest() as stop,
             ProgressLine(f"{config.env} on {num_devices} devices", config.total_env_steps, self.env_steps) as line,
         ):
-            while self.env_steps < config.total_env_steps and stop.signal_number is None:
+            while self.env_steps < config.total_env_steps and stop.signal_number is None and not self.enough:
                 chunk_started = time.perf_counter()
                 state, metrics = program(state, total)
                 rows = self._rows(jax.device_get(metrics), started, chunk_started)
                 self._write(partial(self._log, rows))
                 line.update(self.env_steps, len(rows) * rows[0][-1]["env_steps_per_s"], self.episode_return)
                 self._check_health([row for own in rows for row in own])
+                self.enough = self.callbacks.metrics(rows[0]) is True
                 self._write(self.checkpoints.poll)
+                self._tell_checkpoint()
                 if self.update - self.saved_update >= config.checkpoint.every_updates:
                     self._save(state)
             self._save_last(state)
+            self._tell_checkpoint()
         return Outcome(
             env_steps=self.env_steps,
             new_env_steps=len(self.returns) * (self.env_steps - first_env_steps),
@@ -184,6 +202,12 @@ class _Loop:
             compile_s=compile_s,
             exit_code=stop.exit_code if self.env_steps < config.total_env_steps else 0,
         )
+
+    def _tell_checkpoint(self) -> None:
+        newest = self.checkpoints.newest
+        if newest is not None and newest != self.told:
+            self.callbacks.checkpoint(self.directory / CKPT / str(newest))
+        self.told = newest
 
     def _save(self, state: TrainState) -> None:
         def save() -> None:

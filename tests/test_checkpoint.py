@@ -52,6 +52,13 @@ def test_what_is_read_back_is_what_was_saved_to_the_bit(saved):
         assert array.dtype == expected[name].dtype and array.tobytes() == expected[name].tobytes()
 
 
+def test_arrays_without_elements_are_not_saved_and_come_back_from_the_template():
+    state = {"contacts": jnp.zeros((2, 0, 3)), "qpos": jnp.ones((2, 4))}
+    arrays = checkpoint.flatten(state)
+    assert set(arrays) == {"qpos"}
+    assert checkpoint.unflatten(state, arrays)["contacts"].shape == (2, 0, 3)
+
+
 def test_saving_copies_so_that_donated_buffers_may_be_overwritten():
     state = jnp.arange(4.0)
     copy = checkpoint.flatten(state)[""]

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 _VIDEO_SECONDS = 10.0
 """Simulated time shown by the video that ends a run; ``mjxppo render`` films whole episodes."""
 
-# Changing any of these would make the rest of a run something else than what was begun.
-_FIXED_ON_RESUME = ("env", "env_options", "seed", "num_seeds", "grid", "physics", "policy", "ppo")
-
 
 @dataclass(frozen=True)
 class TrainArguments(Config):
@@ -51,7 +48,7 @@ def main(arguments: list[str], grid: dict[str, list[float]] | None = None) -> in
     config = _config_of(parsed)
     path = _run_dir_of(parsed, config)
     if parsed.resume:
-        _check_resumable(path, config)
+        run_dir.check_resumable(path, config)
     from mjxppo import train
 
     trainer = train.build(config)
@@ -102,24 +99,6 @@ def _run_dir_of(parsed: TrainArguments, config: Config) -> Path:
     if parsed.run_dir is not None:
         return parsed.run_dir
     return run_dir.latest() if parsed.resume else run_dir.default_run_dir(config)
-
-
-def _check_resumable(path: Path, config: Config) -> None:
-    saved = config_io.from_dict(config_io.read_yaml(path / run_dir.CONFIG))
-    for name in _FIXED_ON_RESUME:
-        before, now = getattr(saved, name), getattr(config, name)
-        if before != now:
-            raise UserError(
-                f"{_first_difference(name, before, now)}: cannot change when a run is resumed; start a new one"
-            )
-
-
-def _first_difference(name: str, before: Any, now: Any) -> str:
-    if dataclasses.is_dataclass(before):
-        for field in dataclasses.fields(before):
-            if getattr(before, field.name) != getattr(now, field.name):
-                return f"{name}.{field.name}"
-    return name
 
 
 def _train(trainer: Trainer, path: Path, resume: bool) -> int:

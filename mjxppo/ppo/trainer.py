@@ -193,7 +193,7 @@ class Trainer:
             env_state, indices = args
             return rollout(self.env, policy, env_state, indices, key, budget, num_envs=config.num_envs, config=config)
 
-        grouped = jax.tree.map(lambda x: x.reshape(-1, group, *x.shape[1:]), state.env_state)
+        grouped = jax.tree.map(lambda x: x.reshape(local_envs // group, group, *x.shape[1:]), state.env_state)
         indices = (first + jnp.arange(local_envs)).reshape(-1, group)
         env_state, batch, last_obs, stats = lax.map(one_group, (grouped, indices))
         env_state = jax.tree.map(lambda x: x.reshape(local_envs, *x.shape[2:]), env_state)

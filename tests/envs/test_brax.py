@@ -115,7 +115,9 @@ class Reacher:
         return {"state": data["goal"] - data["x"], "privileged_state": jnp.concatenate([data["goal"], data["x"]])}
 
     def reset(self, rng):
-        data = {"x": jnp.zeros(2), "goal": jax.random.uniform(rng, (2,), minval=-1, maxval=1)}
+        # A simulator's state may hold empty arrays, such as the contacts of a model without any.
+        goal = jax.random.uniform(rng, (2,), minval=-1, maxval=1)
+        data = {"x": jnp.zeros(2), "goal": goal, "contact": jnp.zeros((0, 3))}
         zero = jnp.zeros(())
         return State(data, self._obs(data), zero, zero, {"distance": zero}, {"rng": rng})
 

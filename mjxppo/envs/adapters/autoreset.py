@@ -122,17 +122,19 @@ class OnDevices:
         if count > available or num_envs % count:
             raise UserError(f"num_devices: must be at most {available} and divide num_envs = {num_envs}, not {count}")
         self._sharding = NamedSharding(Mesh(np.array(jax.devices()[:count]), ("worlds",)), PartitionSpec("worlds"))
-        self._block = local = num_envs // count
+        self._block = self._local = num_envs // count
         if jax.default_backend() == "cpu":
-            self._block = max(size for size in range(1, min(local, _LARGEST_BLOCK) + 1) if local % size == 0)
+            largest = min(self._local, _LARGEST_BLOCK)
+            self._block = max(size for size in range(1, largest + 1) if self._local % size == 0)
 
     def jit(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         """``function`` of arrays that lead with the worlds, to such arrays, as a compiled program."""
 
         def by_blocks(*arguments: Any) -> Any:
-            blocks = jax.tree.map(lambda x: x.reshape(-1, self._block, *x.shape[1:]), arguments)
+            size = self._local // self._block, self._block
+            blocks = jax.tree.map(lambda x: x.reshape(*size, *x.shape[1:]), arguments)
             results = lax.map(lambda block: function(*block), blocks)
-            return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
+            return jax.tree.map(lambda x: x.reshape(self._local, *x.shape[2:]), results)
 
         mesh, split = self._sharding.mesh, self._sharding.spec
         sharded = jax.shard_map(by_blocks, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)

@@ -1,0 +1,123 @@
+"""Training from Python: what ``mjxppo train`` does, as a function whose result can be used."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from mjxppo import config_io, envs, evaluate, export, locate, members, metrics, train
+from mjxppo.config import Config
+from mjxppo.envs.registry import canonical_name, gym_id_of
+from mjxppo.errors import UserError
+from mjxppo.metrics import Row
+from mjxppo.policy import Policy
+from mjxppo.run_dir import CONFIG, check_resumable, default_run_dir, open_run_dir
+from mjxppo.train import Callbacks, Outcome
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run that has been trained, with its files in ``run_dir``."""
+
+    run_dir: Path
+    config: Config
+    env: envs.Environment
+    outcome: Outcome
+    policy: Policy
+    """The newest checkpoint's deterministic policy: actions [..., action_size] for observations [..., obs_size]."""
+
+    @property
+    def metrics(self) -> list[Row]:
+        """What was logged, one row for each update."""
+        return metrics.read_rows(self.run_dir)
+
+    def evaluate(self, episodes: int = 100, seed: int = 1_000_000) -> dict[str, Any]:
+        """Returns of whole episodes: in Gymnasium's C MuJoCo where it has the task, else in the task itself.
+
+        Args:
+            episodes: episode i is reset with seed ``seed + i``.
+            seed: the first episode's seed.
+
+        Returns:
+            ``mean``, ``std``, ``min``, ``max``, ``returns``, ``lengths`` and more, ready for JSON.
+        """
+        if gym_id_of(self.config.env) is not None:
+            return evaluate.evaluate(self.policy, self.config, "gymnasium", episodes, seed)
+        results = evaluate.device_episodes(self.policy, self.env, episodes, seed)
+        return evaluate.summarize(results, "device", self.config.env, seed)
+
+    def render(self, out: str | PathLike[str], **options: Any) -> dict[str, Any]:
+        """Films one episode to a .mp4, .gif or .html; takes ``seed``, ``max_seconds``, ``width`` and ``height``."""
+        from mjxppo.commands.render import film
+
+        return film(self.policy, self.config, Path(out), **options)
+
+    def export(self, out: str | PathLike[str]) -> dict[str, Any]:
+        """Writes the policy to a .npz, .onnx or .stablehlo file."""
+        return export.export(self.policy, self.config.env, Path(out))
+
+
+def train_policy(
+    env: str | envs.Environment | Any,
+    *,
+    config: Mapping[str, Any] | str | PathLike[str] | None = None,
+    run_dir: str | PathLike[str] | None = None,
+    resume: bool = False,
+    on_metrics: Callable[[list[Row]], object] | None = None,
+    on_checkpoint: Callable[[Path], object] | None = None,
+    **fields: Any,
+) -> TrainedRun:
+    """Trains a policy and gives it back, with all that ``mjxppo train`` writes; does not evaluate or film it.
+
+    Args:
+        env: a task by name, as ``envs.make`` takes it, or an environment itself.
+        config: fields that replace those of the task's shipped configuration, or a YAML file with such.
+        run_dir: where the run is written; by default a new directory under ``runs/``.
+        resume: go on with the run in ``run_dir`` from its newest checkpoint.
+        on_metrics: called with the rows of the updates that the device has just finished, oldest first. Training
+            stops, as if it had reached its end, when it returns True.
+        on_checkpoint: called with the folder of each checkpoint that has become whole.
+        fields: replace those of ``config``, sections being mappings: ``total_env_steps=10**6, ppo={"gamma": 0.99}``.
+
+    Raises:
+        UserError: a field is unknown or wrong, or the directory cannot be used.
+        mjxppo.train.TrainingFailed: too many worlds became non-finite, or the run could not be saved.
+        KeyboardInterrupt: on Ctrl-C, when the state has been saved.
+    """
+    made = None if isinstance(env, str) else envs.make(env)
+    name = canonical_name(str(env)) if made is None else made.name
+    checked = _configuration(name, config, fields, Path(run_dir) if resume and run_dir is not None else None)
+    if resume and run_dir is None:
+        raise UserError("run_dir: say which run to resume")
+    path = default_run_dir(checked) if run_dir is None else Path(run_dir)
+    if resume:
+        check_resumable(path, checked)
+    trainer = train.build(checked, made)
+    callbacks = Callbacks(on_metrics or (lambda rows: None), on_checkpoint or (lambda step: None))
+    with open_run_dir(path, checked, resume):
+        outcome = train.train(trainer, path, resume, callbacks)
+    if outcome.exit_code == 128 + signal.SIGINT:
+        raise KeyboardInterrupt
+    if outcome.exit_code:
+        raise SystemExit(outcome.exit_code)
+    return TrainedRun(path, checked, trainer.env, outcome, locate.load(path).policy)
+
+
+def _configuration(
+    name: str,
+    config: Mapping[str, Any] | str | PathLike[str] | None,
+    fields: Mapping[str, Any],
+    resumed: Path | None,
+) -> Config:
+    """The task's shipped configuration, or that of the run to resume, with the changes on top; checked."""
+    base = config_io.defaults_for(name) if resumed is None else config_io.read_yaml(resumed / CONFIG)
+    changes = config_io.read_yaml(Path(config)) if isinstance(config, str | PathLike) else config or {}
+    values = config_io.merge(config_io.merge(base, changes), fields)
+    checked = config_io.check(config_io.from_dict(values | {"env": name}))
+    if members.several(checked):
+        raise UserError("num_seeds: train_policy trains one policy; mjxppo train and mjxppo sweep train several")
+    return checked

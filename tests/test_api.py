@@ -1,0 +1,127 @@
+"""Training from Python: the shortest way to a policy, callbacks, resuming, and bad input."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy import PointMass
+
+import mjxppo
+from mjxppo import checkpoint, envs
+from mjxppo.errors import UserError
+
+SMALL = {
+    "ppo": {"num_envs": 64, "block_size": 16, "rollout_length": 16, "num_minibatches": 4, "learning_rate": 3e-3},
+    "log": {"every_updates": 3},
+    "checkpoint": {"every_updates": 5},
+    "num_devices": 2,
+}
+UPDATE = 64 * 16
+
+
+@pytest.fixture(autouse=True)
+def working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_from_nothing_to_a_policy():
+    run = mjxppo.train_policy(PointMass(), config=SMALL, total_env_steps=40 * UPDATE)
+    assert run.run_dir.parts[0] == "runs" and run.outcome.env_steps == 40 * UPDATE
+    assert run.policy(np.zeros(3)).shape == (2,)
+    assert [row["update"] for row in run.metrics] == list(range(1, 41))
+    result = run.evaluate(episodes=20)
+    assert (result["env"], result["engine"], result["episodes"]) == ("point_mass", "device", 20)
+    # Standing still costs 0.67 a step.
+    assert result["mean"] > -5 > -0.67 * 20 and set(result["lengths"]) == {20}
+    run.export("policy.npz")
+    np.testing.assert_array_equal(mjxppo.load_policy("policy.npz")(np.ones(3)), run.policy(np.ones(3)))
+    np.testing.assert_array_equal(mjxppo.load_policy(run.run_dir)(np.ones(3)), run.policy(np.ones(3)))
+
+
+def test_callbacks_see_every_update_once_and_only_whole_checkpoints():
+    rows, steps = [], []
+
+    def on_checkpoint(step: Path) -> None:
+        checkpoint.verify(step)
+        steps.append(int(step.name))
+
+    run = mjxppo.train_policy(
+        "brax:fast", config=SMALL, total_env_steps=14 * UPDATE, on_metrics=rows.extend, on_checkpoint=on_checkpoint
+    )
+    assert rows == run.metrics and len(rows) == 14
+    assert steps == sorted(set(steps)) and steps[-1] == 14 and len(steps) > 1
+
+
+def test_training_stops_when_the_callback_has_seen_enough_and_can_go_on_later():
+    small = SMALL | {"total_env_steps": 9 * UPDATE}
+    enough = lambda rows: rows[-1]["update"] >= 6  # noqa: E731
+    run = mjxppo.train_policy("brax:fast", config=small, on_metrics=enough, run_dir="run")
+    assert run.outcome.updates == 6 and checkpoint.newest_whole_step(Path("run/ckpt")).name == "6"
+    run = mjxppo.train_policy("brax:fast", run_dir="run", resume=True)
+    assert [row["update"] for row in run.metrics] == list(range(1, 10))
+    whole = mjxppo.train_policy("brax:fast", config=small)
+    for resumed, straight in zip(run.policy.layers, whole.policy.layers, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(resumed, straight, strict=True))
+
+
+def test_it_works_beside_the_main_thread():
+    done = []
+    train = lambda: done.append(mjxppo.train_policy("brax:fast", config=SMALL, total_env_steps=UPDATE))  # noqa: E731
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join()
+    assert done[0].outcome.env_steps == UPDATE
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"env": "hoper"}, "did you mean hopper"),
+        ({"env": object()}, "has no reset"),
+        ({"env": "hopper", "ppo": {"gama": 0.9}}, "did you mean ppo.gamma"),
+        ({"env": "hopper", "total_steps": 5}, "total_steps: no such field"),
+        ({"env": "hopper", "config": "missing.yaml"}, "no file missing.yaml"),
+        ({"env": "hopper", "num_seeds": 3}, "trains one policy"),
+        ({"env": "hopper", "resume": True}, "say which run"),
+        ({"env": "hopper", "resume": True, "run_dir": "nowhere"}, "no file nowhere"),
+        ({"env": "hopper", "run_dir": "full"}, "is not empty"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(working_directory, arguments, message):
+    (working_directory / "full").mkdir()
+    (working_directory / "full" / "thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match=message) as error:
+        mjxppo.train_policy(**arguments)
+    assert "\n" not in str(error.value)
+    assert {path.name for path in working_directory.rglob("*")} <= {"full", "thesis.txt", ".lock"}
+
+
+def test_what_changes_the_run_is_refused_when_it_is_resumed():
+    mjxppo.train_policy("brax:fast", config=SMALL, total_env_steps=UPDATE, run_dir="run")
+    with pytest.raises(UserError, match=r"ppo.gamma: cannot change"):
+        mjxppo.train_policy("brax:fast", run_dir="run", resume=True, ppo={"gamma": 0.5})
+    with pytest.raises(UserError, match="env: cannot change"):
+        mjxppo.train_policy(PointMass(), run_dir="run", resume=True)
+
+
+def test_an_npz_acts_where_there_is_no_jax(tmp_path):
+    run = mjxppo.train_policy("brax:fast", config=SMALL, total_env_steps=UPDATE)
+    run.export("policy.npz")
+    blocked = "import sys; sys.modules.update(dict.fromkeys(('jax', 'jaxlib', 'flax', 'orbax', 'mujoco', 'brax')));"
+    code = "import mjxppo, numpy as np; policy = mjxppo.load_policy('policy.npz');"
+    code += "print(*policy(np.ones((3, policy.obs_size))).ravel())"
+    done = subprocess.run([sys.executable, "-c", blocked + code], capture_output=True, text=True)
+    assert done.stderr == ""
+    expected = run.policy(np.ones((3, run.policy.obs_size))).ravel()
+    np.testing.assert_allclose([float(x) for x in done.stdout.split()], expected, rtol=1e-6)
+
+
+def test_the_environment_itself_is_given_back():
+    env = PointMass()
+    assert envs.make(env) is env
