@@ -85,6 +85,10 @@ class Environment(ABC):
     def _advance(self, physics: Any, action: Array) -> tuple[Any, dict[str, Array], Array]:
         """One environment step: the new worlds, the reward's terms (each [N]), and ``terminated`` [N]."""
 
+    def _term_names(self, physics: Any, action: Array) -> list[str]:
+        """Names of the reward's terms; here found by tracing a whole step, which takes a second for some physics."""
+        return list(jax.eval_shape(self._advance, physics, action)[1])
+
     def reset_info(self, physics: Any) -> dict[str, Array]:
         """What Gymnasium's counterpart says in ``info`` of worlds at any time, each [N]; by default nothing."""
         return {}
@@ -108,7 +112,7 @@ class Environment(ABC):
         zero = jnp.zeros(num_envs, obs.dtype)
         no = jnp.zeros(num_envs, bool)
         count = jnp.zeros(num_envs, jnp.int32)
-        terms = jax.eval_shape(self._advance, physics, jnp.zeros((num_envs, self.action_size), obs.dtype))[1]
+        terms = self._term_names(physics, jnp.zeros((num_envs, self.action_size), obs.dtype))
         return EnvState(
             physics=physics,
             key=keys,

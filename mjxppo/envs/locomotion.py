@@ -125,9 +125,16 @@ class Locomotion(Environment):
         moved = self.physics.step(start, action)
         x_velocity = moved.qpos[:, 0] / self.step_duration
         moved = replace(moved, qpos=jnp.concatenate([x_before + moved.qpos[:, :1], moved.qpos[:, 1:]], axis=-1))
+        return moved, *self._judge(moved, x_velocity, action)
+
+    def _judge(self, physics: PhysicsState, x_velocity: Array, action: Array) -> tuple[dict[str, Array], Array]:
+        """The reward's terms for a step that ended in ``physics``, and whether the episode terminates, each [N]."""
         terms = {
             "reward_forward": self.options.forward_reward_weight * x_velocity,
             "reward_ctrl": -self.options.ctrl_cost_weight * jnp.square(action).sum(-1),
         }
-        health_terms, terminated = self._health(moved)
-        return moved, terms | health_terms, terminated
+        health_terms, terminated = self._health(physics)
+        return terms | health_terms, terminated
+
+    def _term_names(self, physics: PhysicsState, action: Array) -> list[str]:
+        return list(jax.eval_shape(self._judge, physics, physics.qpos[:, 0], action)[0])

@@ -158,3 +158,15 @@ def test_far_from_the_origin_the_reward_stays_exact():
     action = jnp.full((2, 6), 0.5)
     step = jax.jit(env.step)
     np.testing.assert_array_equal(step(state, action).reward, step(state.replace(physics=far), action).reward)
+
+
+@pytest.mark.parametrize("name", ["hopper", "half_cheetah", "walker2d"])
+def test_a_reset_knows_the_rewards_terms_without_tracing_the_physics(name, monkeypatch):
+    """Tracing a step takes about a second, at every start of the program."""
+    env = envs.make(name)
+    keys = jax.random.split(jax.random.key(0), 4)
+    terms = env.reset(keys).reward_terms
+    stepped = jax.eval_shape(env.step, env.reset(keys), jnp.zeros((4, env.action_size)))
+    assert set(terms) == set(stepped.reward_terms)
+    monkeypatch.setattr(env.physics, "step", None)
+    assert env.reset(keys).reward_terms.keys() == terms.keys()
