@@ -33,7 +33,8 @@ class Study:
     question: str
     num_seeds: int
     settings: dict[str, dict[str, Any]]
-    """What each variant is tried in, by name: fields of a configuration, env at least."""
+    """What each variant is tried in, by name: fields of a configuration, env at least; ``config`` names a shipped
+    configuration that they are on top of, instead of the task's."""
     variants: dict[str, dict[str, Any]]
     """What is compared, by name: fields of a configuration on top of a setting's."""
     metrics: tuple[str, ...] = ("episode_return",)
@@ -90,7 +91,9 @@ def configurations(study: Study) -> Iterator[tuple[str, str, Config]]:
             if "env" not in fields:
                 raise UserError(f"study: settings.{setting} names no env")
             env = canonical_name(fields["env"])
-            values = config_io.merge(config_io.merge(config_io.defaults_for(env), fields), changes)
+            base = config_io.defaults_for(fields.get("config", env))
+            fields = {name: value for name, value in fields.items() if name != "config"}
+            values = config_io.merge(config_io.merge(base, fields), changes)
             values |= {"env": env, "num_seeds": study.num_seeds}
             try:
                 yield setting, variant, config_io.check(config_io.from_dict(values))
