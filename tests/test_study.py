@@ -77,5 +77,5 @@ def test_a_bad_study_is_refused_before_anything_is_trained(tmp_path, changes, me
 
 
 def test_an_unknown_study_names_the_shipped_ones():
-    with pytest.raises(UserError, match="shipped: advantage_normalization, algorithm, implementation"):
+    with pytest.raises(UserError, match="shipped: advantage_normalization, algorithm, final, implementation"):
         study.find("nothing")
