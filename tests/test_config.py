@@ -33,6 +33,7 @@ BAD = [
     ({"env": "hopper", "ppo": {"num_envs": "many"}}, "ppo.num_envs: input should be a valid integer"),
     ({"env": "hopper", "ppo": {"num_envs": True}}, "ppo.num_envs: must be a number"),
     ({"env": "hopper", "ppo": {"normalize_obs": 1}}, "ppo.normalize_obs: must be true or false"),
+    ({"env": "hopper", "policy": {"final_min_log_std": -3.0}}, "policy.final_min_log_std: the floor moves only"),
     ({"env": "hopper", "ppo": {"num_envs": 0}}, "ppo.num_envs: input should be greater than or equal to 1"),
     ({"env": "hopper", "ppo": {"gamma": 1.01}}, "ppo.gamma: input should be less than or equal to 1"),
     ({"env": "hopper", "ppo": {"gamma": float("nan")}}, "ppo.gamma"),

@@ -12,7 +12,7 @@ from mjxppo.ppo import networks
 
 
 def build(**options):
-    network = networks.build(3, PolicyConfig(hidden_sizes=(32, 16), **options))
+    network = networks.build(3, PolicyConfig(**{"hidden_sizes": (32, 16)} | options))
     return network, networks.init_params(network, 5, jax.random.key(0))
 
 
@@ -64,3 +64,11 @@ def test_rescaling_the_value_head_keeps_the_values_it_stands_for():
     rescaled = networks.rescale_value_head(params, 10.0, 3.0, -4.0, 7.5)
     after = network.apply(rescaled, x, method="value") * 7.5 - 4.0
     np.testing.assert_allclose(after, before, rtol=1e-5)
+
+
+def test_lecun_normal_initialisation_draws_weights_of_unit_output_variance():
+    _, params = build(std="state_independent", initialization="lecun_normal", hidden_sizes=(400, 400))
+    kernel = np.asarray(params["params"]["actor"]["mlp"]["hidden_1"]["kernel"])
+    np.testing.assert_allclose(kernel.std(), 1 / np.sqrt(400), rtol=0.02)
+    gram = kernel.T @ kernel
+    assert np.abs(gram - np.diag(np.diag(gram))).max() > 0.05, "not orthogonal"
