@@ -2,7 +2,7 @@
 #   ARGS passes options on:   make train ENV=hopper ARGS="--total-env-steps 1000000"
 #   PYTHON names the interpreter (3.11 or 3.12); otherwise the newest one found is taken.
 #   JOBS is the number of test processes; each takes up to 3 GB of memory.
-#   EXTRAS adds accelerators and tools: cuda12, cuda13, warp, onnx, wandb.
+#   EXTRAS adds accelerators and tools: cuda12, cuda13, warp, onnx, wandb, docs.
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
@@ -20,7 +20,7 @@ CKPT ?= ckpt
 JOBS ?= 2
 comma := ,
 
-known_extras := cuda12 cuda13 warp onnx wandb
+known_extras := cuda12 cuda13 warp onnx wandb docs
 asked_extras := $(subst $(comma), ,$(EXTRAS))
 ifneq ($(filter-out $(known_extras),$(asked_extras)),)
 $(error EXTRAS=$(filter-out $(known_extras),$(asked_extras)) is unknown; choose from $(known_extras))
@@ -64,7 +64,7 @@ help: ## list the targets (default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup
-setup: $(READY) ## make .venv from the locked versions; EXTRAS=cuda12|cuda13|warp|onnx|wandb adds to it
+setup: $(READY) ## make .venv from the locked versions; EXTRAS=cuda12|cuda13|warp|onnx|wandb|docs adds to it
 	@echo "setup: .venv is ready: $$($(BIN)/python -c 'import sys, importlib.metadata as m; \
 		print("Python %d.%d.%d," % sys.version_info[:3], "jax", m.version("jax") + ",", "mujoco", m.version("mujoco"))')" >&2
 
@@ -109,6 +109,10 @@ types: $(READY) ## check types (mypy)
 .PHONY: check
 check: lint types test ## lint, types and tests
 
+.PHONY: docs
+docs: $(READY) $(extra_stamp)docs ## build the documentation site into site/; every warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --clean
+
 .PHONY: dist
 dist: $(READY) ## build the wheel and the source distribution into dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist .
@@ -123,7 +127,7 @@ lock: $(READY) ## resolve requirements/*.txt again from pyproject.toml
 
 .PHONY: clean
 clean: ## remove caches and build products (runs and .venv stay)
-	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 
 .PHONY: clean-venv
