@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from mjxppo.names import Activation, BackendName, Initialization, StdKind
+from mjxppo.randomize.config import RandomizeConfig
 
 Count = Annotated[int, Ge(1), Le(2**24)]
 Layer = Annotated[int, Ge(1), Le(2**16)]
@@ -170,6 +171,7 @@ class Config:
     """When a checkpoint or metrics cannot be written (a full disk): continue, and try again with the next ones, or
     stop."""
     physics: PhysicsConfig = field(default_factory=PhysicsConfig)
+    randomize: RandomizeConfig = field(default_factory=RandomizeConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     ppo: PpoConfig = field(default_factory=PpoConfig)
     log: LogConfig = field(default_factory=LogConfig)

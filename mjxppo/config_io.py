@@ -14,6 +14,7 @@ import yaml
 
 from mjxppo.config import Config
 from mjxppo.errors import UserError
+from mjxppo.randomize import config as randomize
 
 
 class _Loader(yaml.SafeLoader):
@@ -175,6 +176,7 @@ def check(config: Config) -> Config:
         )
     if config.seed + config.num_seeds > 2**32:
         raise UserError(f"num_seeds: {config.num_seeds} seeds from {config.seed} on go beyond 2^32 - 1")
+    randomize.check(config.randomize)
     from mjxppo import members
 
     if len(members.of(config)) > 4096:

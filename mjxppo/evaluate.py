@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -45,7 +45,14 @@ def summarize(episodes: Episodes, engine: str, env: str, seed: int) -> dict[str,
     }
 
 
-def evaluate(policy: ActFunction, config: Config, engine: Engine, num_episodes: int, seed: int) -> dict[str, Any]:
+def evaluate(
+    policy: ActFunction,
+    config: Config,
+    engine: Engine,
+    num_episodes: int,
+    seed: int,
+    changes: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
     """Runs whole episodes of the deterministic policy.
 
     Args:
@@ -55,6 +62,8 @@ def evaluate(policy: ActFunction, config: Config, engine: Engine, num_episodes: 
             training; the others are this package's physics.
         num_episodes: episode i is reset with seed ``seed + i``.
         seed: the first episode's seed.
+        changes: what differs from the task's model, such as ``{"mass": 1.2}`` (``robustness.QUANTITIES``); only in
+            "gymnasium".
 
     Returns:
         Mean, std, min and max of the returns, lengths and seeds, ready for JSON.
@@ -65,7 +74,7 @@ def evaluate(policy: ActFunction, config: Config, engine: Engine, num_episodes: 
     if num_episodes < 1:
         raise UserError(f"episodes: must be at least 1, not {num_episodes}")
     if engine == "gymnasium":
-        results = _gymnasium_episodes(policy, config, num_episodes, seed)
+        results = _gymnasium_episodes(policy, config, num_episodes, seed, changes or {})
     else:
         from mjxppo import envs
 
@@ -105,12 +114,20 @@ def make_gymnasium_env(config: Config, **kwargs: Any) -> Any:
         return gymnasium.make(gym_id, **config.env_options, **kwargs)
 
 
-def _gymnasium_episodes(policy: ActFunction, config: Config, num_episodes: int, seed: int) -> Episodes:
+def _gymnasium_episodes(
+    policy: ActFunction, config: Config, num_episodes: int, seed: int, changes: Mapping[str, float]
+) -> Episodes:
     """One episode after the other, so that a seed's return does not depend on what is evaluated beside it.
 
     A matrix product's rounding may depend on its batch size, and HalfCheetah amplifies rounding.
     """
     env = make_gymnasium_env(config)
+    if changes:
+        from mjxppo.physics import modify_model
+        from mjxppo.robustness import changed_fields
+
+        model = env.unwrapped.model
+        modify_model(model, changed_fields(model, dict(changes)))
     returns, lengths = np.zeros(num_episodes), np.zeros(num_episodes, int)
     for i in range(num_episodes):
         obs, _ = env.reset(seed=seed + i)

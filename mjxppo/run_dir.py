@@ -21,7 +21,7 @@ CONFIG, CKPT, EVAL, VIDEO, SUMMARY = "config.yaml", "ckpt", "eval.json", "video.
 _LOCK = ".lock"
 
 # Changing any of these would make the rest of a run something else than what was begun.
-_FIXED_ON_RESUME = ("env", "env_options", "seed", "num_seeds", "grid", "physics", "policy", "ppo")
+_FIXED_ON_RESUME = ("env", "env_options", "seed", "num_seeds", "grid", "physics", "randomize", "policy", "ppo")
 
 
 def default_run_dir(config: Config) -> Path:

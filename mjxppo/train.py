@@ -21,6 +21,7 @@ from mjxppo.metrics import MetricsWriter, Row, clean
 from mjxppo.ppo.state import TrainState
 from mjxppo.ppo.trainer import Trainer, env_steps_of
 from mjxppo.progress import ProgressLine, say, waiting
+from mjxppo.randomize import environment as randomize
 from mjxppo.run_dir import CKPT
 from mjxppo.signals import StopRequest
 
@@ -60,6 +61,7 @@ def build(config: Config, env: envs.Environment | None = None) -> Trainer:
     """
     if env is None:
         env = envs.make(config.env, backend=config.physics.backend, **config.env_options)
+    env = randomize.wrap(env, config.randomize)
     if config.num_devices > jax.device_count():
         raise UserError(f"num_devices: {config.num_devices} asked for, but there are {jax.device_count()}")
     if config.log.wandb:

@@ -49,8 +49,8 @@ class TestHelp:
         text = " ".join(capsys.readouterr().out.split())
         config = config_io.from_dict(config_io.defaults_for("hopper"))
         for field in dataclasses.fields(config):
-            if field.name in ("env_options", "grid"):
-                continue  # named by the task, and by mjxppo sweep
+            if field.name in ("env_options", "grid", "randomize"):
+                continue  # named by the task, by mjxppo sweep, and in files only
             section = getattr(config, field.name)
             names = [f.name for f in dataclasses.fields(section)] if dataclasses.is_dataclass(section) else [None]
             for name in names:

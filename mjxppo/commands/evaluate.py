@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import tyro
 from tyro.conf import Positional
 
 from mjxppo.commands.parsing import parse
+from mjxppo.errors import UserError
 from mjxppo.evaluate import Engine
+
+if TYPE_CHECKING:
+    from mjxppo.locate import Loaded
+    from mjxppo.robustness import Axis
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,13 @@ class EvaluateArguments:
     """Seed of the first episode; the others follow on."""
     out: Path | None = None
     """Also write the JSON to this file."""
+    perturb: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """NAME=LOW:HIGH: evaluate on robots that differ from the model by factors in this range (friction, mass, inertia,
+    strength, damping, stiffness, armature, gravity; slope in degrees); once or twice, for a grid of returns."""
+    perturb_points: int = 5
+    """Values for each --perturb."""
+    heat_map: Path | None = None
+    """Where the picture of the grid goes; default: robustness.png in the run directory."""
 
 
 def main(arguments: list[str]) -> int:
@@ -35,20 +49,53 @@ def main(arguments: list[str]) -> int:
     parsed = parse(
         EvaluateArguments, arguments, prog="mjxppo evaluate", description="Evaluates a policy, deterministically."
     )
-    from mjxppo.evaluate import evaluate_each
     from mjxppo.locate import load_all
-    from mjxppo.run_dir import write_json
 
+    axes = _axes(parsed)
     loaded = load_all(parsed.path)
-    policies = [(one.policy, one.config) for one in loaded]
-    results = evaluate_each(policies, parsed.engine, parsed.episodes, parsed.seed)
-    result: dict[str, Any] = {"checkpoint": str(loaded[0].step)}
-    if len(loaded) == 1:
-        result |= results[0]
-    else:
-        result["policies"] = {one.run_dir.name: own for one, own in zip(loaded, results, strict=True)}
+    result = _robustness(parsed, axes, loaded) if axes else _returns(parsed, loaded)
+    result = {"checkpoint": str(loaded[0].step), **result}
     if parsed.out is not None:
+        from mjxppo.run_dir import write_json
+
         write_json(parsed.out, result)
     json.dump(result, sys.stdout, indent=1)
     print()
     return 0
+
+
+def _returns(parsed: EvaluateArguments, loaded: Sequence[Loaded]) -> dict[str, Any]:
+    from mjxppo.evaluate import evaluate_each
+
+    policies = [(one.policy, one.config) for one in loaded]
+    results = evaluate_each(policies, parsed.engine, parsed.episodes, parsed.seed)
+    if len(loaded) == 1:
+        return results[0]
+    return {"policies": {one.run_dir.name: own for one, own in zip(loaded, results, strict=True)}}
+
+
+def _axes(parsed: EvaluateArguments) -> list[Axis]:
+    """What --perturb asks for."""
+    if not parsed.perturb:
+        return []
+    from mjxppo.robustness import parse_axis
+
+    if parsed.engine != "gymnasium":
+        raise UserError(f"perturb: needs --engine gymnasium, not {parsed.engine}")
+    return [parse_axis(text, parsed.perturb_points) for text in parsed.perturb]
+
+
+def _robustness(parsed: EvaluateArguments, axes: Sequence[Axis], loaded: Sequence[Loaded]) -> dict[str, Any]:
+    """The grid of returns, drawn."""
+    from mjxppo import robustness
+    from mjxppo.progress import say, waiting
+
+    with waiting(f"evaluating {parsed.episodes} episodes of each policy on each robot"):
+        policies = [(one.policy, one.config) for one in loaded]
+        result = robustness.grid(policies, axes, parsed.episodes, parsed.seed)
+    run_dir = loaded[0].run_dir if len(loaded) == 1 else loaded[0].run_dir.parent
+    picture = parsed.heat_map or run_dir / "robustness.png"
+    robustness.draw(result, picture)
+    say(f"returns drawn in {picture}")
+    by_name = dict(zip((one.run_dir.name for one in loaded), result["policies"], strict=True))
+    return {**result, "policies": by_name, "heat_map": str(picture)}

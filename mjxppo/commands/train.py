@@ -16,6 +16,7 @@ from mjxppo.commands import layers
 from mjxppo.commands.parsing import parse
 from mjxppo.config import Config
 from mjxppo.errors import UserError
+from mjxppo.randomize.config import RandomizeConfig
 
 if TYPE_CHECKING:
     from mjxppo.evaluate import Engine
@@ -32,6 +33,7 @@ class TrainArguments(Config):
     """All fields of a configuration, and where the run goes."""
 
     grid: tyro.conf.Suppress[dict[str, tuple[float, ...]]] = dataclasses.field(default_factory=dict)
+    randomize: tyro.conf.Suppress[RandomizeConfig] = dataclasses.field(default_factory=RandomizeConfig)
     config: Path | None = None
     """YAML file whose fields replace the task's shipped ones; --FIELD options replace both."""
     set_from: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()

@@ -14,9 +14,18 @@ from mjxppo.errors import UserError
 from mjxppo.names import BackendName
 from mjxppo.physics.base import Physics, PhysicsState
 from mjxppo.physics.derived import set_const
-from mjxppo.physics.parameters import Parameters, modified_model
+from mjxppo.physics.parameters import Parameters, modified_model, modify_model
 
-__all__ = ["BackendName", "Parameters", "Physics", "PhysicsState", "make", "modified_model", "set_const"]
+__all__ = [
+    "BackendName",
+    "Parameters",
+    "Physics",
+    "PhysicsState",
+    "make",
+    "modified_model",
+    "modify_model",
+    "set_const",
+]
 
 
 def make(mj_model: mujoco.MjModel, backend: BackendName = "auto", frame_skip: int = 1) -> Physics:

@@ -57,16 +57,22 @@ def checked(model: mujoco.MjModel, parameters: Mapping[str, ArrayLike], num_worl
 
 
 def modified_model(model: mujoco.MjModel, fields: Mapping[str, np.ndarray]) -> mujoco.MjModel:
-    """A copy of the model with one world's parameters, for C MuJoCo: the fields are written, then ``mj_setConst``.
+    """A copy of the model with one world's parameters, for C MuJoCo; see ``modify_model``."""
+    model = copy.copy(model)
+    modify_model(model, fields)
+    return model
+
+
+def modify_model(model: mujoco.MjModel, fields: Mapping[str, np.ndarray]) -> None:
+    """Gives a C MuJoCo model one world's parameters: the fields are written, then ``mj_setConst``.
 
     Args:
-        model: the model; not changed.
+        model: the model, changed in place.
         fields: one world's parameters, each of the field's own shape. What ``mj_setConst`` derives is overwritten.
 
     Raises:
         mujoco.FatalError: ``mj_setConst`` refuses: ``body_ipos`` of a body that was compiled as simple.
     """
-    model = copy.copy(model)
     for name, value in fields.items():
         owner: Any = model
         *path, field = name.split(".")
@@ -74,4 +80,3 @@ def modified_model(model: mujoco.MjModel, fields: Mapping[str, np.ndarray]) -> m
             owner = getattr(owner, part)
         getattr(owner, field)[:] = value
     mujoco.mj_setConst(model, mujoco.MjData(model))
-    return model

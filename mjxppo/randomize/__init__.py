@@ -1,0 +1,1 @@
+"""Domain randomisation: worlds that differ from the model and from each other."""

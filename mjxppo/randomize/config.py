@@ -1,0 +1,119 @@
+"""What may differ between worlds, and by how much. Imports nothing that is slow to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le
+
+from mjxppo.errors import UserError
+
+Number = Annotated[float, Ge(-1e6), Le(1e6)]
+NonNegative = Annotated[float, Ge(0), Le(1e6)]
+Probability = Annotated[float, Ge(0), Le(1)]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A random number, drawn anew for every episode of every world."""
+
+    distribution: Literal["none", "uniform", "log_uniform", "normal"] = "none"
+    """none (does not vary), uniform, log_uniform, or normal: the mean is the middle of the range, the standard
+    deviation a quarter of its width, and what is outside of the range is drawn again."""
+    low: Number = 1.0
+    """Lower end of the range."""
+    high: Number = 1.0
+    """Upper end of the range."""
+    operation: Literal["scale", "add"] = "scale"
+    """Whether the number is a factor on the model's own value or is added to it."""
+    each: bool = False
+    """Draw a number for each body, joint or actuator, instead of one for the whole robot."""
+
+    @property
+    def on(self) -> bool:
+        """Whether anything varies."""
+        return self.distribution != "none"
+
+
+@dataclass(frozen=True)
+class RandomizeConfig:
+    """How worlds differ from the model and from each other. By default not at all."""
+
+    mass: Spread = field(default_factory=Spread)
+    """Masses, and with them the rotational inertias, as a change of density would; a factor."""
+    inertia: Spread = field(default_factory=Spread)
+    """Rotational inertias, beyond what mass does; a factor."""
+    friction: Spread = field(default_factory=Spread)
+    """Sliding friction. Always one number for all geoms: a contact has the larger of its two geoms' friction."""
+    strength: Spread = field(default_factory=Spread)
+    """Force of the actuators for a control; a factor."""
+    damping: Spread = field(default_factory=Spread)
+    """Joint damping; what is added is added at the joints that have an actuator."""
+    stiffness: Spread = field(default_factory=Spread)
+    """Joint stiffness; as damping."""
+    armature: Spread = field(default_factory=Spread)
+    """Rotor inertia of the joints; as damping."""
+    gravity: Spread = field(default_factory=Spread)
+    """Gravity's size; a factor."""
+    slope: Spread = field(default_factory=Spread)
+    """Tilt of the ground (degrees, added; uphill is positive): gravity turns, the floor stays."""
+    observation_bias: Spread = field(default_factory=Spread)
+    """Error of each observation that lasts for an episode (added); always a number for each."""
+    observation_noise: NonNegative = 0.0
+    """Standard deviation of an error of each observation, new at every step."""
+    max_action_delay: Annotated[int, Ge(0), Le(100)] = 0
+    """Actions take effect 0 to so many environment steps late; drawn for each episode."""
+    drop_action: Probability = 0.0
+    """Probability of a step at which the action gets lost, and the one before stays in effect."""
+    push: Probability = 0.0
+    """Probability of a step at which the robot is pushed: its root velocities change at once."""
+    push_speed: NonNegative = 0.5
+    """Largest change of each root velocity by a push (m/s, and rad/s where it turns)."""
+
+    @property
+    def physical(self) -> dict[str, Spread]:
+        """What varies of the model."""
+        names = ("mass", "inertia", "friction", "strength", "damping", "stiffness", "armature", "gravity", "slope")
+        return {name: getattr(self, name) for name in names if getattr(self, name).on}
+
+    @property
+    def on(self) -> bool:
+        """Whether anything varies."""
+        spreads = [value for value in (getattr(self, f.name) for f in fields(self)) if isinstance(value, Spread)]
+        others = (self.observation_noise, self.max_action_delay, self.drop_action, self.push)
+        return any(spread.on for spread in spreads) or any(others)
+
+
+_ONLY_SCALE = ("mass", "inertia", "strength", "gravity")
+_ONLY_ADD = ("slope", "observation_bias")
+_ONLY_ONE = ("friction", "gravity", "slope")
+_POSITIVE = ("mass", "inertia")
+
+
+def check(config: RandomizeConfig) -> None:
+    """Checks what types alone cannot.
+
+    Raises:
+        UserError: one line that names the first field that is wrong and what would be right.
+    """
+    for item in fields(config):
+        spread = getattr(config, item.name)
+        if isinstance(spread, Spread) and spread.on:
+            _check_spread(f"randomize.{item.name}", item.name, spread)
+
+
+def _check_spread(path: str, name: str, spread: Spread) -> None:
+    if spread.low > spread.high:
+        raise UserError(f"{path}.low: must not be above {path}.high = {spread.high}, is {spread.low}")
+    if spread.distribution == "log_uniform" and spread.low <= 0:
+        raise UserError(f"{path}.low: must be positive for log_uniform, is {spread.low}")
+    if name in _ONLY_SCALE and spread.operation != "scale":
+        raise UserError(f"{path}.operation: must be scale, not {spread.operation}")
+    if name in _ONLY_ADD and spread.operation != "add":
+        raise UserError(f"{path}.operation: must be add, not {spread.operation}")
+    if name in _ONLY_ONE and spread.each:
+        raise UserError(f"{path}.each: must be false: there is one number for all")
+    if spread.operation == "scale" and (spread.low < 0 or (spread.low == 0 and name in _POSITIVE)):
+        least = "positive" if name in _POSITIVE else "0 or more"
+        raise UserError(f"{path}.low: a factor must be {least}, is {spread.low}")

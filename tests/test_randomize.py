@@ -1,0 +1,265 @@
+"""Domain randomisation: what is drawn, what it does to a world, and what it must not depend on."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+from toy import PointMass
+
+from mjxppo import config_io, physics
+from mjxppo.checkpoint import flatten, unflatten
+from mjxppo.config import Config, LogConfig, PolicyConfig, PpoConfig
+from mjxppo.envs.half_cheetah import HalfCheetah, HalfCheetahOptions
+from mjxppo.errors import UserError
+from mjxppo.ppo.trainer import Trainer
+from mjxppo.randomize.config import RandomizeConfig, Spread, check
+from mjxppo.randomize.environment import RandomizedEnvironment, wrap
+
+SLED = """
+<mujoco>
+  <option timestep="0.01"/>
+  <worldbody>
+    <geom type="plane" size="5 5 1"/>
+    <body pos="0 0 0.1">
+      <joint name="x" type="slide" axis="1 0 0"/> <joint name="z" type="slide" axis="0 0 1"/>
+      <geom type="sphere" size="0.1"/>
+      <body pos="0 0 0.2"> <joint name="arm" axis="0 1 0" damping="0.1"/> <geom type="capsule" size="0.03 0.1"/> </body>
+    </body>
+  </worldbody>
+  <actuator> <motor joint="arm" gear="3" ctrlrange="-1 1" ctrllimited="true"/> </actuator>
+</mujoco>
+"""
+"""A robot that compiles in no time."""
+
+PHYSICAL = RandomizeConfig(
+    mass=Spread("uniform", 0.5, 2.0, each=True),
+    friction=Spread("log_uniform", 0.5, 2.0),
+    strength=Spread("normal", 0.8, 1.2),
+    damping=Spread("uniform", 0.0, 0.3, operation="add"),
+    gravity=Spread("uniform", 0.9, 1.1),
+    slope=Spread("uniform", -5.0, 5.0, operation="add"),
+)
+SENSES = RandomizeConfig(
+    observation_bias=Spread("uniform", -0.1, 0.1, operation="add"),
+    observation_noise=0.05,
+    max_action_delay=3,
+    drop_action=0.2,
+)
+
+
+@pytest.fixture(scope="module")
+def sled(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "sled.xml"
+    path.write_text(SLED)
+    return HalfCheetah(HalfCheetahOptions(xml_file=str(path), frame_skip=2, max_episode_steps=10), "planar")
+
+
+def keys(count, seed=0):
+    return jax.random.split(jax.random.key(seed), count)
+
+
+def assert_same_bits(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+
+
+def test_an_environment_that_is_not_randomised_is_left_alone():
+    env = PointMass()
+    assert wrap(env, RandomizeConfig()) is env
+
+
+def test_numbers_stay_within_their_ranges_and_fill_them(sled):
+    env = wrap(sled, PHYSICAL)
+    own = {name: np.asarray(x) for name, x in jax.jit(env.reset)(keys(2000)).physics.physics.parameters.items()}
+    model = sled.model
+    mass = own["body_mass"][:, 1:] / model.body_mass[1:]
+    assert (mass.min(), mass.max()) == (pytest.approx(0.5, abs=0.01), pytest.approx(2.0, abs=0.01))
+    assert abs(np.corrcoef(mass.T)[0, 1]) < 0.1, "each body has its own"
+    np.testing.assert_allclose(own["body_inertia"][:, 1:] / model.body_inertia[1:], mass[..., None].repeat(3, -1), 1e-6)
+    friction = own["geom_friction"][:, :, 0] / model.geom_friction[:, 0]
+    assert np.median(friction) == pytest.approx(1.0, abs=0.05)
+    assert friction.min() >= 0.5 and friction.max() <= 2.0
+    np.testing.assert_array_equal(friction, friction[:, :1].repeat(model.ngeom, 1))
+    strength = own["actuator_gainprm"][:, 0, 0]
+    assert strength.min() >= 0.8 and strength.max() <= 1.2
+    assert strength.std() == pytest.approx(0.1 * 0.88, abs=0.01), "a normal distribution cut off at two deviations"
+    added = own["dof_damping"] - model.dof_damping
+    assert np.all(added[:, :2] == 0), "nothing holds the robot to the world"
+    assert added[:, 2].min() >= 0 and added[:, 2].max() <= 0.3 + 1e-6
+    gravity = own["opt.gravity"]
+    assert np.linalg.norm(gravity, axis=1) == pytest.approx(9.81, rel=0.11)
+    slope = np.rad2deg(np.arctan2(gravity[:, 0], gravity[:, 2])) - 180
+    assert np.abs((slope + 180) % 360 - 180).max() <= 5.01
+
+
+def test_uphill_pulls_back(sled):
+    env = wrap(sled, RandomizeConfig(slope=Spread("uniform", 3.0, 5.0, operation="add")))
+    assert np.all(np.asarray(jax.jit(env.reset)(keys(4)).physics.physics.parameters["opt.gravity"])[:, 0] < 0)
+
+
+def test_every_episode_draws_anew_and_no_step_in_between(sled):
+    env = wrap(sled, PHYSICAL)
+    step = jax.jit(env.step)
+    state = jax.jit(env.reset)(keys(8))
+    first = state.physics.physics.parameters
+    for _ in range(9):
+        state = step(state, jnp.zeros((8, 1)))
+    assert_same_bits(state.physics.physics.parameters, first)
+    state = step(state, jnp.zeros((8, 1)))
+    assert np.all(state.truncated)
+    assert np.all(np.asarray(state.physics.physics.parameters["body_mass"] != first["body_mass"])[:, 1:])
+
+
+def test_a_world_depends_neither_on_its_neighbours_nor_on_what_else_varies(sled):
+    env = wrap(sled, PHYSICAL)
+    many, few = jax.jit(env.reset)(keys(64)), jax.jit(env.reset)(keys(64)[:16])
+    assert_same_bits(jax.tree.map(lambda x: x[:16], many), few)
+    mass_only = jax.jit(wrap(sled, RandomizeConfig(mass=PHYSICAL.mass)).reset)(keys(16))
+    np.testing.assert_array_equal(
+        mass_only.physics.physics.parameters["body_mass"], few.physics.physics.parameters["body_mass"]
+    )
+
+
+def test_a_randomised_world_is_c_mujoco_on_its_own_model(sled):
+    env = wrap(sled, PHYSICAL)
+    state = jax.jit(env.reset)(keys(16))
+    action = jax.random.uniform(jax.random.key(1), (16, 1), minval=-1, maxval=1)
+    moved = state
+    for _ in range(5):
+        moved = jax.jit(env.step)(moved, action)
+    start, end = state.physics.physics, moved.physics.physics
+    for i in range(16):
+        fields = {name: np.asarray(x[i], np.float64) for name, x in start.parameters.items()}
+        model = physics.modified_model(sled.model, fields)
+        data = mujoco.MjData(model)
+        data.qpos[:], data.qvel[:], data.ctrl[:] = start.qpos[i], start.qvel[i], action[i]
+        mujoco.mj_step(model, data, 10)
+        np.testing.assert_allclose(end.qvel[i], data.qvel, atol=2e-4)
+
+
+def test_pushes_change_the_roots_velocity_only(sled):
+    always = wrap(sled, RandomizeConfig(push=1.0, push_speed=0.5))
+    state = jax.jit(always.reset)(keys(32))
+    pushed = np.asarray(always._pushed(state.physics).physics.qvel - state.physics.physics.qvel)
+    assert np.all(pushed[:, 2] == 0)
+    assert np.abs(pushed[:, :2]).max() <= 0.5
+    assert np.abs(pushed[:, :2]).max() > 0.4
+    never = wrap(sled, RandomizeConfig(push=1e-9))
+    np.testing.assert_array_equal(never._pushed(state.physics).physics.qvel, state.physics.physics.qvel)
+
+
+def test_actions_take_effect_late_by_a_time_that_is_the_episodes_own():
+    env = wrap(PointMass(), RandomizeConfig(max_action_delay=3))
+    state = jax.jit(env.reset)(keys(40))
+    delay = np.asarray(state.physics.delay)
+    assert set(delay) == {0, 1, 2, 3}
+    actions = 0.1 * np.arange(1, 7)
+    for t, action in enumerate(actions):
+        before = np.asarray(state.physics.physics["x"])
+        state = env.step(state, jnp.full((40, 2), action))
+        moved = np.asarray(state.physics.physics["x"]) - before
+        expected = np.where(t >= delay, 0.3 * actions[np.maximum(t - delay, 0)], 0.0)
+        np.testing.assert_allclose(moved, expected[:, None].repeat(2, 1), atol=1e-6)
+
+
+def test_a_lost_action_leaves_the_one_before_in_effect():
+    env = wrap(PointMass(), RandomizeConfig(drop_action=0.4))
+    step = jax.jit(env.step)
+    state = jax.jit(env.reset)(keys(500))
+    in_effect = np.zeros((500, 2))
+    lost = []
+    for t in range(5):
+        action = np.float32(0.1 * (t + 1))
+        state = step(state, jnp.full((500, 2), action))
+        now = np.asarray(state.physics.action_in_effect)
+        kept = (now == in_effect).all(1)
+        assert np.all(now[~kept] == action)
+        lost.append(kept.mean())
+        in_effect = now
+    assert np.mean(lost) == pytest.approx(0.4, abs=0.05)
+
+
+def test_observations_have_a_lasting_error_and_a_passing_one():
+    env = wrap(PointMass(), dataclasses.replace(SENSES, max_action_delay=0, drop_action=0.0))
+    step = jax.jit(env.step)
+    state = jax.jit(env.reset)(keys(1000))
+    errors = []
+    for _ in range(8):
+        state = step(state, jnp.zeros((1000, 2)))
+        errors.append(np.asarray(state.obs - env.env._observe(state.physics.physics)))
+    lasting, passing = np.mean(errors, axis=0), np.array(errors) - np.asarray(state.physics.observation_bias)
+    assert np.abs(lasting).max() < 0.1 + 0.09
+    assert passing.std() == pytest.approx(0.05, abs=0.003)
+    assert abs(np.corrcoef(passing[0].ravel(), passing[1].ravel())[0, 1]) < 0.1
+    assert np.asarray(state.reward) == pytest.approx(-np.square(state.physics.physics["x"]).sum(1), abs=1e-5)
+
+
+def trainer(num_devices=1):
+    config = Config(
+        env="point_mass",
+        num_devices=num_devices,
+        policy=PolicyConfig(hidden_sizes=(8,)),
+        ppo=PpoConfig(num_envs=32, block_size=4, rollout_length=8, num_minibatches=4, num_epochs=1),
+        log=LogConfig(every_updates=2),
+    )
+    return Trainer(wrap(PointMass(max_episode_steps=6), SENSES), config)
+
+
+def test_training_goes_on_to_the_bit_from_what_a_checkpoint_holds():
+    run = trainer()
+    total = run.budget(10**6)
+    state, _ = run.train_chunk(run.init(), total)
+    saved = flatten(state)
+    assert any("past_actions" in name for name in saved)
+    whole, _ = run.train_chunk(state, total)
+    resumed, _ = run.train_chunk(run.place(unflatten(run.init(), saved)), total)
+    whole, resumed = flatten(whole), flatten(resumed)
+    assert all(whole[name].tobytes() == resumed[name].tobytes() for name in whole)
+
+
+def test_worlds_do_not_depend_on_the_number_of_devices():
+    if len(jax.devices()) < 4:
+        pytest.skip("needs 4 devices")
+    states = []
+    for num_devices in (2, 4):
+        run = trainer(num_devices)
+        # After one update the parameters differ by the order of sums.
+        state, _ = run.train_chunk(run.init(), run.budget(32 * 8))
+        states.append(flatten(state.env_state))
+    assert all(states[0][name].tobytes() == states[1][name].tobytes() for name in states[0])
+
+
+@pytest.mark.parametrize(
+    ("field", "spread", "message"),
+    [
+        ("mass", Spread("uniform", 1.2, 0.8), "mass.low: must not be above randomize.mass.high = 0.8, is 1.2"),
+        ("mass", Spread("uniform", 0.0, 0.8), "mass.low: a factor must be positive, is 0.0"),
+        ("mass", Spread("uniform", 0.5, 1, operation="add"), "mass.operation: must be scale, not add"),
+        ("slope", Spread("uniform", -5, 5), "slope.operation: must be add, not scale"),
+        ("friction", Spread("uniform", 0.5, 1, each=True), "friction.each: must be false"),
+        ("damping", Spread("log_uniform", 0.0, 1), "damping.low: must be positive for log_uniform, is 0.0"),
+    ],
+)
+def test_a_spread_that_makes_no_sense_is_refused(field, spread, message):
+    with pytest.raises(UserError, match=f"^randomize.{message}"):
+        check(RandomizeConfig(**{field: spread}))
+
+
+def test_physics_that_is_not_ours_cannot_be_varied():
+    with pytest.raises(UserError, match=r"^randomize\.mass: point_mass is not simulated by this package's physics"):
+        RandomizedEnvironment(PointMass(), RandomizeConfig(mass=Spread("uniform", 0.5, 1)))
+
+
+def test_a_file_can_say_it_all():
+    values = {"env": "hopper", "randomize": {"mass": {"distribution": "uniform", "low": 0.5, "high": 2}}}
+    config = config_io.check(config_io.from_dict(values))
+    assert config.randomize.mass == Spread("uniform", 0.5, 2.0)
+    assert config.randomize.on and not config_io.from_dict({"env": "hopper"}).randomize.on
+    values["randomize"] = {"mass": {"hihg": 2}}
+    with pytest.raises(UserError, match=r"^randomize\.mass\.hihg: no such field; did you mean randomize\.mass\.high"):
+        config_io.from_dict(values)
