@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -61,12 +62,28 @@ def test_tests_have_several_devices():
 
 
 @pytest.fixture(scope="module")
-def wheel_names(tmp_path_factory):
-    out = tmp_path_factory.mktemp("wheel")
-    done = run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT))
+def built(tmp_path_factory):
+    """The names in the source distribution, and in the wheel that is built from it."""
+    out = tmp_path_factory.mktemp("dist")
+    done = run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT))
     assert done.returncode == 0, done.stderr
-    (wheel,) = out.glob("*.whl")
-    return set(zipfile.ZipFile(wheel).namelist())
+    assert "warning" not in (done.stdout + done.stderr).lower()
+    (wheel,), (sdist,) = out.glob("*.whl"), out.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    return names, set(zipfile.ZipFile(wheel).namelist())
+
+
+@pytest.fixture(scope="module")
+def wheel_names(built):
+    return built[1]
+
+
+def test_source_distribution_holds_what_is_needed_to_work_on_it(built):
+    tracked = {"Makefile", "mkdocs.yml", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "requirements/lock.txt"}
+    folders = ("mjxppo", "configs", "tests", "docs", "scripts")
+    files = {str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.[pmy][yd]")}
+    assert tracked | files <= built[0]
 
 
 class TestWheel:
@@ -76,7 +93,7 @@ class TestWheel:
         assert {f"mjxppo/{path}" for path in configs} <= wheel_names
 
     def test_holds_the_types_marker_and_the_player(self, wheel_names):
-        assert {"mjxppo/py.typed", "mjxppo/render/player.html"} <= wheel_names
+        assert {"mjxppo/py.typed", "mjxppo/render/player.html", "mjxppo/report/page.html"} <= wheel_names
 
     def test_holds_every_module_and_nothing_else(self, wheel_names):
         modules = {str(path.relative_to(ROOT)) for path in (ROOT / "mjxppo").rglob("*.py")}
