@@ -263,3 +263,30 @@ def test_a_file_can_say_it_all():
     values["randomize"] = {"mass": {"hihg": 2}}
     with pytest.raises(UserError, match=r"^randomize\.mass\.hihg: no such field; did you mean randomize\.mass\.high"):
         config_io.from_dict(values)
+
+
+def test_the_curriculum_widens_where_the_return_holds_and_narrows_where_it_does_not():
+    bias = Spread("uniform", 0.5, 1.0, operation="add")
+    config = RandomizeConfig(observation_bias=bias, curriculum_return=-3.0, curriculum_step=0.25)
+    env = wrap(PointMass(max_episode_steps=6), config)
+    step, state = jax.jit(env.step), jax.jit(env.reset)(keys(6))
+    assert np.all(np.asarray(state.physics.observation_bias) == 0), "at first, the model itself"
+    state = dataclasses.replace(state, clock_offset=jnp.array([0, 0, 0, 0, 0, 1]))
+    good = jnp.array([True, True, True, False, False, True])[:, None]
+
+    def act(state, good):
+        x = state.physics.physics["x"]
+        return step(state, jnp.where(good, jnp.clip(-x / 0.3, -1, 1), jnp.sign(x)))
+
+    for _ in range(5):
+        state = act(state, good)
+    assert state.done[5] and state.physics.extent[5] == 0, "an episode that was cut short says nothing"
+    for _ in range(7):
+        state = act(state, good)
+    np.testing.assert_allclose(state.physics.extent[:5], [0.5, 0.5, 0.5, 0, 0])
+    errors = np.asarray(state.physics.observation_bias)
+    assert errors[:3].min() >= 0.25 and errors[:3].max() <= 0.5
+    assert np.all(errors[3:5] == 0)
+    for _ in range(6):
+        state = act(state, ~good)
+    assert np.all(np.asarray(state.physics.extent[:3]) < 0.5)

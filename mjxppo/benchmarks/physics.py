@@ -24,8 +24,9 @@ from mjxppo.envs.locomotion import gymnasium_model
 from mjxppo.errors import UserError
 from mjxppo.physics import PhysicsState
 from mjxppo.physics.mjx.model import check_compiler
-from mjxppo.physics.parameters import FIELDS, nominal
+from mjxppo.physics.parameters import nominal
 from mjxppo.quiet import import_mjx
+from mjxppo.randomize import quantities
 
 Array = jax.Array
 Stepper = Callable[[PhysicsState, Array], PhysicsState]
@@ -138,7 +139,8 @@ def _varied_parameters(model: mujoco.MjModel, num_worlds: int, seed: int) -> phy
         value = nominal(model, name)
         return jnp.asarray(value * rng.uniform(0.8, 1.2, (num_worlds, *value.shape)), jnp.float32)
 
-    return physics.set_const(model, {name: varied(name) for name in FIELDS if not name.endswith("invweight0")})
+    names = sorted({name for fields in quantities.FIELDS.values() for name in fields})
+    return physics.set_const(model, {name: varied(name) for name in names})
 
 
 def _c_round(model: mujoco.MjModel, task: str, states: States, num_steps: int, seed: int) -> Callable[[], None]:

@@ -77,6 +77,10 @@ class Environment(ABC):
     def _initial(self, keys: Array) -> Any:
         """Fresh random worlds, one per key [N]."""
 
+    def _restart(self, state: EnvState, keys: Array) -> Any:
+        """Fresh random worlds, one per key [N], to follow the episodes that have ended in ``state``."""
+        return self._initial(keys)
+
     @abstractmethod
     def _observe(self, physics: Any) -> Array:
         """Observations [N, obs_size] of the worlds."""
@@ -182,7 +186,7 @@ class Environment(ABC):
     def _reset_done(self, state: EnvState) -> EnvState:
         done = state.done
         next_keys, reset_keys = _split_each(state.key)
-        fresh = self._initial(reset_keys)
+        fresh = self._restart(state, reset_keys)
         physics = select(done, fresh, state.physics)
         return replace(
             state,

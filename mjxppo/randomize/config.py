@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 
 from mjxppo.errors import UserError
 
@@ -60,6 +60,11 @@ class RandomizeConfig:
     """Tilt of the ground (degrees, added; uphill is positive): gravity turns, the floor stays."""
     observation_bias: Spread = field(default_factory=Spread)
     """Error of each observation that lasts for an episode (added); always a number for each."""
+    curriculum_return: Number | None = None
+    """With a number, every world starts as the model itself: an episode with at least this return widens the world's
+    ranges (all of the above), any other narrows them. Without, they have their full width from the start."""
+    curriculum_step: Annotated[float, Gt(0), Le(1)] = 0.05
+    """Share of the full ranges by which an episode widens or narrows them."""
     observation_noise: NonNegative = 0.0
     """Standard deviation of an error of each observation, new at every step."""
     max_action_delay: Annotated[int, Ge(0), Le(100)] = 0

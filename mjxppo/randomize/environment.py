@@ -27,6 +27,8 @@ class World:
     """The episode's random key, [N]; what happens at step t is drawn from ``fold_in(key, t)``."""
     time: Array
     """Steps taken in the episode, [N] int32."""
+    extent: Array | None
+    """How far the curriculum has come, from 0 (the model itself) to 1 (the full ranges), [N]."""
     observation_bias: Array | None
     """[N, obs_size]"""
     delay: Array | None
@@ -70,22 +72,35 @@ class RandomizedEnvironment(Environment):
         return self.env.step_info(replace(state, physics=state.physics.physics))
 
     def _initial(self, keys: Array) -> World:
+        curriculum = self.config.curriculum_return is not None
+        return self._fresh(keys, jnp.zeros(keys.shape[0]) if curriculum else None)
+
+    def _restart(self, state: EnvState, keys: Array) -> World:
+        extent, threshold = state.physics.extent, self.config.curriculum_return
+        if extent is not None and threshold is not None:
+            change = jnp.where((state.episode_return >= threshold) & ~state.nonfinite, 1, -1)
+            # An episode that began with its clock ahead was cut short, and says nothing.
+            change = jnp.where(state.clock_offset == 0, change, 0)
+            extent = jnp.clip(extent + self.config.curriculum_step * change, 0.0, 1.0)
+        return self._fresh(keys, extent)
+
+    def _fresh(self, keys: Array, extent: Array | None) -> World:
         config, count = self.config, keys.shape[0]
         reset_keys, draw_keys, bias_keys, delay_keys, episode_keys = _split(keys, 5)
         physics = self.env._initial(reset_keys)
         if config.physical:
             assert isinstance(self.env, Locomotion)
-            physics = replace(physics, parameters=draw.parameters(config, self.env.model, draw_keys))
+            physics = replace(physics, parameters=draw.parameters(config, self.env.model, draw_keys, extent))
         bias = delay = past = effective = None
         if config.observation_bias.on:
             each = replace(config.observation_bias, each=True)
-            bias = draw.numbers(each, bias_keys, "observation_bias", self.obs_size)
+            bias = draw.numbers(each, bias_keys, "observation_bias", self.obs_size, extent)
         if config.max_action_delay:
             delay = jax.vmap(lambda k: jax.random.randint(k, (), 0, config.max_action_delay + 1))(delay_keys)
             past = jnp.zeros((count, config.max_action_delay, self.action_size))
         if config.drop_action:
             effective = jnp.zeros((count, self.action_size))
-        return World(physics, episode_keys, jnp.zeros(count, jnp.int32), bias, delay, past, effective)
+        return World(physics, episode_keys, jnp.zeros(count, jnp.int32), extent, bias, delay, past, effective)
 
     def _observe(self, physics: World) -> Array:
         obs = self.env._observe(physics.physics)
