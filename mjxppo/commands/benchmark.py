@@ -1,4 +1,4 @@
-"""``mjxppo benchmark``: physics, training and compilation, measured on this machine."""
+"""``mjxppo benchmark``: physics, training, compilation and the Gymnasium interface, measured on this machine."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _KINDS = {
     "train": "training throughput, everything included, and its split",
     "compile": "seconds to compile, without a cache",
     "return": "seconds from the start of the program to given training returns",
+    "gymnasium": "steps a second behind Gymnasium's vector interface: ours, its synchronous and its asynchronous one",
 }
 
 
@@ -84,11 +85,30 @@ class ReturnArguments:
     """Also write the JSON to this file."""
 
 
+@dataclass(frozen=True)
+class GymnasiumArguments:
+    """What to measure, and how long."""
+
+    tasks: tuple[str, ...] = ("half_cheetah",)
+    """Tasks."""
+    modes: tuple[str, ...] = ("mjxppo", "sync")
+    """mjxppo (this package's), sync and async (Gymnasium's own; async takes a process, some 30 MB, for each world)."""
+    num_envs: int = 1024
+    """Worlds stepped side by side."""
+    seconds: float = 2.0
+    """Length of a round (s)."""
+    repeats: int = 5
+    """Rounds; the median counts."""
+    out: Path | None = None
+    """Also write the JSON to this file."""
+
+
 ARGUMENTS = {
     "physics": (PhysicsArguments, _KINDS["physics"]),
     "train": (TrainArguments, _KINDS["train"]),
     "compile": (CompileArguments, _KINDS["compile"]),
     "return": (ReturnArguments, _KINDS["return"]),
+    "gymnasium": (GymnasiumArguments, _KINDS["gymnasium"]),
 }
 """What each kind takes."""
 
@@ -96,13 +116,15 @@ ARGUMENTS = {
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        lines = "\n".join(f"  {name:<8} {text}" for name, text in _KINDS.items())
+        lines = "\n".join(f"  {name:<9} {text}" for name, text in _KINDS.items())
         print(f"usage: mjxppo benchmark KIND [OPTIONS]\n\nkinds:\n{lines}")
         return 0
     kind, rest = arguments[0], arguments[1:]
     if kind not in _KINDS:
         raise UserError(f"benchmark: there is no kind {kind!r}; {nearest(kind, list(_KINDS))}")
-    measure = {"physics": _physics, "train": _train, "compile": _compile, "return": _return}[kind]
+    measure = {"physics": _physics, "train": _train, "compile": _compile, "return": _return, "gymnasium": _gymnasium}[
+        kind
+    ]
     result, out = measure(rest)
     _print_table(result["results"])
     text = json.dumps(result, indent=1)
@@ -162,6 +184,14 @@ def _return(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
             raise UserError(f"marks: say which returns of {task} to wait for, such as --marks 1000")
         measured.append(time_to_return.run(task, sorted(marks), seeds, parsed.cold, options))
     return {**measured[0], "results": [row for one in measured for row in one["results"]]}, parsed.out
+
+
+def _gymnasium(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
+    parsed = parse(GymnasiumArguments, arguments, prog="mjxppo benchmark gymnasium", description=_KINDS["gymnasium"])
+    from mjxppo.benchmarks import gymnasium
+
+    tasks = [_canonical(task) for task in parsed.tasks]
+    return gymnasium.run(tasks, parsed.modes, parsed.num_envs, parsed.seconds, parsed.repeats), parsed.out
 
 
 def _canonical(task: str) -> str:

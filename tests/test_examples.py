@@ -1,0 +1,48 @@
+"""Other people's trainers on our vector environment; they need PyTorch, which is no dependency."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import gymnasium
+import pytest
+from toy import PointMass
+
+import mjxppo_gymnasium
+from mjxppo.envs.adapters.to_gymnasium import MjxVectorEnv
+
+mjxppo_gymnasium.register()
+
+
+@pytest.fixture(autouse=True)
+def examples(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[1] / "examples"), *sys.path])
+    make = lambda num_envs=1, **options: MjxVectorEnv(PointMass(), num_envs, **options)  # noqa: E731
+    gymnasium.register("Point-v0", vector_entry_point=make)
+    yield
+    del gymnasium.registry["Point-v0"]
+
+
+def test_cleanrls_ppo_learns():
+
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    import cleanrl_ppo
+
+    history = cleanrl_ppo.train("Point-v0", num_envs=64, total_steps=16 * 64 * 32)
+    assert len(history) == 16 and history[-1] > 0.5 * history[0], "returns are negative"
+
+
+def test_sb3s_ppo_learns():
+    pytest.importorskip("stable_baselines3")
+    import sb3_ppo
+    from stable_baselines3.common.evaluation import evaluate_policy
+    from stable_baselines3.common.vec_env import VecMonitor
+
+    model = sb3_ppo.train("Point-v0", num_envs=64, total_steps=60_000, n_steps=32, learning_rate=3e-3)
+    envs = model.get_env()
+    envs.training = envs.norm_reward = False
+    mean, _ = evaluate_policy(model, envs, n_eval_episodes=64)
+    assert mean > -6, "standing still costs 0.67 a step, some 13 an episode"
+    assert isinstance(envs.venv, VecMonitor)
