@@ -1,8 +1,8 @@
 """A PPO in the manner of CleanRL's ppo_continuous_action.py (PyTorch, one file), on our vector environment.
 
-Run it, beside torch, with: python examples/cleanrl_ppo.py --env-id mjxppo/HalfCheetah-v5 --num-envs 1024
+Run it, beside torch, with: python examples/cleanrl_ppo.py --env-id mjxppo.gymnasium:mjxppo/Hopper-v5
 
-It imports nothing of mjxppo: Gymnasium finds the task. The loop follows the environment's NEXT_STEP autoreset: the step
+It knows nothing of mjxppo but the task's id. The loop follows the environment's NEXT_STEP autoreset: the step
 after an episode's end only resets, so its transition is masked out, and a time limit bootstraps from the true last
 observation, which is the one that the ending step returned.
 """
@@ -120,7 +120,7 @@ def train(env_id: str, num_envs: int, total_steps: int, rollout: int = 32, seed:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--env-id", default="mjxppo/HalfCheetah-v5")
+    parser.add_argument("--env-id", default="mjxppo.gymnasium:mjxppo/HalfCheetah-v5")
     parser.add_argument("--num-envs", type=int, default=1024)
     parser.add_argument("--total-steps", type=int, default=5_000_000)
     parser.add_argument("--seed", type=int, default=0)

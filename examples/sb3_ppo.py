@@ -1,7 +1,7 @@
 """Stable-Baselines3's PPO on our vector environment, through a small bridge to SB3's own interface.
 
 pip install stable-baselines3
-python examples/sb3_ppo.py --env-id mjxppo/Hopper-v5 --num-envs 256
+python examples/sb3_ppo.py --env-id mjxppo.gymnasium:mjxppo/Hopper-v5 --num-envs 256
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def train(env_id: str, num_envs: int, total_steps: int, seed: int = 0, **ppo: An
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--env-id", default="mjxppo/Hopper-v5")
+    parser.add_argument("--env-id", default="mjxppo.gymnasium:mjxppo/Hopper-v5")
     parser.add_argument("--num-envs", type=int, default=256)
     parser.add_argument("--total-steps", type=int, default=3_000_000)
     parser.add_argument("--seed", type=int, default=0)

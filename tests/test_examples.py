@@ -9,10 +9,7 @@ import gymnasium
 import pytest
 from toy import PointMass
 
-import mjxppo_gymnasium
 from mjxppo.envs.adapters.to_gymnasium import MjxVectorEnv
-
-mjxppo_gymnasium.register()
 
 
 @pytest.fixture(autouse=True)

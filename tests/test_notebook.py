@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -21,8 +20,6 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    if not _registered():
-        notebook.cells.insert(0, nbformat.v4.new_code_cell("import mjxppo_gymnasium; mjxppo_gymnasium.register()"))
     nbclient.NotebookClient(notebook, timeout=250, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
@@ -33,8 +30,3 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
 def test_it_is_checked_in_without_outputs():
     notebook = json.loads(NOTEBOOK.read_text())
     assert not [cell for cell in notebook["cells"] if cell.get("outputs") or cell.get("execution_count")]
-
-
-def _registered() -> bool:
-    """Whether this installation has the entry point; one made before it was there has not."""
-    return any(point.name == "mjxppo" for point in entry_points(group="gymnasium.envs"))

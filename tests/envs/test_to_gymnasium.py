@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import subprocess
 import sys
+from pathlib import Path
 
 import gymnasium
 import jax
@@ -15,12 +15,12 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from toy import PointMass
 
-import mjxppo_gymnasium
+import mjxppo
 from mjxppo.envs.adapters.to_gymnasium import MjxVectorEnv, make_vec
 from mjxppo.errors import UserError
+from mjxppo.gymnasium import TASKS
 from mjxppo.quiet import without_model_warnings
 
-mjxppo_gymnasium.register()
 N = 6
 MODES = list(AutoresetMode)
 
@@ -248,7 +248,7 @@ def test_gymnasiums_checker_passes():
 
 
 class TestRegistered:
-    @pytest.mark.parametrize("name", list(mjxppo_gymnasium.TASKS))
+    @pytest.mark.parametrize("name", list(TASKS))
     def test_spaces_equal_gymnasiums_own(self, name):
         with without_model_warnings():
             theirs = gymnasium.make_vec(name, num_envs=3)
@@ -277,21 +277,11 @@ class TestRegistered:
             if t != 3:
                 np.testing.assert_allclose(infos["reward_ctrl"], -0.5 * (action**2).sum(-1), rtol=1e-5)
 
-    def test_is_what_the_entry_point_calls(self):
-        (point,) = [p for p in importlib.metadata.entry_points(group="gymnasium.envs") if p.name == "mjxppo"] or [None]
-        if point is None:
-            pytest.skip("installed before the entry point was there; reinstall")
-        assert point.load() is mjxppo_gymnasium.register
-
-    def test_costs_nothing_until_a_task_is_made(self):
-        """Gymnasium loads its plugins when it is imported: XLA's settings must not change by that."""
-        code = "import os, sys, gymnasium, mjxppo_gymnasium as m; m.register(); m.register();"
-        code += "print([n for n in ('jax', 'mjxppo', 'mujoco') if n in sys.modules], os.environ.get('XLA_FLAGS'));"
-        code += "print([n for n in gymnasium.registry if n.startswith('mjxppo/')])"
-        environment = {"PYTHONPATH": str(mjxppo_gymnasium.__file__).rsplit("/", 1)[0]}
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, env=environment
+    def test_is_found_by_its_module_without_any_import_and_costs_nothing_before(self):
+        code = (
+            "import sys, gymnasium; spec = gymnasium.envs.registration._find_spec('mjxppo.gymnasium:mjxppo/Hopper-v5');"
         )
-        assert done.stderr == ""
-        assert done.stdout.splitlines()[0] == "[] None"
-        assert eval(done.stdout.splitlines()[1]) == [f"mjxppo/{name}" for name in mjxppo_gymnasium.TASKS]
+        code += "print(spec.id, [n for n in ('jax', 'mujoco') if n in sys.modules])"
+        environment = {"PYTHONPATH": str(Path(mjxppo.__file__).parents[1])}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+        assert (done.stdout.strip(), done.stderr) == ("mjxppo/Hopper-v5 []", "")

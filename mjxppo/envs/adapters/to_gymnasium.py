@@ -1,7 +1,7 @@
 """Our environments as a vector environment of Gymnasium, for trainers that know nothing of this package.
 
-``gymnasium.make_vec("mjxppo/HalfCheetah-v5", num_envs=1024)`` ends up here. All worlds are one device program; a step
-is one call of it.
+``gymnasium.make_vec("mjxppo.gymnasium:mjxppo/HalfCheetah-v5", num_envs=1024)`` ends up here. All worlds are one
+device program; a step is one call of it.
 """
 
 from __future__ import annotations
