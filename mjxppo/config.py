@@ -27,7 +27,7 @@ class PhysicsConfig:
     """How worlds are simulated."""
 
     backend: BackendName = "auto"
-    """auto (planar where the model is planar, else mjx), planar, mjx, or mjx-warp."""
+    """auto (planar where the model is planar, else mjx), planar, planar-pallas (one GPU kernel), mjx, or mjx-warp."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-BackendName = Literal["auto", "planar", "mjx", "mjx-warp"]
+BackendName = Literal["auto", "planar", "planar-pallas", "mjx", "mjx-warp"]
 Activation = Literal["tanh", "relu", "silu", "elu"]
 Initialization = Literal["orthogonal", "lecun_normal"]
 StdKind = Literal["state_dependent", "state_independent"]

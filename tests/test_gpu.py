@@ -12,12 +12,14 @@ import pytest
 from mjxppo import cli, physics
 from mjxppo.benchmarks.states import FRAME_SKIP, XML_FILE, gait_states
 from mjxppo.envs.locomotion import gymnasium_model
+from mjxppo.physics.planar import PlanarPallasPhysics
 
 pytestmark = pytest.mark.gpu
 
 
-@pytest.mark.parametrize("backend", ["planar", "mjx"])
-@pytest.mark.parametrize("task", ["half_cheetah", "hopper"])
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("backend", ["planar", "planar-pallas", "mjx"])
+@pytest.mark.parametrize("task", ["half_cheetah", "hopper", "walker2d"])
 def test_an_environment_step_equals_c_mujoco(task, backend):
     model = gymnasium_model(XML_FILE[task])
     states = gait_states(model, task, 512)
@@ -35,6 +37,20 @@ def test_an_environment_step_equals_c_mujoco(task, backend):
         errors.append(np.abs(qvel[i] - data.qvel).max())
     assert np.median(errors) < 1e-5
     assert np.mean(np.array(errors) > 1e-2) <= 0.01
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("size", [(32, 1), (64, 2), (128, 2)])
+def test_a_worlds_result_depends_neither_on_the_batch_nor_on_the_kernels_blocks(size):
+    model = gymnasium_model(XML_FILE["hopper"])
+    states = gait_states(model, "hopper", 1000)
+    qpos, qvel, ctrl = (x.astype("f") for x in (states.qpos, states.qvel, states.ctrl))
+    sim = PlanarPallasPhysics(model, 4, *size)
+    together = jax.jit(sim.step)(sim.init(qpos, qvel), ctrl)
+    order = np.random.default_rng(0).permutation(1000)[:777]
+    other = PlanarPallasPhysics(model, 4)
+    shuffled = jax.jit(other.step)(other.init(qpos[order], qvel[order]), ctrl[order])
+    np.testing.assert_array_equal(np.asarray(together.qvel)[order], shuffled.qvel)
 
 
 @pytest.mark.timeout(900)

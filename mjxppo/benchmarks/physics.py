@@ -25,6 +25,7 @@ from mjxppo.errors import UserError
 from mjxppo.physics import PhysicsState
 from mjxppo.physics.mjx.model import check_compiler
 from mjxppo.physics.parameters import nominal
+from mjxppo.physics.planar import PlanarPallasPhysics
 from mjxppo.quiet import import_mjx
 from mjxppo.randomize import quantities
 
@@ -32,9 +33,10 @@ Array = jax.Array
 Stepper = Callable[[PhysicsState, Array], PhysicsState]
 
 VARIED = "-varied"
-BACKENDS = ("c", "mjx-stock", "planar", "mjx", "mjx-warp", "planar" + VARIED, "mjx" + VARIED)
+BACKENDS = ("c", "mjx-stock", "planar", "planar-pallas", "mjx", "mjx-warp", "planar" + VARIED, "mjx" + VARIED)
 """What can be measured: C MuJoCo on all cores, MJX as it comes (its default 100 iterations and 50 line-search steps),
-this package's backends, and these with different physical parameters in every world."""
+this package's backends, and these with different physical parameters in every world. ``planar-pallas:WORLDS:WARPS``
+sets the size of the kernel's programs."""
 
 STOCK_WORLDS, STOCK_STEPS = 256, 4
 """Stock MJX is measured on few worlds and steps: it is slow, and larger batches can hang XLA:CPU (batched LAPACK)."""
@@ -42,7 +44,7 @@ STOCK_WORLDS, STOCK_STEPS = 256, 4
 
 def run(
     tasks: Sequence[str] = ("half_cheetah", "hopper"),
-    backends: Sequence[str] = ("c", "planar", "mjx"),
+    backends: Sequence[str] = (),
     num_worlds: int = 4096,
     num_steps: int = 20,
     repeats: int = 5,
@@ -52,26 +54,44 @@ def run(
 
     Args:
         tasks: of ``FRAME_SKIP``.
-        backends: of ``BACKENDS``; "c" is what ``ratio_to_c`` refers to.
+        backends: of ``BACKENDS``; "c" is what ``ratio_to_c`` refers to. Empty: ``default_backends()``.
         num_worlds: worlds stepped together, a multiple of the number of devices.
         num_steps: environment steps of each world in a round.
         repeats: rounds; the median counts.
         seed: of the initial states and controls.
 
     Returns:
-        ``{"hardware": ..., "versions": ..., "results": [...]}``, for each task and backend ``compile_s``,
-        ``env_steps_per_s`` (median), its extremes, ``physics_steps_per_s`` and the ratios to "c" and "mjx-stock".
+        ``{"hardware": ..., "versions": ..., "results": [...], "fastest": {task: backend}}``, for each task and backend
+        ``compile_s``, ``env_steps_per_s`` (median), its extremes, ``physics_steps_per_s`` and the ratios to "c" and
+        "mjx-stock". The fastest is looked for among what ``physics.make`` takes.
     """
-    for name, given, known in (("tasks", tasks, FRAME_SKIP), ("backends", backends, BACKENDS)):
+    backends = backends or default_backends()
+    kinds = [backend.split(":")[0] for backend in backends]
+    for name, given, known in (("tasks", tasks, FRAME_SKIP), ("backends", kinds, BACKENDS)):
         unknown = [x for x in given if x not in known]
         if unknown:
             raise UserError(f"{name}: {unknown[0]!r} is none of {', '.join(known)}")
+    if "planar-pallas" in kinds and jax.default_backend() != "gpu":
+        raise UserError("backends: planar-pallas is a GPU kernel; without a GPU it is the same as planar")
     if num_worlds % jax.local_device_count():
         raise UserError(f"num_worlds: {num_worlds} is no multiple of the {jax.local_device_count()} local devices")
     results = []
     for task in tasks:
         results += _run_task(task, backends, num_worlds, num_steps, repeats, seed)
-    return {**machine.describe(), "results": results}
+    return {**machine.describe(), "results": results, "fastest": _fastest(results)}
+
+
+def default_backends() -> tuple[str, ...]:
+    """What competes on this machine: the kernel on a GPU only."""
+    kernel = ("planar-pallas",) if jax.default_backend() == "gpu" else ()
+    return ("c", "planar", *kernel, "mjx", "mjx-stock")
+
+
+def _fastest(results: list[dict[str, Any]]) -> dict[str, str]:
+    """The fastest of this package's backends on each task."""
+    ours = [r for r in results if r["backend"] not in ("c", "mjx-stock") and not r["backend"].endswith(VARIED)]
+    ascending = sorted(ours, key=lambda result: result["env_steps_per_s"])
+    return {result["task"]: result["backend"] for result in ascending}
 
 
 def _run_task(
@@ -125,8 +145,7 @@ def _prepare(
         return _c_round(model, task, states, num_steps, seed)
     if backend == "mjx-stock":
         return _jax_round(_stock_step(model, FRAME_SKIP[task]), model, states, num_steps, seed)
-    name: Any = backend.removesuffix(VARIED)
-    simulator = physics.make(model, backend=name, frame_skip=FRAME_SKIP[task])
+    simulator = _simulator(backend.removesuffix(VARIED), model, FRAME_SKIP[task])
     parameters = _varied_parameters(model, len(states.qpos), seed) if backend.endswith(VARIED) else None
     return _jax_round(simulator.step, model, states, num_steps, seed, parameters)
 
@@ -141,6 +160,17 @@ def _varied_parameters(model: mujoco.MjModel, num_worlds: int, seed: int) -> phy
 
     names = sorted({name for fields in quantities.FIELDS.values() for name in fields})
     return physics.set_const(model, {name: varied(name) for name in names})
+
+
+def _simulator(backend: str, model: mujoco.MjModel, frame_skip: int) -> physics.Physics:
+    kind, *sizes = backend.split(":")
+    if not sizes:
+        return physics.make(model, backend, frame_skip)  # type: ignore[arg-type]
+    try:
+        worlds, warps = (int(size) for size in sizes)
+    except ValueError:
+        raise UserError(f"backends: {backend!r}: it must be {kind}:WORLDS:WARPS, two numbers") from None
+    return PlanarPallasPhysics(model, frame_skip, worlds, warps)
 
 
 def _c_round(model: mujoco.MjModel, task: str, states: States, num_steps: int, seed: int) -> Callable[[], None]:

@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from mjxppo import config_io, envs, train
+from mjxppo import envs, train
 from mjxppo.config import Config
 from mjxppo.machine import describe
 from mjxppo.ppo.collective import AXIS, Devices
@@ -123,29 +123,3 @@ def _median(program: Callable[..., Any], repeats: int, *arguments: Any) -> tuple
         result = jax.block_until_ready(program(*arguments))
         seconds.append(time.perf_counter() - started)
     return float(np.median(seconds)), result
-
-
-def run_compile(tasks: Sequence[str]) -> dict[str, Any]:
-    """Seconds to trace and to compile, without a cache: the environment step alone, and the training program."""
-    jax.config.update("jax_enable_compilation_cache", False)
-    results = []
-    for task in tasks:
-        env = envs.make(task)
-        keys = jax.random.split(jax.random.key(0), 256)
-        state = jax.eval_shape(env.reset, keys)
-        action = jax.ShapeDtypeStruct((256, env.action_size), jnp.float32)
-        trainer = train.build(config_io.check(config_io.from_dict(config_io.defaults_for(task))))
-        chunk = (trainer.init(), trainer.budget(10**9))
-        results.append(
-            {"env": task, **_compile_times("step", jax.jit(env.step), state, action)}
-            | _compile_times("train", trainer.train_chunk, *chunk)
-        )
-    return {**describe(), "results": results}
-
-
-def _compile_times(name: str, program: Any, *arguments: Any) -> dict[str, float]:
-    started = time.perf_counter()
-    lowered = program.lower(*arguments)
-    traced = time.perf_counter()
-    lowered.compile()
-    return {f"{name}_trace_s": traced - started, f"{name}_compile_s": time.perf_counter() - traced}

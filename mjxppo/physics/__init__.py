@@ -33,8 +33,8 @@ def make(mj_model: mujoco.MjModel, backend: BackendName = "auto", frame_skip: in
 
     Args:
         mj_model: the model to simulate.
-        backend: "planar" (planar trees only, fastest), "mjx" (MJX-JAX), "mjx-warp" (MJX on NVIDIA Warp), or
-            "auto": planar where the model is one, else mjx.
+        backend: "planar" (planar trees only, fastest), "planar-pallas" (the same as one kernel on a GPU), "mjx"
+            (MJX-JAX), "mjx-warp" (MJX on NVIDIA Warp), or "auto": planar where the model is one, else mjx.
         frame_skip: MuJoCo steps per ``step``, at least 1.
 
     Raises:
@@ -45,13 +45,13 @@ def make(mj_model: mujoco.MjModel, backend: BackendName = "auto", frame_skip: in
         raise UserError(f"physics.backend: {backend!r} is none of {', '.join(get_args(BackendName))}")
     if frame_skip < 1:
         raise UserError(f"frame_skip: must be at least 1, not {frame_skip}")
-    if backend in ("auto", "planar"):
-        from mjxppo.physics.planar import PlanarPhysics, UnsupportedModelError
+    if backend in ("auto", "planar", "planar-pallas"):
+        from mjxppo.physics.planar import PlanarPallasPhysics, PlanarPhysics, UnsupportedModelError
 
         try:
-            return PlanarPhysics(mj_model, frame_skip)
+            return (PlanarPallasPhysics if backend == "planar-pallas" else PlanarPhysics)(mj_model, frame_skip)
         except UnsupportedModelError:
-            if backend == "planar":
+            if backend != "auto":
                 raise
     from mjxppo.physics.mjx import MjxPhysics, MjxWarpPhysics
 

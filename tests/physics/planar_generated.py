@@ -160,9 +160,14 @@ class _Generator:
         )
 
 
+def generate(seed: int) -> str:
+    """MJCF of one random planar tree."""
+    return _Generator(seed).model()
+
+
 def planar_models() -> st.SearchStrategy[str]:
     """MJCF of a planar tree of up to 6 dofs with random everything that the backend claims to support.
 
     Hypothesis draws only the seed: left to itself it prefers small models of round numbers.
     """
-    return st.integers(0, 2**32 - 1).map(lambda seed: _Generator(seed).model())
+    return st.integers(0, 2**32 - 1).map(generate)

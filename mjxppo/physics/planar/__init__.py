@@ -6,10 +6,12 @@ MuJoCo's own algorithm, specialised when it is traced to one robot that moves in
 * ``kinematics``, ``inertia``, ``smooth``: positions, velocities, M and the unconstrained forces;
 * ``constraint``, ``pair``, ``rows``: limits and contacts as rows of the solver's problem;
 * ``problem``, ``linear``, ``solver``: the convex problem, its sparse factorisation, Newton's method;
-* ``integrate``, ``backend``: Euler and Runge-Kutta, frame skip and blocks.
+* ``integrate``, ``backend``: Euler and Runge-Kutta, frame skip and blocks;
+* ``kernel``, ``pallas_backend``: the same as one GPU kernel.
 """
 
 from mjxppo.physics.planar.backend import PlanarPhysics
 from mjxppo.physics.planar.errors import UnsupportedModelError
+from mjxppo.physics.planar.pallas_backend import PlanarPallasPhysics
 
-__all__ = ["PlanarPhysics", "UnsupportedModelError"]
+__all__ = ["PlanarPallasPhysics", "PlanarPhysics", "UnsupportedModelError"]

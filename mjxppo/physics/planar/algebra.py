@@ -107,7 +107,8 @@ def sincos(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     if x.dtype != jnp.float32:
         return jnp.sin(x), jnp.cos(x)
     f = np.float32
-    quarter_turns = jnp.round(x * f(2 / np.pi))
+    # Rounded to nearest by floor, which Triton has; round it has not.
+    quarter_turns = jnp.floor(x * f(2 / np.pi) + f(0.5))
     # pi/2 in three parts (Cody and Waite), so that the subtraction loses no digits.
     r = x - quarter_turns * f(1.5703125)
     r = r - quarter_turns * f(4.837512969970703125e-4)

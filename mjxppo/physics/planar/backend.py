@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from mjxppo.physics.planar.algebra import separate
 from mjxppo.physics.planar.compile import compile_model
 from mjxppo.physics.planar.integrate import step
 from mjxppo.physics.planar.model import PlanarModel
+from mjxppo.physics.planar.solution import constrained_acceleration
 
 CPU_BLOCK = 256
 """Worlds stepped together on a CPU: few enough to stay in cache, many enough to fill the vector units."""
@@ -30,13 +32,14 @@ class PlanarPhysics(Physics):
 
     name = "planar"
 
-    def __init__(self, model: mujoco.MjModel, frame_skip: int = 1, block: int = CPU_BLOCK):
+    def __init__(self, model: mujoco.MjModel, frame_skip: int = 1, block: int = CPU_BLOCK, platform: str | None = None):
         """Compiles the model.
 
         Args:
             model: the MuJoCo model.
             frame_skip: MuJoCo steps per ``step``.
             block: worlds stepped together on a CPU.
+            platform: "cpu" or "gpu", what the program is to be good for; None is what this process computes on.
 
         Raises:
             UnsupportedModelError: the model has a feature that would have to be approximated.
@@ -44,14 +47,19 @@ class PlanarPhysics(Physics):
         super().__init__(model, frame_skip)
         self.planar_model = compile_model(model)
         self.block = block
+        self.platform = platform
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether to trace the program for a GPU."""
+        return (self.platform or jax.default_backend()) == "gpu"
 
     def _step(self, state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
         num_worlds = state.qpos.shape[0]
-        on_cpu = jax.default_backend() == "cpu"
-        block = self.block if on_cpu and num_worlds > self.block else max(num_worlds, SMALLEST_BATCH)
+        block = self.block if not self.on_gpu and num_worlds > self.block else max(num_worlds, SMALLEST_BATCH)
         num_blocks = max(1, -(-num_worlds // block))
         # Of the worlds' own parameters only what the dynamics are made of, arrays [N]; none where there are none.
-        own, rebuild = separate(self._model_of(state))
+        own, rebuild = separate(self.model_of(state))
         state = replace(state, parameters=None)
 
         def to_blocks(x: jax.Array) -> jax.Array:
@@ -66,7 +74,7 @@ class PlanarPhysics(Physics):
         stepped = lax.map(lambda block: self._step_block(rebuild(block[0]), *block[1:]), blocks)
         return jax.tree.map(lambda x: x.reshape(-1, x.shape[-1])[:num_worlds], stepped)
 
-    def _model_of(self, state: PhysicsState) -> PlanarModel:
+    def model_of(self, state: PhysicsState) -> PlanarModel:
         """The model with the worlds' own parameters in the place of its constants."""
         if not state.parameters:
             return self.planar_model
@@ -77,7 +85,8 @@ class PlanarPhysics(Physics):
         """Steps all worlds together: [N, n] arrays to n arrays [N], and back."""
         controls = _columns(ctrl)
         columns = tuple(_columns(x) for x in (state.qpos, state.qvel, state.qacc_warmstart))
-        columns = lax.fori_loop(0, self.frame_skip, lambda _, s: step(model, s, controls), columns)
+        solver = partial(constrained_acceleration, early_exit=not self.on_gpu)
+        columns = lax.fori_loop(0, self.frame_skip, lambda _, s: step(model, s, controls, solver), columns)
         qpos, qvel, qacc = (jnp.stack(x, axis=-1) for x in columns)
         return PhysicsState(qpos=qpos, qvel=qvel, qacc_warmstart=qacc)
 

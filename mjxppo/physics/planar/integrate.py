@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
+from collections.abc import Callable
+
 from jax import lax
 
 from mjxppo.physics.planar.algebra import add, array, is_zero, mul
 from mjxppo.physics.planar.linear import factorize, multiply, solve
 from mjxppo.physics.planar.model import PlanarModel, Scalar
 from mjxppo.physics.planar.problem import Arrays, Problem, build_problem
-from mjxppo.physics.planar.solution import constrained_acceleration
 
 State = tuple[Arrays, Arrays, Arrays]
 """qpos, qvel and the solver's next starting point, each nv arrays [N]."""
+Solver = Callable[[PlanarModel, Problem, Arrays], Arrays]
+"""From a problem and a starting point to qacc."""
 
 
-def forward(model: PlanarModel, qpos: Arrays, qvel: Arrays, ctrl: Arrays, start: Arrays) -> tuple[Arrays, Problem]:
+def forward(
+    model: PlanarModel, qpos: Arrays, qvel: Arrays, ctrl: Arrays, start: Arrays, solver: Solver
+) -> tuple[Arrays, Problem]:
     """qacc, and the problem it solves (mj_forward)."""
     problem = build_problem(model, qpos, qvel, ctrl)
-    return constrained_acceleration(model, problem, start), problem
+    return solver(model, problem, start), problem
 
 
-def step(model: PlanarModel, state: State, ctrl: Arrays) -> State:
+def step(model: PlanarModel, state: State, ctrl: Arrays, solver: Solver) -> State:
     """One MuJoCo step."""
-    return (euler_step if model.integrator == "euler" else runge_kutta_step)(model, state, ctrl)
+    return (euler_step if model.integrator == "euler" else runge_kutta_step)(model, state, ctrl, solver)
 
 
 def advance(x: Arrays, rate: Arrays, duration: Scalar) -> Arrays:
@@ -31,11 +35,11 @@ def advance(x: Arrays, rate: Arrays, duration: Scalar) -> Arrays:
     return [a + duration * b for a, b in zip(x, rate, strict=True)]
 
 
-def euler_step(model: PlanarModel, state: State, ctrl: Arrays) -> State:
+def euler_step(model: PlanarModel, state: State, ctrl: Arrays, solver: Solver) -> State:
     """Semi-implicit Euler, joint damping implicit: (M + h B) x = M qacc (Computation: "Numerical integration")."""
     qpos, qvel, start = state
     h = model.timestep
-    qacc, problem = forward(model, qpos, qvel, ctrl, start)
+    qacc, problem = forward(model, qpos, qvel, ctrl, start, solver)
     rate = qacc
     if model.implicit_damping and not all(is_zero(link.damping) for link in model.links):
         matrix = dict(problem.inertia)
@@ -47,26 +51,27 @@ def euler_step(model: PlanarModel, state: State, ctrl: Arrays) -> State:
     return advance(qpos, qvel, h), qvel, qacc
 
 
-def runge_kutta_step(model: PlanarModel, state: State, ctrl: Arrays) -> State:
+def runge_kutta_step(model: PlanarModel, state: State, ctrl: Arrays, solver: Solver) -> State:
     """The classical fourth-order method; every stage's solve starts from the stage before.
 
     One loop over the four stages, the first of which moves by nothing: the dynamics are compiled once.
     """
     qpos, qvel, start = state
-    h, dtype = model.timestep, qpos[0].dtype
-    shares = jnp.asarray([0.0, 0.5 * h, 0.5 * h, h], dtype)
-    weights = jnp.asarray([1 / 6, 1 / 3, 1 / 3, 1 / 6], dtype)
+    h, number = model.timestep, qpos[0].dtype.type
 
     def stage(i, carry):
         velocity, acceleration, velocity_sum, acceleration_sum = carry
-        position = advance(qpos, velocity, shares[i])
-        velocity = advance(qvel, acceleration, shares[i])
-        acceleration, _ = forward(model, position, velocity, ctrl, acceleration)
+        # Selects rather than a table, which a Pallas kernel could not index.
+        share = lax.select(i == 0, number(0.0), lax.select(i == 3, number(h), number(0.5 * h)))
+        weight = lax.select((i == 0) | (i == 3), number(1 / 6), number(1 / 3))
+        position = advance(qpos, velocity, share)
+        velocity = advance(qvel, acceleration, share)
+        acceleration, _ = forward(model, position, velocity, ctrl, acceleration, solver)
         return (
             velocity,
             acceleration,
-            advance(velocity_sum, velocity, weights[i]),
-            advance(acceleration_sum, acceleration, weights[i]),
+            advance(velocity_sum, velocity, weight),
+            advance(acceleration_sum, acceleration, weight),
         )
 
     zeros = [0.0 * x for x in qvel]

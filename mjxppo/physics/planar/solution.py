@@ -20,20 +20,21 @@ from mjxppo.physics.planar.problem import Arrays, Problem, gradient_and_hessian,
 from mjxppo.physics.planar.solver import minimize
 
 
-def constrained_acceleration(model: PlanarModel, problem: Problem, start: Arrays) -> Arrays:
+def constrained_acceleration(model: PlanarModel, problem: Problem, start: Arrays, early_exit: bool = True) -> Arrays:
     """qacc, by Newton's method from ``start``.
 
     Args:
         model: the tree.
         problem: the problem; its leaves are constants or arrays [N].
         start: nv arrays [N].
+        early_exit: see ``minimize``.
     """
     arrays, rebuild = separate(problem)
 
     def run(arrays: Arrays, start: Arrays) -> Arrays:
-        return minimize(model, rebuild(arrays), start)
+        return minimize(model, rebuild(arrays), start, early_exit)
 
-    batched = _fold_batches(run)
+    batched = fold_batches(run)
 
     @jax.custom_jvp
     def solution(arrays: Arrays, start: Arrays) -> Arrays:
@@ -56,20 +57,24 @@ def constrained_acceleration(model: PlanarModel, problem: Problem, start: Arrays
     return solution(arrays, start)
 
 
-def _fold_batches(run: Callable[[Arrays, Arrays], Arrays]) -> Callable[[Arrays, Arrays], Arrays]:
-    """Makes ``vmap`` of an elementwise function a call on longer arrays.
+def fold_batches(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes ``vmap`` of a function over worlds a call with more worlds.
 
     JAX's own batching would turn the solver's branches into selects, so that every step ran the line search.
+
+    Args:
+        run: takes and returns pytrees of arrays [N, ...], and treats every world alike.
     """
     folded = jax.custom_batching.custom_vmap(run)
 
     @folded.def_vmap
-    def rule(axis_size: int, in_batched: Any, arrays: Arrays, start: Arrays) -> tuple[Arrays, list[bool]]:
+    def rule(axis_size: int, in_batched: Any, *arguments: Any) -> tuple[Any, Any]:
         def fold(x: jax.Array, batched: bool) -> jax.Array:
             x = x if batched else jnp.broadcast_to(x, (axis_size, *x.shape))
-            return x.reshape(-1)
+            return x.reshape(-1, *x.shape[2:])
 
-        out = folded(*jax.tree.map(fold, (arrays, start), tuple(in_batched)))
-        return [x.reshape(axis_size, -1) for x in out], [True] * len(out)
+        out = folded(*jax.tree.map(fold, arguments, tuple(in_batched)))
+        unfolded = jax.tree.map(lambda x: x.reshape(axis_size, -1, *x.shape[1:]), out)
+        return unfolded, jax.tree.map(lambda _: True, out)
 
     return folded

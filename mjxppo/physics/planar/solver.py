@@ -27,6 +27,8 @@ LINE_SEARCH_STEPS = 6
 
 State = tuple[Arrays, Residuals]
 """An acceleration and its residuals."""
+Carry = tuple[int | jax.Array, State, jax.Array]
+"""Number of steps taken, where they led, and which worlds have not converged."""
 
 
 def tolerance(model: PlanarModel, dtype: jnp.dtype) -> float:
@@ -89,14 +91,23 @@ def line_search(problem: Problem, slope: jax.Array, at_start: Residuals, at_full
     return lax.fori_loop(0, LINE_SEARCH_STEPS, improve, (one, 0.0 * one, 1e10 * one))[0]
 
 
-def minimize(model: PlanarModel, problem: Problem, qacc: Arrays) -> Arrays:
-    """Newton's method from ``qacc``, nv arrays [N]."""
+def minimize(model: PlanarModel, problem: Problem, qacc: Arrays, early_exit: bool = True) -> Arrays:
+    """Newton's method.
+
+    Args:
+        model: the tree.
+        problem: the problem to solve.
+        qacc: the starting point, nv arrays [N].
+        early_exit: stop as soon as all worlds have converged. Outside a kernel a GPU's host has to read after each
+            step whether they have; with False it reads only once: the first two stages then take all their steps.
+    """
     if not problem.planes and not problem.rows:
         step, _ = newton_direction(model, problem, qacc, ())
         return _move(qacc, step)
     least = tolerance(model, qacc[0].dtype)
 
-    def newton_step(carry: tuple[int, State, jax.Array]) -> tuple[int, State, jax.Array]:
+    def newton_step(carry: Carry, stage: int | None = None) -> Carry:
+        """One step, of the stage that its number puts it in unless that is known when it is traced."""
         i, (qacc, residual), pending = carry
         step, slope = newton_direction(model, problem, qacc, residual)
         moved = _move(qacc, step)
@@ -113,17 +124,24 @@ def minimize(model: PlanarModel, problem: Problem, qacc: Arrays) -> Arrays:
             return keep_converged((moved, residuals(model, problem, moved)))
 
         branches = (lambda: ((moved, full), pending), lambda: keep_converged((moved, full)), searched)
-        stage = jnp.where(i < FIXED_STEPS - 1, 0, jnp.where(i < FULL_STEPS, 1, 2))
-        state, pending = lax.switch(stage, branches)
+        if stage is not None:
+            state, pending = branches[stage]()
+        else:
+            stage_now = jnp.where(i < FIXED_STEPS - 1, 0, jnp.where(i < FULL_STEPS, 1, 2))
+            state, pending = lax.switch(stage_now, branches)
         return i + 1, state, pending
 
-    def unfinished(carry: tuple[int, State, jax.Array]) -> jax.Array:
+    def unfinished(carry: Carry) -> jax.Array:
         i, _, pending = carry
-        return jnp.any(pending) & (i < MAX_STEPS)
+        # A maximum, because Triton reduces no booleans.
+        return (jnp.max(pending.astype(jnp.int32)) > 0) & (i < MAX_STEPS)
 
-    state = (list(qacc), residuals(model, problem, qacc))
-    every = qacc[0] == qacc[0]
-    return lax.while_loop(unfinished, newton_step, (0, state, every))[1][0]
+    carry: Carry = (0, (list(qacc), residuals(model, problem, qacc)), qacc[0] == qacc[0])
+    if early_exit:
+        return lax.while_loop(unfinished, newton_step, carry)[1][0]
+    carry = lax.fori_loop(0, FIXED_STEPS - 1, lambda _, carry: newton_step(carry, stage=0), carry)
+    carry = lax.fori_loop(FIXED_STEPS - 1, FULL_STEPS, lambda _, carry: newton_step(carry, stage=1), carry)
+    return lax.while_loop(unfinished, lambda carry: newton_step(carry, stage=2), carry)[1][0]
 
 
 def _move(qacc: Arrays, step: Arrays) -> Arrays:

@@ -1,9 +1,10 @@
-"""The physics benchmark measures what it says, on a small scale."""
+"""The benchmarks measure what they say, on a small scale."""
 
 import json
 
 import pytest
 
+from mjxppo.benchmarks import compile as compilation
 from mjxppo.benchmarks import physics
 from mjxppo.errors import UserError
 from mjxppo.physics.mjx.model import compiler_aborts
@@ -19,7 +20,24 @@ def test_measures_every_backend_and_relates_them_to_c():
     assert ours["ratio_to_stock"] is None
     assert ours["compile_s"] > 0
     assert {"jax", "mujoco"} <= set(report["versions"])
+    assert report["fastest"] == {"half_cheetah": "mjx"}
     json.dumps(report)
+
+
+def test_the_kernel_competes_on_a_gpu_only(monkeypatch):
+    assert "planar-pallas" not in physics.default_backends()
+    with pytest.raises(UserError, match="GPU"):
+        physics.run(backends=["planar-pallas:64:2"])
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    assert "planar-pallas" in physics.default_backends()
+
+
+def test_compile_times_are_measured_in_processes_of_their_own(monkeypatch):
+    monkeypatch.setattr(compilation, "PROGRAMS", ("step",))
+    report = compilation.run(["hopper"])
+    assert report["results"][0]["env"] == "hopper"
+    assert report["results"][0]["step_compile_s"] > 0.5, "no cache"
+    assert "jax" in report["versions"]
 
 
 @pytest.mark.parametrize(

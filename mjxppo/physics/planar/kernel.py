@@ -1,0 +1,79 @@
+"""One environment step as one GPU kernel (JAX Pallas, lowered to Triton).
+
+A program of the grid loads a block of worlds, takes all MuJoCo steps of the frame skip with their state in registers,
+and stores them. It runs the same functions as the batched program does: they are elementwise over worlds, so a block
+of worlds is to them a batch like any other. Only memory traffic and kernel launches differ: two passes over 100 bytes
+a world and one launch, where the batched program has hundreds of both in every MuJoCo step.
+
+A block leaves the solver's loop as soon as its own worlds have converged, and nothing waits for the host.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+
+from mjxppo.physics.base import PhysicsState
+from mjxppo.physics.planar.algebra import separate
+from mjxppo.physics.planar.integrate import step
+from mjxppo.physics.planar.model import PlanarModel
+from mjxppo.physics.planar.solver import minimize
+
+BLOCK, WARPS = 32, 1
+"""Worlds and warps a program: one world a thread, and as small a group as can wait for its slowest world."""
+
+
+def kernel_step(
+    model: PlanarModel,
+    frame_skip: int,
+    state: PhysicsState,
+    ctrl: jax.Array,
+    block: int = BLOCK,
+    warps: int = WARPS,
+    interpret: bool = False,
+) -> PhysicsState:
+    """Advances N worlds by ``frame_skip`` MuJoCo steps in one kernel.
+
+    Args:
+        model: the tree; its scalars are constants or arrays [N].
+        frame_skip: MuJoCo steps.
+        state: N worlds, at least one.
+        ctrl: controls, [N, nu].
+        block: worlds a program, a power of two.
+        warps: groups of 32 threads a program.
+        interpret: run the kernel's operations with XLA, on any device.
+    """
+    num_worlds = ctrl.shape[0]
+    own, rebuild = separate(model)
+    columns = (state.qpos, state.qvel, state.qacc_warmstart)
+
+    def program(*refs: Any) -> None:
+        own_refs, inputs, outputs = refs[: len(own)], refs[len(own) : -3], refs[-3:]
+        # Lanes beyond the last world repeat it, and store the same numbers once more.
+        world = jnp.minimum(pl.program_id(0) * block + lax.iota(jnp.int32, block), num_worlds - 1)
+        worlds_model = rebuild([triton.load(x.at[world]) for x in own_refs])
+        *start, controls = ([triton.load(x.at[world, i]) for i in range(x.shape[1])] for x in inputs)
+        stepped = lax.fori_loop(0, frame_skip, lambda _, s: step(worlds_model, s, controls, minimize), tuple(start))
+        for ref, values in zip(outputs, stepped, strict=True):
+            for i, value in enumerate(values):
+                triton.store(ref.at[world, i], value)
+
+    out = pl.pallas_call(
+        program,
+        out_shape=[_like(x) for x in columns],
+        grid=(pl.cdiv(num_worlds, block),),
+        compiler_params=triton.CompilerParams(num_warps=warps, num_stages=1),
+        interpret=interpret,
+        name="planar_step",
+    )(*own, *columns, ctrl)
+    return PhysicsState(*out)
+
+
+def _like(x: jax.Array) -> jax.ShapeDtypeStruct:
+    """The type of ``x``, with the mesh axes over which it varies under ``shard_map``."""
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, manual_axis_type=jax.typeof(x).manual_axis_type)

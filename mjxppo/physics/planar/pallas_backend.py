@@ -1,0 +1,65 @@
+"""The planar backend whose environment step is one GPU kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import mujoco
+
+from mjxppo.physics.base import PhysicsState
+from mjxppo.physics.planar.backend import PlanarPhysics
+from mjxppo.physics.planar.kernel import BLOCK, WARPS, kernel_step
+from mjxppo.physics.planar.solution import fold_batches
+
+
+class PlanarPallasPhysics(PlanarPhysics):
+    """``PlanarPhysics`` as one kernel per environment step on a GPU; on other devices it is ``PlanarPhysics``.
+
+    Derivatives are those of the batched program, through the solution instead of the iterations.
+    """
+
+    name = "planar-pallas"
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        frame_skip: int = 1,
+        worlds: int = BLOCK,
+        warps: int = WARPS,
+        platform: str | None = None,
+        interpret: bool = False,
+    ):
+        """Compiles the model.
+
+        Args:
+            model: the MuJoCo model.
+            frame_skip: MuJoCo steps per ``step``.
+            worlds: worlds of one of the kernel's programs, a power of two.
+            warps: groups of 32 threads that share them.
+            platform: "cpu" or "gpu", what the program is to be good for; None is what this process computes on.
+            interpret: run the kernel on any device, as XLA operations; for tests.
+
+        Raises:
+            UnsupportedModelError: the model has a feature that would have to be approximated.
+        """
+        super().__init__(model, frame_skip, platform=platform)
+        self.worlds, self.warps, self.interpret = worlds, warps, interpret
+
+    def _step(self, state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
+        if not ctrl.shape[0] or not (self.interpret or self.on_gpu):
+            return super()._step(state, ctrl)
+        batched = super()._step
+
+        def run(state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
+            return kernel_step(
+                self.model_of(state), self.frame_skip, state, ctrl, self.worlds, self.warps, self.interpret
+            )
+
+        stepped = jax.custom_jvp(fold_batches(run))
+
+        @stepped.defjvp
+        def derivative(primals: Any, tangents: Any) -> Any:
+            return jax.jvp(batched, primals, tangents)
+
+        return stepped(state, ctrl)
