@@ -88,6 +88,10 @@ benchmark: $(READY) ## measure physics, training and compile time
 study: $(READY) ## compare variants, five seeds each: make study NAME=advantage_normalization
 	@$(BIN)/mjxppo study $(if $(NAME),$(NAME),advantage_normalization) $(ARGS)
 
+.PHONY: kill
+kill: $(READY) ## kill a run 50 times and compare it with one left alone: make kill ARGS="--kills 10"
+	@$(BIN)/python -m mjxppo.reliability.kill $(ARGS)
+
 .PHONY: test
 test: $(READY) $(extra_stamp)warp ## run the tests: make test ARGS="-k gae"
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)

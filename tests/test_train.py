@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -176,26 +175,6 @@ def test_a_signal_saves_and_stops_with_the_shells_exit_code(number, code):
     updates = [row["update"] for row in logged("run")]
     assert checkpoint.newest_whole_step(Path("run/ckpt")).name == str(updates[-1]), "nothing was lost"
     assert json.loads(out)["updates"] == updates[-1]
-
-
-def test_a_kill_at_any_moment_loses_at_most_the_work_since_the_last_checkpoint():
-    moments = random.Random(0)
-    process, updates = start("run"), 7
-    for _ in range(3):
-        wait_for_updates(process, "run", updates)
-        time.sleep(moments.random())
-        process.kill()
-        process.communicate()
-        done = logged("run")[-1]["update"]
-        whole = checkpoint.newest_whole_step(Path("run/ckpt"))
-        # The interval is 5 updates rounded up to chunks of 3, and the save before may still have been under way.
-        assert int(whole.name) >= done - 6 - 6 - 3
-        process, updates = start("run", "--resume"), int(whole.name) + 20
-    wait_for_updates(process, "run", updates)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    numbers = [row["update"] for row in logged("run")]
-    assert numbers == list(range(1, len(numbers) + 1)), "no gap, no line twice"
 
 
 def test_a_run_directory_in_use_is_refused(capsys):

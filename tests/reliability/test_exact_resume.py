@@ -1,0 +1,127 @@
+"""Every shipped configuration, interrupted anywhere, ends with the bits and the metrics of the run left alone.
+
+A run's directory is copied at chosen moments while it trains. A copy is what a kill at that moment leaves behind; the
+run is resumed from each.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mjxppo import checkpoint, config_io, train
+from mjxppo.checkpoint import CheckpointWriter
+from mjxppo.config import Config
+from mjxppo.metrics import CSV, MetricsWriter, read_rows
+from mjxppo.reliability.kill import TIMES
+
+SHIPPED = sorted(path.stem for path in config_io.configs_dir().glob("*.yaml"))
+ONE_DEVICE = {"num_devices": 1}
+TWO_DEVICES = {"num_devices": 2}
+SMALL = {
+    "ppo": {"num_envs": 32, "block_size": 8},
+    "log": {"every_updates": 2, "tensorboard": False},
+    "checkpoint": {"every_updates": 3},
+}
+UPDATES = 9
+"""The last one is cut short by the budget. Checkpoints are due after 4 and 8 updates, and at the end."""
+
+
+def small(name: str, variant: dict) -> Config:
+    """A shipped configuration, with its algorithm and schedules, at a size that a test can afford."""
+    values = config_io.read_yaml(config_io.configs_dir() / f"{name}.yaml")
+    values = config_io.merge(config_io.merge(values, SMALL), variant)
+    ppo = config_io.from_dict(values).ppo
+    steps = (UPDATES - 1) * ppo.num_envs * ppo.rollout_length + 77
+    return config_io.check(config_io.from_dict(config_io.merge(values, {"total_env_steps": steps})))
+
+
+class Copies:
+    """Copies a run's directory at the moments that are asked for."""
+
+    def __init__(self, run_dir: Path, monkeypatch: pytest.MonkeyPatch):
+        self.run_dir, self.made = run_dir, {}
+        write, save = MetricsWriter.write, CheckpointWriter.save
+
+        def write_and_copy(writer: MetricsWriter, rows: list) -> None:
+            write(writer, rows)
+            self.copy("before the first checkpoint", rows[-1]["update"] == 2)
+            self.copy("between two checkpoints", rows[-1]["update"] == 6)
+
+        def save_and_copy(writer: CheckpointWriter, update: int, *args) -> None:
+            save(writer, update, *args)
+            if update == 4:
+                writer.finish()
+                self.copy("after a save", True)
+            self.copy("during a save", update == 8)
+
+        monkeypatch.setattr(MetricsWriter, "write", write_and_copy)
+        monkeypatch.setattr(CheckpointWriter, "save", save_and_copy)
+
+    def copy(self, moment: str, now: bool) -> None:
+        if now and moment not in self.made:
+            self.made[moment] = self.run_dir.with_name(moment)
+            copy_while_it_changes(self.run_dir, self.made[moment])
+
+
+class CompiledOnce:
+    """The device program, which each of a test's runs would otherwise trace and compile for itself."""
+
+    def __init__(self, program):
+        self._lower, self._compiled = program.lower, None
+
+    def lower(self, *arguments):
+        self._compiled = self._compiled or self._lower(*arguments).compile()
+        return self
+
+    def compile(self):
+        return self._compiled
+
+
+def copy_while_it_changes(source: Path, target: Path) -> None:
+    target.mkdir()
+    for path in source.iterdir():
+        try:
+            if path.is_dir():
+                copy_while_it_changes(path, target / path.name)
+            else:
+                shutil.copy2(path, target / path.name)
+        except FileNotFoundError:
+            continue
+
+
+def left_behind(run_dir: Path) -> tuple[dict[str, bytes], list[dict], int]:
+    """The final state's bits, the metrics without times, and the number of lines in metrics.csv."""
+    arrays, _ = checkpoint.read(checkpoint.newest_whole_step(run_dir / "ckpt"))
+    rows = [{k: v for k, v in row.items() if k not in TIMES} for row in read_rows(run_dir)]
+    return {name: array.tobytes() for name, array in arrays.items()}, rows, len((run_dir / CSV).read_text().split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", [ONE_DEVICE, TWO_DEVICES], ids=["one-device", "two-devices"])
+@pytest.mark.parametrize("name", SHIPPED)
+def test_interrupted_anywhere_it_ends_as_if_left_alone(name, variant, tmp_path, monkeypatch):
+    trainer = train.build(small(name, variant))
+    trainer.train_chunk = CompiledOnce(trainer.train_chunk)
+    (tmp_path / "run").mkdir()
+    with monkeypatch.context() as patch:
+        copies = Copies(tmp_path / "run", patch).made
+        train.train(trainer, tmp_path / "run")
+    state, rows, lines = left_behind(tmp_path / "run")
+    assert [row["update"] for row in rows] == list(range(1, UPDATES + 1)) and lines == UPDATES + 1
+    assert {"learner/opt_state/1/mu", "env_state/key", "key", "env_steps/low"} <= state.keys()
+    newest = {moment: checkpoint.newest_whole_step(copy / "ckpt") for moment, copy in copies.items()}
+    assert {moment: int(step.name) if step else 0 for moment, step in newest.items()} == {
+        "before the first checkpoint": 0,
+        "after a save": 4,
+        "between two checkpoints": 4,
+        "during a save": 4,
+    }
+    for moment, copy in copies.items():
+        train.train(trainer, copy, resume=True)
+        resumed_state, resumed_rows, resumed_lines = left_behind(copy)
+        assert resumed_state.keys() == state.keys()
+        assert not [name for name in state if state[name] != resumed_state[name]], moment
+        assert resumed_rows == rows and resumed_lines == lines, moment
