@@ -21,6 +21,7 @@ COMMANDS = {
     "report": "one web page about a run, with everything inside it",
     "plot": "draw the learning curves of one or more runs",
     "config": "print a task's full configuration as YAML, to edit and feed back",
+    "replay": "compute again the update in which a run became non-finite, from its dump",
     "benchmark": "measure physics and training speed",
     "doctor": "what is installed here, what is missing, and what to do about it",
     "completion": "a script that makes your shell complete all this",

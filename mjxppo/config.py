@@ -110,7 +110,8 @@ class PpoConfig:
     stagger_resets: bool = True
     """Start the worlds' episode clocks at random times, so that time limits do not strike all at once."""
     max_nonfinite_share: Share = 0.01
-    """Stop the run when more than this share of a log interval's steps were in worlds gone non-finite."""
+    """Stop the run when more than this share of a log interval's steps were in worlds gone non-finite, or of its
+    gradient steps were skipped because the gradient was."""
 
 
 @dataclass(frozen=True)

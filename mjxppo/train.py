@@ -31,6 +31,11 @@ _NOT_LOGGED = ("ran", "env_steps_high", "env_steps_low")
 class TrainingFailed(Exception):
     """Training cannot go on, or its end could not be saved; the last good checkpoint is kept. Says why."""
 
+    def __init__(self, message: str, nonfinite_update: int | None = None):
+        super().__init__(message)
+        self.nonfinite_update = nonfinite_update
+        """The update in which numbers first ceased to be finite, where that is the reason."""
+
 
 class Outcome(NamedTuple):
     """How a training loop ended."""
@@ -281,10 +286,18 @@ class _Loop:
         return rows
 
     def _check_health(self, rows: list[Row]) -> None:
+        """Ends the run when too much of a device call's work came to nothing."""
+        ppo = self.config.ppo
         steps = sum(row["env_steps_this_update"] for row in rows)
-        nonfinite = sum(row["nonfinite_steps"] for row in rows)
-        if nonfinite > self.config.ppo.max_nonfinite_share * steps:
-            raise TrainingFailed(
-                f"{nonfinite} of the last {steps} steps ended in a non-finite world (more than "
-                f"ppo.max_nonfinite_share = {self.config.ppo.max_nonfinite_share}); {self._last_good()}"
-            )
+        gradient_steps = len(rows) * ppo.num_epochs * ppo.num_minibatches
+        for name, of, what in (
+            ("nonfinite_steps", steps, "steps ended in a non-finite world"),
+            ("skipped_gradient_steps", gradient_steps, "gradient steps were skipped for a non-finite gradient"),
+        ):
+            count = sum(row[name] for row in rows)
+            if count > ppo.max_nonfinite_share * of:
+                raise TrainingFailed(
+                    f"{count} of the last {of} {what} (more than ppo.max_nonfinite_share = "
+                    f"{ppo.max_nonfinite_share}); {self._last_good()}",
+                    nonfinite_update=next(row["update"] for row in rows if row[name]),
+                )

@@ -135,8 +135,8 @@ class Environment(ABC):
     def step(self, state: EnvState, action: Array) -> EnvState:
         """Acts once in every world; worlds whose episode ends are reset to a fresh random initial state.
 
-        A world that becomes non-finite is reset as well, with reward 0, ``truncated`` and ``nonfinite`` set; the
-        other worlds do not notice.
+        A world that becomes non-finite, or whose reward does, is reset as well, with reward 0, ``truncated`` and
+        ``nonfinite`` set; the other worlds do not notice.
 
         Args:
             state: N worlds.
@@ -153,7 +153,7 @@ class Environment(ABC):
         action = jnp.asarray(action, state.obs.dtype)
         physics, terms, terminated = self._advance(state.physics, action)
         obs = self._observe(physics)
-        finite = all_finite(physics) & jnp.isfinite(obs).all(-1)
+        finite = all_finite((physics, obs, terms))
         terms = {name: jnp.where(finite, term, 0) for name, term in terms.items()}
         reward = sum(terms.values(), jnp.zeros_like(state.reward))
         final_obs = jnp.where(finite[:, None], obs, jnp.nan_to_num(state.obs, nan=0.0, posinf=0.0, neginf=0.0))

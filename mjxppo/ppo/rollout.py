@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import flax.struct
@@ -64,6 +65,31 @@ class Policy(NamedTuple):
     obs_moments: RunningMoments
 
 
+def see_obs(policy: Policy, config: PpoConfig, obs: Array) -> Array:
+    """Observations as the networks see them, [..., obs_size]."""
+    seen = normalize.normalize_obs(policy.obs_moments, obs) if config.normalize_obs else obs
+    # A world handed in with a non-finite observation must not spoil sums over the batch.
+    return jnp.where(jnp.isfinite(seen), seen, 0)
+
+
+def draw_action(policy: Policy, obs: Array, step_key: Array, indices: Array) -> tuple[Array, Array]:
+    """Samples the policy in B worlds.
+
+    Args:
+        policy: who acts.
+        obs: observations as the networks see them, [B, obs_size].
+        step_key: this time step's random key.
+        indices: the worlds' global indices, [B].
+
+    Returns:
+        Actions before squashing [B, action_size], and their Gaussian log-density [B].
+    """
+    mean, log_std = apply_policy(policy.network, policy.params, obs)
+    noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(step_key, i), mean.shape[1:]))(indices)
+    u = mean + jnp.exp(log_std) * noise
+    return u, distribution.gaussian_log_prob(u, mean, log_std)
+
+
 def rollout(
     env: Environment,
     policy: Policy,
@@ -95,22 +121,16 @@ def rollout(
         The worlds after T steps, the batch, the last observations as the networks see them [B, obs_size], and sums
         for the statistics.
     """
-
-    def see(obs: Array) -> Array:
-        seen = normalize.normalize_obs(policy.obs_moments, obs) if config.normalize_obs else obs
-        # A world handed in with a non-finite observation must not spoil sums over the batch.
-        return jnp.where(jnp.isfinite(seen), seen, 0)
+    see = partial(see_obs, policy, config)
 
     def act(state: EnvState, t: Array) -> tuple[EnvState, tuple[Batch, RolloutStats]]:
         step_key = jax.random.fold_in(key, t)
-        noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(step_key, i), (env.action_size,)))(indices)
         obs = see(state.obs)
-        mean, log_std = apply_policy(policy.network, policy.params, obs)
-        u = mean + jnp.exp(log_std) * noise
+        u, log_prob = draw_action(policy, obs, step_key, indices)
         stepped = env.step(state, jnp.tanh(u))
 
         active = t * num_envs + indices < budget
-        valid = active & ~stepped.nonfinite & jnp.isfinite(state.obs).all(-1)
+        valid = active & ~stepped.nonfinite & jnp.isfinite(state.obs).all(-1) & jnp.isfinite(log_prob)
         truncated = stepped.truncated & valid
         final_value = lax.cond(
             truncated.any(),
@@ -120,7 +140,7 @@ def rollout(
         batch = Batch(
             obs=obs,
             u=jnp.where(valid[:, None], u, 0),
-            log_prob=jnp.where(valid, distribution.gaussian_log_prob(u, mean, log_std), 0),
+            log_prob=jnp.where(valid, log_prob, 0),
             reward=stepped.reward,
             terminated=stepped.terminated & valid,
             truncated=truncated,

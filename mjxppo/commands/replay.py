@@ -1,0 +1,37 @@
+"""``mjxppo replay``: a run's non-finite update once more."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from mjxppo.commands.parsing import parse
+
+
+@dataclass(frozen=True)
+class ReplayArguments:
+    """Which failure."""
+
+    path: Positional[Path]
+    """A run that stopped over non-finite numbers, or its failure/ directory."""
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code: 1 where the failure does not happen again."""
+    parsed = parse(
+        ReplayArguments,
+        arguments,
+        prog="mjxppo replay",
+        description="Computes the update in which a run became non-finite again.",
+    )
+    from mjxppo import failure, runtime
+
+    runtime.enable_compilation_cache()
+    result = failure.replay(parsed.path)
+    json.dump(result, sys.stdout, indent=1)
+    print()
+    return 0 if result["reproduced"] else 1
