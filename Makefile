@@ -92,6 +92,10 @@ study: $(READY) ## compare variants, five seeds each: make study NAME=advantage_
 kill: $(READY) ## kill a run 50 times and compare it with one left alone: make kill ARGS="--kills 10"
 	@$(BIN)/python -m mjxppo.reliability.kill $(ARGS)
 
+.PHONY: soak
+soak: $(READY) ## train for 500M steps and look for leaks, slowdown and non-finite numbers
+	@$(BIN)/python -m mjxppo.reliability.soak $(ARGS)
+
 .PHONY: test
 test: $(READY) $(extra_stamp)warp ## run the tests: make test ARGS="-k gae"
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)

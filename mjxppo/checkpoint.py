@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,8 @@ from mjxppo.errors import UserError
 from mjxppo.files import WriteFailed, check_room, reason, write_bytes
 from mjxppo.names import CHECKSUMS
 
+_STEP = re.compile(r"0|[1-9][0-9]{0,17}")
+"""Name of a step's folder."""
 _OVERHEAD = 2**18
 """Bytes that a step takes on disk at most, beside its arrays."""
 FORMAT = 1
@@ -211,11 +214,18 @@ def verify(step: Path) -> None:
         sums = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
     except FileNotFoundError as error:
         raise DamagedCheckpoint(f"{manifest} is missing: the save was interrupted, or is under way") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedCheckpoint(f"{manifest} is damaged") from error
     if not isinstance(sums, dict) or not sums:
         raise DamagedCheckpoint(f"{manifest} is damaged")
+    if manifest.is_symlink():
+        raise DamagedCheckpoint(f"{manifest} is a link")
+    whole = step.resolve()
     for name, expected in sums.items():
+        # Names that are absolute or go up, and links, would have files outside the step read.
+        resolved = (step / name).resolve()
+        if resolved != whole / name or not resolved.is_relative_to(whole):
+            raise DamagedCheckpoint(f"{manifest} names {name!r}, which is a link or outside the step")
         try:
             actual = _sha256(step / name)
         except FileNotFoundError as error:
@@ -242,7 +252,7 @@ def steps(directory: Path) -> list[int]:
     if not directory.is_dir():
         return []
     return sorted(
-        (int(path.name) for path in directory.iterdir() if path.name.isdigit() and path.is_dir()), reverse=True
+        (int(path.name) for path in directory.iterdir() if _STEP.fullmatch(path.name) and path.is_dir()), reverse=True
     )
 
 
@@ -276,8 +286,13 @@ def read(step: Path) -> tuple[dict[str, np.ndarray], Config]:
             shapes = reader.metadata((step / "state").absolute()).item_metadata.tree
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
             arrays = reader.restore((step / "state").absolute(), args=restore_args(restore_args=as_numpy))
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of many kinds, where the contents are not what Orbax wrote
         raise UserError(f"checkpoint: cannot read {step}: {' '.join(str(error).split())[:200]}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"checkpoint: {step} has format {content.get('format')}, this version reads {FORMAT}")
+    version = content.get("format") if isinstance(content, dict) else None
+    if version != FORMAT:
+        raise UserError(f"checkpoint: {step} has format {version}, this version reads {FORMAT}")
+    if not isinstance(arrays, dict) or not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise UserError(f"checkpoint: {step} does not hold named arrays")
+    if not isinstance(content.get("config"), dict):
+        raise UserError(f"checkpoint: {step} does not hold a configuration")
     return arrays, config_io.check(config_io.from_dict(content["config"], f"{step}/config"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -50,7 +51,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     # needed, and every other command can do without.
     if "MUJOCO_GL" in os.environ:
         os.environ["MJXPPO_GL"] = os.environ.pop("MUJOCO_GL")
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            return _run(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()
+    except UserError as error:
+        print(f"mjxppo: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        _forget_output()
+        return 141
+    except KeyboardInterrupt:
+        print("mjxppo: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
         return 0
@@ -59,16 +76,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"mjxppo {__version__}")
         return 0
-    try:
-        return _command(arguments[0])(arguments[1:])
-    except UserError as error:
-        print(f"mjxppo: {_one_line(error)}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        return 141
-    except KeyboardInterrupt:
-        print("mjxppo: interrupted", file=sys.stderr)
-        return 130
+    return _command(arguments[0])(arguments[1:])
+
+
+def _forget_output() -> None:
+    """Drops what nobody reads any more; Python would try to write it once more at exit, and complain."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
 def _one_line(error: Exception) -> str:

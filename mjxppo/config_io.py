@@ -16,6 +16,9 @@ from mjxppo.config import Config
 from mjxppo.errors import UserError
 from mjxppo.randomize import config as randomize
 
+_MOST_VALUES = 100_000
+"""More than any configuration holds; a few lines of YAML with aliases can stand for billions."""
+
 
 class _Loader(yaml.SafeLoader):
     """Safe YAML that also reads 1e-3 as a number, as everybody but YAML 1.1 does."""
@@ -40,18 +43,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: the file is missing, unreadable, not YAML, or not a mapping.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise UserError(f"config: there is no file {path}") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"config: cannot read {path}: {error}") from error
+    try:
+        content = parse_value(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "cannot be parsed"
+        problem = getattr(error, "problem", None) or error
         raise UserError(f"config: {path} is not valid YAML{where}: {problem}") from error
-    except RecursionError as error:
-        raise UserError(f"config: {path} is nested too deeply") from error
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
@@ -60,8 +63,26 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """One value as a YAML file would hold it; raises ``yaml.YAMLError`` where it is none."""
-    return yaml.load(text, Loader=_Loader)
+    """One value as a YAML file would hold it; raises ``yaml.YAMLError`` where it is none, or one out of all measure."""
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except RecursionError as error:
+        raise yaml.YAMLError("it is nested too deeply") from error
+    except (ValueError, IndexError, TypeError) as error:  # a number of thousands of digits, a 32nd of the month
+        raise yaml.YAMLError(f"it holds a value that is none: {str(error)[:200]}") from error
+    _refuse_bombs(value)
+    return value
+
+
+def _refuse_bombs(value: Any) -> None:
+    """Refuses what aliases make infinite, or larger than any configuration, when it is copied."""
+    queue = [value]
+    for _ in range(_MOST_VALUES):
+        if not queue:
+            return
+        item = queue.pop()
+        queue += item.values() if isinstance(item, dict) else item if isinstance(item, list | set) else ()
+    raise yaml.YAMLError(f"it holds more than {_MOST_VALUES} values")
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from mjxppo import checkpoint, config_io, counters, train
+from mjxppo import checkpoint, config_io, counters, members, train
 from mjxppo.config import Config
 from mjxppo.envs import EnvState
 from mjxppo.errors import UserError
@@ -47,22 +47,26 @@ class Worlds(NamedTuple):
     """Their global indices, [K]."""
 
 
-def record(config: Config, run_dir: Path, update: int) -> Path:
+def record(config: Config, run_dir: Path, update: int, member: int = 0) -> Path:
     """Computes a failed update's beginning again and writes it to the run's ``failure/``; returns that directory.
 
     Args:
         config: the run's.
         run_dir: the run's directory, with its checkpoints.
         update: the update in which numbers ceased to be finite.
+        member: whose, where the run trains several policies; the dump is as of a run of that one alone.
 
     Raises:
         UserError: it cannot be written.
     """
     trainer = _one_update_at_a_time(config)
     state, total = _last_checkpoint(trainer, run_dir / CKPT), trainer.budget(config.total_env_steps)
-    while int(state.update) < update - 1:
+    while int(state.update.ravel()[0]) < update - 1:
         state, _ = trainer.train_chunk(state, total)
     arrays = checkpoint.flatten(state)
+    if members.several(config):
+        arrays, config = {name: array[member] for name, array in arrays.items()}, members.of(config)[member].config
+        trainer = _one_update_at_a_time(config)
     report, worlds = look(trainer, arrays)
     directory = run_dir / DIRECTORY
     _save(directory / STATE, arrays)

@@ -7,7 +7,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from mjxppo.errors import UserError
@@ -76,6 +76,18 @@ def check_room(directory: Path, size: int) -> None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         raise WriteFailed(f"cannot write {size / 1e6:.1f} MB in {directory}: {reason(error)}") from error
+
+
+def attempt(writes: Iterable[Callable[[], None]]) -> None:
+    """Does every one, even where one before it fails; raises the first one's WriteFailed."""
+    failures = []
+    for write in writes:
+        try:
+            write()
+        except WriteFailed as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 class AppendFile:

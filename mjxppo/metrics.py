@@ -6,14 +6,13 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mjxppo import config_io
 from mjxppo.config import Config
-from mjxppo.files import AppendFile, WriteFailed
+from mjxppo.files import AppendFile, attempt
 from mjxppo.tensorboard import TensorBoardFile
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ class MetricsWriter:
             appends.append(partial(self._tensorboard.append, newest["env_steps"], scalars))
         if self._wandb is not None:
             self._wandb.log(newest)
-        _all(appends)
+        attempt(appends)
 
     def sync(self) -> None:
         """Brings all rows to the disk itself.
@@ -112,7 +111,7 @@ class MetricsWriter:
         Raises:
             WriteFailed: there is no room for them.
         """
-        _all([self._jsonl.sync, self._csv.sync])
+        attempt([self._jsonl.sync, self._csv.sync])
 
     def _csv_lines(self, rows: list[Row], header: bool) -> bytes:
         text = io.StringIO(newline="")
@@ -172,18 +171,6 @@ def conclude(run_dir: Path, config: Config, result: dict[str, Any], env_steps: i
     if wandb is not None:
         wandb.conclude(scores, video)
         wandb.close()
-
-
-def _all(appends: Sequence[Callable[[], None]]) -> None:
-    """Tries every file, even where one has no room; raises the first one's WriteFailed."""
-    failures = []
-    for append in appends:
-        try:
-            append()
-        except WriteFailed as error:
-            failures.append(error)
-    if failures:
-        raise failures[0]
 
 
 def _json_lines(rows: list[Row]) -> bytes:

@@ -45,6 +45,7 @@ def waiting(message: str) -> Iterator[None]:
         yield
         return
     with console.status(message):
+        console.show_cursor(True)  # the process may end here without a chance to bring it back
         yield
 
 

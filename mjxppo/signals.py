@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 
@@ -38,3 +40,16 @@ class StopRequest:
     def exit_code(self) -> int:
         """The shell's convention for a program ended by the signal: 130 or 143; 0 if there was none."""
         return 128 + self.signal_number if self.signal_number else 0
+
+
+@contextlib.contextmanager
+def stopping_at_once() -> Iterator[None]:
+    """While active, Ctrl-C ends the process at once: XLA's compiler would make Python wait for its end."""
+    previous = signal.getsignal(signal.SIGINT)
+    if previous is signal.default_int_handler:  # else somebody else decides, or Ctrl-C is to be ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if previous is signal.default_int_handler:
+            signal.signal(signal.SIGINT, previous)

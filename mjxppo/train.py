@@ -16,25 +16,27 @@ from mjxppo import checkpoint, counters, envs, machine, members, runtime, weight
 from mjxppo.checkpoint import CheckpointWriter
 from mjxppo.config import Config
 from mjxppo.errors import UserError
-from mjxppo.files import WriteFailed
+from mjxppo.files import WriteFailed, attempt
 from mjxppo.metrics import MetricsWriter, Row, clean
 from mjxppo.ppo.state import TrainState
 from mjxppo.ppo.trainer import Trainer, env_steps_of
 from mjxppo.progress import ProgressLine, say, waiting
 from mjxppo.randomize import environment as randomize
 from mjxppo.run_dir import CKPT
-from mjxppo.signals import StopRequest
+from mjxppo.signals import StopRequest, stopping_at_once
 
+_SLOW_CALL_S = 8.0
+"""A signal is promised to be obeyed within 10 s, of which saving takes some."""
 _NOT_LOGGED = ("ran", "env_steps_high", "env_steps_low")
 
 
 class TrainingFailed(Exception):
     """Training cannot go on, or its end could not be saved; the last good checkpoint is kept. Says why."""
 
-    def __init__(self, message: str, nonfinite_update: int | None = None):
+    def __init__(self, message: str, nonfinite: tuple[int, int] | None = None):
         super().__init__(message)
-        self.nonfinite_update = nonfinite_update
-        """The update in which numbers first ceased to be finite, where that is the reason."""
+        self.nonfinite = nonfinite
+        """The update in which, and the member whose, numbers first ceased to be finite, where that is the reason."""
 
 
 class Outcome(NamedTuple):
@@ -104,7 +106,10 @@ def train(trainer: Trainer, run_dir: Path, resume: bool = False, callbacks: Call
         state = _restore(trainer, state, run_dir / CKPT)
     total = trainer.budget(config.total_env_steps)
     started = time.perf_counter()
-    with waiting("compiling the training program (once for each configuration; later starts find it in the cache)"):
+    with (
+        waiting("compiling the training program (once for each configuration; later starts find it in the cache)"),
+        stopping_at_once(),
+    ):
         program = trainer.train_chunk.lower(state, total).compile()  # type: ignore[attr-defined]
     compile_s = time.perf_counter() - started
     first_update = int(state.update.ravel()[0])
@@ -159,6 +164,7 @@ class _Loop:
         self.saved_update = first_update
         self.update = first_update
         self.reported: set[str] = set()
+        self.warned = False
         self.env_steps = 0
         self.returns: list[float | None] = [None] * len(directories)
 
@@ -190,9 +196,10 @@ class _Loop:
                 chunk_started = time.perf_counter()
                 state, metrics = program(state, total)
                 rows = self._rows(jax.device_get(metrics), started, chunk_started)
+                self._warn_of_slow_calls(time.perf_counter() - chunk_started)
                 self._write(partial(self._log, rows))
                 line.update(self.env_steps, len(rows) * rows[0][-1]["env_steps_per_s"], self.episode_return)
-                self._check_health([row for own in rows for row in own])
+                self._check_health(rows)
                 self.enough = self.callbacks.metrics(rows[0]) is True
                 self._write(self.checkpoints.poll)
                 self._tell_checkpoint()
@@ -209,6 +216,14 @@ class _Loop:
             compile_s=compile_s,
             exit_code=stop.exit_code if self.env_steps < config.total_env_steps else 0,
         )
+
+    def _warn_of_slow_calls(self, seconds: float) -> None:
+        if seconds > _SLOW_CALL_S and not self.warned:
+            self.warned = True
+            say(
+                f"a device call takes {seconds:.0f} s, and Ctrl-C and SIGTERM are seen between calls only; "
+                f"log.every_updates below {self.config.log.every_updates} would make them prompter"
+            )
 
     def _tell_checkpoint(self) -> None:
         newest = self.checkpoints.newest
@@ -254,12 +269,10 @@ class _Loop:
         return "there is no checkpoint yet" if newest is None else f"the last good checkpoint is step {newest}"
 
     def _log(self, rows: list[list[Row]]) -> None:
-        for metrics, own in zip(self.metrics, rows, strict=True):
-            metrics.write(own)
+        attempt(partial(metrics.write, own) for metrics, own in zip(self.metrics, rows, strict=True))
 
     def _sync_metrics(self) -> None:
-        for metrics in self.metrics:
-            metrics.sync()
+        attempt(metrics.sync for metrics in self.metrics)
 
     def _rows(self, metrics: dict[str, np.ndarray], started: float, chunk_started: float) -> list[list[Row]]:
         """For each member one row for each update of a chunk; times are those at which the chunk came to the host."""
@@ -285,9 +298,9 @@ class _Loop:
             rows.append({"update": self.update, "env_steps": self.env_steps} | kept)
         return rows
 
-    def _check_health(self, rows: list[Row]) -> None:
+    def _check_health(self, rows_of_members: list[list[Row]]) -> None:
         """Ends the run when too much of a device call's work came to nothing."""
-        ppo = self.config.ppo
+        ppo, rows = self.config.ppo, [row for own in rows_of_members for row in own]
         steps = sum(row["env_steps_this_update"] for row in rows)
         gradient_steps = len(rows) * ppo.num_epochs * ppo.num_minibatches
         for name, of, what in (
@@ -299,5 +312,10 @@ class _Loop:
                 raise TrainingFailed(
                     f"{count} of the last {of} {what} (more than ppo.max_nonfinite_share = "
                     f"{ppo.max_nonfinite_share}); {self._last_good()}",
-                    nonfinite_update=next(row["update"] for row in rows if row[name]),
+                    nonfinite=min(
+                        (row["update"], member)
+                        for member, own in enumerate(rows_of_members)
+                        for row in own
+                        if row[name]
+                    ),
                 )

@@ -51,9 +51,10 @@ def main(arguments: list[str], grid: dict[str, list[float]] | None = None) -> in
     path = _run_dir_of(parsed, config)
     if parsed.resume:
         run_dir.check_resumable(path, config)
-    from mjxppo import train
+    from mjxppo import memory, train
 
     trainer = train.build(config)
+    memory.check(trainer)
     with run_dir.open_run_dir(path, config, parsed.resume):
         return _train(trainer, path, parsed.resume)
 
@@ -115,8 +116,8 @@ def _train(trainer: Trainer, path: Path, resume: bool) -> int:
         outcome = train.train(trainer, path, resume)
     except train.TrainingFailed as error:
         say(f"mjxppo: training stopped: {error}")
-        if error.nonfinite_update is not None:
-            _record_failure(config, path, error.nonfinite_update)
+        if error.nonfinite is not None:
+            _record_failure(config, path, *error.nonfinite)
         return 1
     summary: dict[str, Any] = {"run_dir": str(path), **outcome._asdict()}
     if outcome.exit_code:
@@ -134,13 +135,13 @@ def _train(trainer: Trainer, path: Path, resume: bool) -> int:
     return outcome.exit_code
 
 
-def _record_failure(config: Config, path: Path, update: int) -> None:
+def _record_failure(config: Config, path: Path, update: int, member: int) -> None:
     """Leaves a dump from which the failure can be replayed; without one the run has failed no less."""
     from mjxppo import failure
     from mjxppo.progress import say
 
     try:
-        dump = failure.record(config, path, update)
+        dump = failure.record(config, path, update, member)
         say(f"what happened is in {dump}; replay it with: mjxppo replay {path}")
     except UserError as error:
         say(f"no dump of the failure: {error}")

@@ -1,0 +1,42 @@
+"""A run that passes 2^31 and 2^32 environment steps counts, logs, schedules and resumes exactly."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+from toy import PointMass
+
+from mjxppo import config_io, counters, train
+from mjxppo.metrics import CSV, read_rows
+
+VALUES = {
+    "env": "hopper",
+    "policy": {"hidden_sizes": [8]},
+    "ppo": {"num_envs": 32, "block_size": 8, "rollout_length": 8, "num_minibatches": 4, "num_epochs": 1},
+    "log": {"every_updates": 3},
+    "checkpoint": {"every_updates": 3},
+    "num_devices": 2,
+}
+
+
+@pytest.mark.parametrize("start", [2**31 - 300, 2**32 - 300])
+def test_a_run_is_exact_past_every_32_bit_limit(tmp_path, start):
+    def part(total: int, resume: bool) -> train.Outcome:
+        config = config_io.check(config_io.from_dict(config_io.merge(VALUES, {"total_env_steps": total})))
+        trainer = train.build(config, PointMass())
+        init = trainer.init
+        trainer.init = lambda: trainer.place(init().replace(env_steps=counters.make(start)))
+        return train.train(trainer, tmp_path, resume)
+
+    first = part(start + 1000, resume=False)
+    assert (first.env_steps, first.new_env_steps) == (start + 1000, 1000)
+    second = part(start + 1500, resume=True)
+    assert (second.env_steps, second.new_env_steps) == (start + 1500, 500)
+    expected = [start + taken for taken in (256, 512, 768, 1000, 1256, 1500)]
+    rows = read_rows(tmp_path)
+    assert [row["env_steps"] for row in rows] == expected
+    with (tmp_path / CSV).open() as file:
+        assert [int(row["env_steps"]) for row in csv.DictReader(file)] == expected
+    rate = 3e-4 * (1 - start / (start + 1000))
+    assert rows[0]["learning_rate"] == pytest.approx(rate, rel=0.5), "a linear schedule knows how far the run is"

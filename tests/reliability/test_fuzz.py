@@ -1,0 +1,373 @@
+"""Hundreds of configurations and command lines: every bad one is one line and exit code 2, no good one is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import math
+import os
+import tempfile
+import typing
+from pathlib import Path
+from unittest import mock
+
+import yaml
+from annotated_types import Ge, Gt, Le, Lt
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mjxppo import cli, config_io, train
+from mjxppo.config import Config
+
+CASES = {"deadline": None, "derandomize": True}
+TASKS = ("hopper", "half_cheetah", "walker2d")
+FREE = ("env", "env_options", "grid", "num_seeds", "num_devices")
+"""Fields that the strategies set by themselves, like those that have to fit each other."""
+FITTING = (
+    *("policy.init_log_std", "policy.min_log_std", "policy.final_min_log_std", "policy.hidden_sizes"),
+    *("policy.critic_hidden_sizes", "ppo.num_envs", "ppo.block_size", "ppo.rollout_length", "ppo.num_minibatches"),
+)
+
+
+class Accepted(BaseException):
+    """Thrown where a command line has been found good and training would begin."""
+
+    def __init__(self, config: Config):
+        self.config = config
+
+
+def run(*arguments: str) -> tuple[int | Config, str, str]:
+    """What becomes of a command line in an empty directory: the exit code or the configuration, and what is printed."""
+    out, err = io.StringIO(), io.StringIO()
+
+    def accept(config: Config) -> None:
+        raise Accepted(config)
+
+    with mock.patch.object(train, "build", accept), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        before = files()
+        try:
+            result: int | Config = cli.main(list(arguments))
+        except Accepted as accepted:
+            result = accepted.config
+        except SystemExit as done:
+            result = int(done.code or 0)
+    assert files() == before, "something was written"
+    return result, out.getvalue(), err.getvalue()
+
+
+def files() -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file() and not path.is_symlink()}
+
+
+@contextlib.contextmanager
+def elsewhere():
+    """An empty working directory for each case."""
+    here = Path.cwd()
+    with tempfile.TemporaryDirectory() as directory:
+        os.chdir(directory)
+        try:
+            yield
+        finally:
+            os.chdir(here)
+
+
+def assert_refused(result: int | Config, out: str, err: str) -> None:
+    assert result == 2, (result, err)
+    assert out == "" and err.startswith("mjxppo: ") and len(err.splitlines()) == 1, err
+    assert len(err) > len("mjxppo: \n")
+
+
+def fields() -> dict[str, typing.Any]:
+    """All leaf fields of a configuration by their dotted names, with their annotations."""
+    found = {}
+    for name, kind in typing.get_type_hints(Config, include_extras=True).items():
+        if dataclasses.is_dataclass(kind):
+            nested = typing.get_type_hints(kind, include_extras=True)
+            found |= {f"{name}.{inner}": inner_kind for inner, inner_kind in nested.items()}
+        else:
+            found[name] = kind
+    return found
+
+
+FIELDS = fields()
+INDEPENDENT = sorted(name for name in FIELDS if name not in FREE and name not in FITTING)
+DEFAULTS = config_io.to_dict(Config(env="hopper"))
+
+
+def bounds(kind: typing.Any) -> dict[str, typing.Any]:
+    """The range in an annotation, as hypothesis takes it."""
+    found: dict[str, typing.Any] = {}
+    for mark in getattr(kind, "__metadata__", ()):
+        if isinstance(mark, Ge):
+            found["min_value"] = mark.ge
+        if isinstance(mark, Gt):
+            found |= {"min_value": mark.gt, "exclude_min": True}
+        if isinstance(mark, Le):
+            found["max_value"] = mark.le
+        if isinstance(mark, Lt):
+            found |= {"max_value": mark.lt, "exclude_max": True}
+    return found
+
+
+def base(kind: typing.Any) -> typing.Any:
+    return typing.get_args(kind)[0] if hasattr(kind, "__metadata__") else kind
+
+
+def good_value(name: str) -> st.SearchStrategy:
+    kind = FIELDS[name]
+    if base(kind) is int:
+        return st.integers(**bounds(kind))
+    if base(kind) is float:
+        return st.floats(**bounds(kind), allow_nan=False, width=32)
+    if base(kind) is bool:
+        return st.booleans()
+    choices = typing.get_args(kind)
+    assert choices, f"{name}: how to make values of {kind}?"
+    return st.sampled_from(choices)
+
+
+@st.composite
+def good_configs(draw) -> dict[str, typing.Any]:
+    """Any values that the types allow, and that fit each other."""
+    values: dict[str, typing.Any] = {"env": draw(st.sampled_from(TASKS))}
+    for name in draw(st.lists(st.sampled_from(INDEPENDENT), unique=True, max_size=6)):
+        put(values, name, draw(good_value(name)))
+    if draw(st.booleans()):
+        block, per_block = draw(st.sampled_from((1, 3, 16, 128))), draw(st.integers(1, 64))
+        put(values, "ppo.block_size", block)
+        put(values, "ppo.num_envs", block * per_block)
+        put(values, "ppo.num_minibatches", draw(st.sampled_from((1, 2, 4))))
+        put(values, "ppo.rollout_length", 4 * draw(st.integers(1, 64)))
+    if draw(st.booleans()):
+        floor = draw(st.integers(-19, 0))
+        put(values, "policy.min_log_std", floor)
+        put(values, "policy.init_log_std", floor + draw(st.integers(1, 2)))
+        put(values, "policy.hidden_sizes", draw(st.lists(st.integers(1, 512), min_size=1, max_size=4)))
+    return values
+
+
+def put(values: dict, name: str, value: typing.Any) -> None:
+    section, dot, field = name.rpartition(".")
+    (values.setdefault(section, {}) if dot else values)[field] = value
+
+
+def as_options(values: dict, prefix: str = "") -> list[str]:
+    words: list[str] = []
+    for name, value in values.items():
+        option = f"--{prefix}{name}".replace("_", "-")
+        if isinstance(value, dict):
+            words += as_options(value, f"{prefix}{name}.")
+        elif isinstance(value, bool):
+            words.append(option if value else f"--{prefix}no-{name}".replace("_", "-"))
+        elif isinstance(value, list):
+            words += [option, *map(str, value)]
+        else:
+            words += [f"{option}={value}"]
+    return words
+
+
+@settings(max_examples=150, **CASES)
+@given(good_configs(), st.booleans())
+def test_no_good_configuration_is_refused(values, in_a_file):
+    with elsewhere():
+        if in_a_file:
+            Path("config.yaml").write_text(yaml.safe_dump(values))
+            result, _, err = run("train", "--config", "config.yaml")
+        else:
+            result, _, err = run("train", *as_options(values))
+        assert isinstance(result, Config), err
+        asked = config_io.flatten(config_io.merge(config_io.defaults_for(values["env"]), values))
+        got = config_io.flatten(config_io.to_dict(result))
+        assert {name: got[name] for name in asked} == asked
+
+
+WRONG = st.one_of(
+    st.none(),
+    st.text(max_size=8).filter(lambda text: text not in ("", "0", "1")),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=3), st.integers(), min_size=1, max_size=2),
+    st.sampled_from([math.nan, math.inf, -math.inf, -(10**30), 10**30]),
+)
+
+
+@st.composite
+def bad_configs(draw) -> dict[str, typing.Any]:
+    """A good configuration with one thing wrong."""
+    values = draw(good_configs())
+    name = draw(st.sampled_from([name for name in INDEPENDENT if base(FIELDS[name]) in (int, float)]))
+    limits = bounds(FIELDS[name])
+    kind = draw(st.sampled_from(("type", "name", "section", "low", "high", "misfit")))
+    if kind == "type":
+        put(values, name, draw(WRONG.filter(lambda value: not could_be_a_number(value, limits))))
+    elif kind == "name":
+        put(values, name[:-1] + draw(st.sampled_from(("x", "_2", ""))), 1)
+    elif kind == "section":
+        values[draw(st.sampled_from(("ppo", "policy", "log", "checkpoint", "eval", "physics")))] = draw(
+            WRONG.filter(lambda value: not isinstance(value, dict))
+        )
+    elif kind == "low":
+        put(values, name, limits["min_value"] - draw(st.integers(1, 10**6)))
+    elif kind == "high":
+        put(values, name, limits.get("max_value", 2**64) + draw(st.integers(1, 10**6)))
+    else:
+        put(
+            values,
+            *draw(
+                st.sampled_from(
+                    (("ppo.num_minibatches", 10007), ("ppo.block_size", 1009), ("num_devices", 7 * 11 * 13))
+                )
+            ),
+        )
+    return values
+
+
+def could_be_a_number(value: typing.Any, limits: dict) -> bool:
+    try:
+        return limits.get("min_value", -math.inf) <= float(value) <= limits.get("max_value", math.inf)
+    except (TypeError, ValueError):
+        return False
+
+
+@settings(max_examples=150, **CASES)
+@given(bad_configs())
+def test_every_configuration_with_one_thing_wrong_is_refused(values):
+    with elsewhere():
+        Path("config.yaml").write_text(yaml.safe_dump(values))
+        assert_refused(*run("train", "--config", "config.yaml"))
+
+
+YAML_LINES = st.sampled_from(
+    [
+        *(
+            "env: hopper",
+            "env: [",
+            "ppo: {gamma: 0.5}",
+            "ppo: {gamma: 2}",
+            "- a",
+            "? [a]",
+            "&x a: *x",
+            "a: &x [*x]",
+            "\t",
+        ),
+        *("!!python/object/apply:os.system ['touch owned']", "!!python/name:os.system", "seed: 0x", "seed: !!int ''"),
+        *(
+            "seed: 2001-99-99",
+            f"seed: {'9' * 5000}",
+            "seed: 1_000",
+            "seed: 1e3",
+            "b: !!binary x",
+            "<<: {a: 1}",
+            "---",
+            "...",
+        ),
+        *("l1: &l1 [x,x,x,x,x,x,x,x,x]", "l2: &l2 [*l1,*l1,*l1,*l1,*l1,*l1]", "%YAML 9.9", "ppo: null", "env: null"),
+        *("[" * 300, "{a: " * 300, "env: hopper\x00", "env: \ud7ff", "ppo:\n  gamma: 0.5", "ppo:\n gamma: .nan", '"'),
+    ]
+)
+
+
+@settings(max_examples=150, **CASES)
+@given(st.lists(YAML_LINES, max_size=5), st.binary(max_size=6))
+def test_no_file_is_worse_than_refused(lines, noise):
+    with elsewhere():
+        Path("config.yaml").write_bytes("\n".join(lines).encode() + noise)
+        result, out, err = run("train", "--config", "config.yaml")
+        if not isinstance(result, Config):
+            assert_refused(result, out, err)
+
+
+WORDS = st.one_of(
+    st.sampled_from(
+        [
+            *(
+                "--help",
+                "-h",
+                "--resume",
+                "--run-dir",
+                "--config",
+                "--set-from",
+                "--env",
+                "hopper",
+                "halfcheetah",
+                "brax:x",
+            ),
+            *(
+                "--env=hopper",
+                "--ppo.gamma",
+                "0.9",
+                "1e400",
+                "nan",
+                "--ppo.gamma=",
+                "--num-seeds",
+                "2",
+                "-1",
+                "--",
+                "-",
+                "=",
+            ),
+            *("--env-options.", "--env-options.x", "--env-options.ctrl-cost-weight=[", "--grid", "ppo.gamma=0.9,0.99"),
+            *(
+                "--grid=ppo.gamma=",
+                "--ppo.no-baseline",
+                "--policy.hidden-sizes",
+                "64",
+                "no-such",
+                "/",
+                ".",
+                "..",
+                "~",
+                "\0",
+            ),
+            *(
+                "--out",
+                "x.mp4",
+                "--engine",
+                "gymnasium",
+                "--episodes",
+                "0",
+                "--seed",
+                str(2**64),
+                "--total-env-steps",
+                "1e99",
+            ),
+            *(
+                "--run-dir=/proc/1/x",
+                "--config=/dev/null",
+                "--config=.",
+                "--out=/no/such/x.gif",
+                "policy",
+                "everything",
+            ),
+        ]
+    ),
+    st.text(max_size=6),
+)
+COMMANDS = (
+    "train",
+    "sweep",
+    "evaluate",
+    "render",
+    "export",
+    "plot",
+    "report",
+    "watch",
+    "config",
+    "replay",
+    "trian",
+    "",
+)
+
+
+@settings(max_examples=200, **CASES)
+@given(st.sampled_from(COMMANDS), st.lists(WORDS, max_size=5))
+def test_no_command_line_is_worse_than_refused(command, words):
+    with elsewhere():
+        result, out, err = run(command, *words)
+        if not isinstance(result, Config) and result != 0:
+            assert_refused(result, out, err)
+
+
+def test_that_makes_at_least_500_cases():
+    tests = [value for name, value in globals().items() if name.startswith("test_") and hasattr(value, "hypothesis")]
+    assert sum(test._hypothesis_internal_use_settings.max_examples for test in tests) >= 500

@@ -1,0 +1,76 @@
+"""Memory is estimated before anything is compiled or written, and a run that will not fit is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mjxppo import cli, config_io, memory, train
+from mjxppo.errors import UserError
+
+GIB = 2**30
+
+
+def trainer(num_envs: int = 1024, **ppo) -> train.Trainer:
+    values = config_io.merge(config_io.defaults_for("half_cheetah"), {"ppo": {"num_envs": num_envs, **ppo}})
+    return train.build(config_io.check(config_io.from_dict(values)))
+
+
+def test_it_grows_with_what_is_asked_for():
+    base = memory.estimate(trainer())
+    assert memory.estimate(trainer(num_envs=4096)).state > 3 * base.state
+    assert memory.estimate(trainer(rollout_length=64)).batch == pytest.approx(2 * base.batch)
+    assert memory.estimate(trainer(num_minibatches=8)).minibatch == pytest.approx(2 * base.minibatch)
+
+
+@pytest.mark.parametrize("num_envs", [65_536, 131_072])
+def test_large_batches_of_worlds_are_estimated_in_full(num_envs):
+    needed = memory.estimate(trainer(num_envs=num_envs))
+    # A sample's observation, action and six numbers, once, is the least that a batch can take.
+    assert num_envs * 32 * 4 * (17 + 6 + 6) < needed.batch < needed.device + needed.host
+    memory.check(trainer(num_envs=num_envs)) if memory.available_on_host() > 16 * GIB else None
+
+
+def test_what_will_not_fit_is_refused_with_the_numbers_before_anything_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(memory, "available_on_host", lambda: 2.0 * GIB)
+    monkeypatch.setattr(train, "train", lambda *args: pytest.fail("it trains"))
+    assert cli.main(["train", "--env", "half_cheetah", "--ppo.num-envs", "131072"]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1 and "131072 worlds" in error and "there are 2 GiB" in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_devices_that_say_what_they_have_are_asked(monkeypatch):
+    monkeypatch.setattr(memory.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(memory, "_free_on_devices", lambda trainer: 0.1 * GIB)
+    with pytest.raises(UserError, match="of device memory"):
+        memory.check(trainer(num_envs=65_536))
+
+
+def write_system(root: Path, available_kb: int, limit: str, used: int = 0, cache: int = 0) -> dict[str, Path]:
+    proc, cgroup = root / "proc", root / "cgroup"
+    (proc / "self").mkdir(parents=True)
+    (cgroup / "job").mkdir(parents=True)
+    (proc / "meminfo").write_text(f"MemTotal: 99999999 kB\nMemAvailable: {available_kb} kB\n")
+    (proc / "self" / "cgroup").write_text("0::/job\n")
+    (cgroup / "job" / "memory.max").write_text(f"{limit}\n")
+    (cgroup / "job" / "memory.current").write_text(f"{used}\n")
+    (cgroup / "job" / "memory.stat").write_text(f"anon 1\ninactive_file {cache}\n")
+    return {"proc": proc, "cgroup": cgroup}
+
+
+@pytest.mark.parametrize(
+    "limit, used, cache, expected",
+    [("max", 0, 0, 8 * GIB), (str(4 * GIB), GIB, 0, 3 * GIB), (str(4 * GIB), 3 * GIB, GIB, 2 * GIB)],
+)
+def test_the_tighter_of_the_machines_and_the_control_groups_limit_counts(tmp_path, limit, used, cache, expected):
+    system = write_system(tmp_path, 8 * 2**20, limit, used, cache)
+    assert memory.available_on_host(**system) == expected
+
+
+def test_where_nothing_can_be_found_out_nothing_is_refused(tmp_path, monkeypatch):
+    assert memory.available_on_host(tmp_path, tmp_path) is None
+    monkeypatch.setattr(memory, "available_on_host", lambda: None)
+    memory.check(trainer(num_envs=2**20))
