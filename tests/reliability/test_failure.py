@@ -52,9 +52,8 @@ def fail(monkeypatch, run_dir, env, config) -> train.TrainingFailed:
     return error.value
 
 
-@pytest.mark.parametrize("num_devices", [1, 2])
-def test_the_dump_of_failing_worlds_replays_them_with_one_command(tmp_path, monkeypatch, capsys, num_devices):
-    config = config_with(num_devices=num_devices, ppo={"max_nonfinite_share": 0.0, "num_epochs": 1})
+def test_the_dump_of_failing_worlds_replays_them_with_one_command(tmp_path, monkeypatch, capsys):
+    config = config_with(num_devices=2, ppo={"max_nonfinite_share": 0.0, "num_epochs": 1})
     error = fail(monkeypatch, tmp_path / "run", Fragile(), config)
     rows = read_rows(tmp_path / "run")
     update = next(row["update"] for row in rows if row["nonfinite_steps"])
@@ -89,7 +88,7 @@ def test_the_dump_starts_from_the_last_good_checkpoint(tmp_path, monkeypatch):
 
 
 def test_nonfinite_gradients_stop_the_run_too_and_are_replayed(tmp_path, monkeypatch):
-    config = config_with(num_devices=2, ppo={"normalize_returns": False})
+    config = config_with(num_devices=1, ppo={"normalize_returns": False})
     error = fail(monkeypatch, tmp_path / "run", Steep(), config)
     assert "skipped for a non-finite gradient" in str(error) and error.nonfinite == (1, 0)
     failure.record(config, tmp_path / "run", *error.nonfinite)
