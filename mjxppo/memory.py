@@ -23,8 +23,8 @@ _STATE_COPIES = 3.0
 """The state itself, the next one while it is made, and one regrouped into blocks."""
 _BATCH_COPIES = 2.0
 """What the rollout made, and as units that minibatches are drawn from."""
-_ACTIVATION_COPIES = 2.0
-"""Values of each hidden unit that live at the same time in a gradient step: forward and backward."""
+_ACTIVATION_COPIES = 3.0
+"""Values of each hidden unit that live at the same time in a gradient step: forward, derivative, backward."""
 _PROGRAM = 900e6
 """A process that has imported everything, compiled the program and keeps it, on a CPU."""
 _CHECKPOINT_COPIES = 3.0

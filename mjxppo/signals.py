@@ -45,11 +45,13 @@ class StopRequest:
 @contextlib.contextmanager
 def stopping_at_once() -> Iterator[None]:
     """While active, Ctrl-C ends the process at once: XLA's compiler would make Python wait for its end."""
-    previous = signal.getsignal(signal.SIGINT)
-    if previous is signal.default_int_handler:  # else somebody else decides, or Ctrl-C is to be ignored
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    # With another handler somebody else decides, or Ctrl-C is to be ignored.
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
     finally:
-        if previous is signal.default_int_handler:
-            signal.signal(signal.SIGINT, previous)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
