@@ -42,7 +42,7 @@ def start(*arguments: str) -> subprocess.Popen:
 def test_a_second_ctrl_c_stops_at_once_and_costs_no_checkpoint(tmp_path):
     # Device calls that take minutes: the first Ctrl-C can only be noted.
     process = start("--total-env-steps", str(10**10), "--log.every-updates", "100000")
-    while not (tmp_path / "run" / "ckpt").is_dir():
+    while not (tmp_path / "run" / "metrics.jsonl").is_file():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
     time.sleep(1)
