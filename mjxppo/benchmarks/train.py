@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from mjxppo import envs, train
+from mjxppo import envs, members, train
 from mjxppo.config import Config
 from mjxppo.machine import describe
 from mjxppo.ppo.collective import AXIS, Devices
@@ -29,7 +29,7 @@ def run(configs: Sequence[Config], repeats: int = 5) -> dict[str, Any]:
     """Measures training.
 
     Args:
-        configs: checked configurations.
+        configs: checked configurations; of one with several policies the first is measured.
         repeats: rounds of some updates each; the median counts.
 
     Returns:
@@ -40,6 +40,7 @@ def run(configs: Sequence[Config], repeats: int = 5) -> dict[str, Any]:
 
 
 def _run_one(config: Config, repeats: int) -> dict[str, Any]:
+    config = members.of(config)[0].config
     log = dataclasses.replace(config.log, every_updates=_UPDATES_PER_ROUND)
     trainer = train.build(dataclasses.replace(config, log=log, total_env_steps=10**12))
     state = trainer.init()

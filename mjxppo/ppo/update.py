@@ -53,6 +53,12 @@ class StepMetrics:
     grad_norm: Array
     skipped: Array
     """1 where the gradient was not finite and no step was taken, else 0."""
+    taken: Array
+    """1, or 0 where the step budget left the minibatch no sample, and there was nothing to learn from."""
+
+    def mean(self, x: Array) -> Array:
+        """Mean over the gradient steps that had samples."""
+        return (x * self.taken).sum() / jnp.maximum(self.taken.sum(), 1)
 
 
 def learn(
@@ -99,12 +105,14 @@ def learn(
     min_log_std = schedules.log_std_floor(algorithm.policy, progress)
     params, opt_state, steps = _epochs(algorithm, learner, params, samples, key, learning_rate, min_log_std)
 
-    final_kl = steps.terms.approx_kl[-1].mean()
-    metrics = {name: terms.mean() for name, terms in vars(steps.terms).items()}
+    last_epoch = jax.tree.map(lambda x: x[-1], steps)
+    final_kl = last_epoch.mean(last_epoch.terms.approx_kl)
+    metrics = {name: steps.mean(terms) for name, terms in vars(steps.terms).items()}
+    mean_norm = steps.mean(steps.grad_norm)
     metrics |= {
         "approx_kl": final_kl,
-        "grad_norm": steps.grad_norm.mean(),
-        "grad_norm_variance": steps.grad_norm.var(),
+        "grad_norm": mean_norm,
+        "grad_norm_variance": steps.mean(jnp.square(steps.grad_norm - mean_norm)),
         "skipped_gradient_steps": steps.skipped.sum(),
         "learning_rate": learning_rate,
         "explained_variance": 1 - error_var / jnp.maximum(target_var, EPSILON),
@@ -179,8 +187,10 @@ def _epochs(
             return losses.loss(unravel(flat), network, minibatch_samples, count, config, learner.kl_penalty)
 
         gradient, terms = jax.grad(objective, has_aux=True)(carry[0])
-        carry, norm, finite = _apply_gradient(config, carry, devices.mean(gradient), learning_rate, floor)
-        return carry, StepMetrics(terms=terms, grad_norm=jnp.where(finite, norm, 0), skipped=~finite)
+        gradient, any_samples = devices.mean(gradient), count >= 0.5 / devices.count
+        carry, norm, finite = _apply_gradient(config, carry, gradient, learning_rate, floor, any_samples)
+        norm = jnp.where(finite, norm, 0)
+        return carry, StepMetrics(terms=terms, grad_norm=norm, skipped=~finite, taken=any_samples.astype(norm.dtype))
 
     def epoch(carry: Carry, number: Array) -> tuple[Carry, StepMetrics]:
         epoch_key = jax.random.fold_in(key, number)
@@ -226,13 +236,13 @@ def _normalize_advantage(samples: losses.Samples, count: Array, devices: Devices
 
 
 def _apply_gradient(
-    config: PpoConfig, carry: Carry, gradient: Array, learning_rate: Array, floor: Array
+    config: PpoConfig, carry: Carry, gradient: Array, learning_rate: Array, floor: Array, any_samples: Array
 ) -> tuple[Carry, Array, Array]:
-    """One Adam step on the flat parameters, or none where the gradient is not finite."""
+    """One Adam step on the flat parameters, or none where the gradient is not finite or of no samples."""
     flat, opt_state = carry
     norm = optax.tree.norm(gradient)
     finite = jnp.isfinite(norm)
     direction, stepped = optimizer(config).update(gradient, opt_state)
     stepped_flat = jnp.maximum(flat - learning_rate * direction, floor)
-    keep = lambda new, old: jnp.where(finite, new, old)  # noqa: E731
+    keep = lambda new, old: jnp.where(finite & any_samples, new, old)  # noqa: E731
     return (keep(stepped_flat, flat), jax.tree.map(keep, stepped, opt_state)), norm, finite

@@ -213,3 +213,13 @@ def test_max_kl_stops_an_updates_epochs():
     bounded, _ = make(num_epochs=8, learning_rate=3e-2, every_updates=1, max_kl=0.01)
     kls = [float(t.train_chunk(t.init(), total)[1]["approx_kl"][0]) for t in (free, bounded)]
     assert kls[1] < kls[0]
+
+
+def test_minibatches_that_the_budget_left_empty_change_neither_parameters_nor_metrics():
+    trainer, budget = make(total=256 + 1, every_updates=2, num_minibatches=8, num_epochs=1)
+    state, metrics = trainer.train_chunk(trainer.init(), budget)
+    whole, last = (jax.tree.map(lambda x, i=i: float(x[i]), metrics) for i in range(2))
+    assert last["env_steps_this_update"] == 1
+    assert last["std"] == pytest.approx(whole["std"], rel=0.05), "the mean is over the one minibatch with a sample"
+    assert last["entropy"] == pytest.approx(whole["entropy"], rel=0.5)
+    assert int(state.learner.opt_state[1].count) == 8 + 1, "one gradient step for one sample"
