@@ -11,15 +11,34 @@ from pathlib import Path
 
 import pytest
 
-from mjxppo import checkpoint, config_io, train
+from mjxppo import checkpoint, config_io, members, train
 from mjxppo.checkpoint import CheckpointWriter
 from mjxppo.config import Config
 from mjxppo.metrics import CSV, MetricsWriter, read_rows
 from mjxppo.reliability.kill import TIMES
 
 SHIPPED = sorted(path.stem for path in config_io.configs_dir().glob("*.yaml"))
-ONE_DEVICE = {"num_devices": 1}
-TWO_DEVICES = {"num_devices": 2}
+VARIANTS = {
+    "one-device": {"num_devices": 1},
+    "two-devices": {"num_devices": 2},
+    # Few enough worlds for seeds to be vectorised.
+    "two-seeds": {"num_devices": 2, "num_seeds": 2},
+}
+ALWAYS = {
+    ("half_cheetah", "one-device"),
+    ("half_cheetah_50m", "two-devices"),
+    ("hopper", "two-seeds"),
+    ("hopper_randomized", "two-devices"),
+    ("walker2d", "two-devices"),
+}
+"""Every configuration of another kind once; ``make test ARGS="-m exhaustive"`` tries all with all variants."""
+CASES = [
+    pytest.param(
+        name, variant, id=f"{name}-{variant}", marks=() if (name, variant) in ALWAYS else pytest.mark.exhaustive
+    )
+    for name in SHIPPED
+    for variant in VARIANTS
+]
 SMALL = {
     "ppo": {"num_envs": 32, "block_size": 8},
     "log": {"every_updates": 2, "tensorboard": False},
@@ -92,25 +111,28 @@ def copy_while_it_changes(source: Path, target: Path) -> None:
             continue
 
 
-def left_behind(run_dir: Path) -> tuple[dict[str, bytes], list[dict], int]:
-    """The final state's bits, the metrics without times, and the number of lines in metrics.csv."""
-    arrays, _ = checkpoint.read(checkpoint.newest_whole_step(run_dir / "ckpt"))
-    rows = [{k: v for k, v in row.items() if k not in TIMES} for row in read_rows(run_dir)]
-    return {name: array.tobytes() for name, array in arrays.items()}, rows, len((run_dir / CSV).read_text().split())
+def left_behind(run_dir: Path) -> tuple[dict[str, bytes], list[list[dict]], list[int]]:
+    """The final state's bits, and of each policy the metrics without times and the number of lines in metrics.csv."""
+    arrays, config = checkpoint.read(checkpoint.newest_whole_step(run_dir / "ckpt"))
+    state = {name: array.tobytes() for name, array in arrays.items()}
+    directories = members.directories(run_dir, config)
+    rows = [[{k: v for k, v in row.items() if k not in TIMES} for row in read_rows(path)] for path in directories]
+    return state, rows, [len((path / CSV).read_text().split()) for path in directories]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", [ONE_DEVICE, TWO_DEVICES], ids=["one-device", "two-devices"])
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize(("name", "variant"), CASES)
 def test_interrupted_anywhere_it_ends_as_if_left_alone(name, variant, tmp_path, monkeypatch):
-    trainer = train.build(small(name, variant))
+    trainer = train.build(small(name, VARIANTS[variant]))
     trainer.train_chunk = CompiledOnce(trainer.train_chunk)
-    (tmp_path / "run").mkdir()
+    for directory in members.directories(tmp_path / "run", trainer.config):
+        directory.mkdir(parents=True)
     with monkeypatch.context() as patch:
         copies = Copies(tmp_path / "run", patch).made
         train.train(trainer, tmp_path / "run")
     state, rows, lines = left_behind(tmp_path / "run")
-    assert [row["update"] for row in rows] == list(range(1, UPDATES + 1)) and lines == UPDATES + 1
+    assert all([row["update"] for row in own] == list(range(1, UPDATES + 1)) for own in rows)
+    assert lines == [UPDATES + 1] * len(rows)
     assert {"learner/opt_state/1/mu", "env_state/key", "key", "env_steps/low"} <= state.keys()
     newest = {moment: checkpoint.newest_whole_step(copy / "ckpt") for moment, copy in copies.items()}
     assert {moment: int(step.name) if step else 0 for moment, step in newest.items()} == {
