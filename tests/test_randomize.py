@@ -115,6 +115,16 @@ def test_every_episode_draws_anew_and_no_step_in_between(sled):
     assert np.all(np.asarray(state.physics.physics.parameters["body_mass"] != first["body_mass"])[:, 1:])
 
 
+def test_a_world_may_keep_its_parameters_for_good(sled):
+    env = wrap(sled, dataclasses.replace(PHYSICAL, redraw="never", max_action_delay=3))
+    state = jax.jit(env.reset)(keys(8))
+    first, step = state.physics, jax.jit(env.step)
+    for _ in range(11):
+        state = step(state, jnp.zeros((8, 1)))
+    assert np.all(state.episode_length == 1)
+    assert_same_bits((state.physics.physics.parameters, state.physics.delay), (first.physics.parameters, first.delay))
+
+
 def test_a_world_depends_neither_on_its_neighbours_nor_on_what_else_varies(sled):
     env = wrap(sled, PHYSICAL)
     many, few = jax.jit(env.reset)(keys(64)), jax.jit(env.reset)(keys(64)[:16])
@@ -248,6 +258,11 @@ def test_worlds_do_not_depend_on_the_number_of_devices():
 def test_a_spread_that_makes_no_sense_is_refused(field, spread, message):
     with pytest.raises(UserError, match=f"^randomize.{message}"):
         check(RandomizeConfig(**{field: spread}))
+
+
+def test_a_curriculum_needs_new_draws():
+    with pytest.raises(UserError, match=r"^randomize\.curriculum_return: needs randomize\.redraw = episode"):
+        check(RandomizeConfig(curriculum_return=1.0, redraw="never"))
 
 
 def test_physics_that_is_not_ours_cannot_be_varied():

@@ -16,7 +16,7 @@ Probability = Annotated[float, Ge(0), Le(1)]
 
 @dataclass(frozen=True)
 class Spread:
-    """A random number, drawn anew for every episode of every world."""
+    """A random number of every world."""
 
     distribution: Literal["none", "uniform", "log_uniform", "normal"] = "none"
     """none (does not vary), uniform, log_uniform, or normal: the mean is the middle of the range, the standard
@@ -60,6 +60,9 @@ class RandomizeConfig:
     """Tilt of the ground (degrees, added; uphill is positive): gravity turns, the floor stays."""
     observation_bias: Spread = field(default_factory=Spread)
     """Error of each observation that lasts for an episode (added); always a number for each."""
+    redraw: Literal["episode", "never"] = "episode"
+    """When all of the above is drawn: anew for every episode, or once for each world. The latter is cheaper where
+    episodes are short, and still shows the policy as many robots as there are worlds."""
     curriculum_return: Number | None = None
     """With a number, every world starts as the model itself: an episode with at least this return widens the world's
     ranges (all of the above), any other narrows them. Without, they have their full width from the start."""
@@ -102,6 +105,8 @@ def check(config: RandomizeConfig) -> None:
     Raises:
         UserError: one line that names the first field that is wrong and what would be right.
     """
+    if config.curriculum_return is not None and config.redraw == "never":
+        raise UserError("randomize.curriculum_return: needs randomize.redraw = episode")
     for item in fields(config):
         spread = getattr(config, item.name)
         if isinstance(spread, Spread) and spread.on:

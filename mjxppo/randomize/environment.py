@@ -82,7 +82,13 @@ class RandomizedEnvironment(Environment):
             # An episode that began with its clock ahead was cut short, and says nothing.
             change = jnp.where(state.clock_offset == 0, change, 0)
             extent = jnp.clip(extent + self.config.curriculum_step * change, 0.0, 1.0)
-        return self._fresh(keys, extent)
+        fresh, old = self._fresh(keys, extent), state.physics
+        if self.config.redraw == "never":
+            # What was drawn for nothing is no part of the compiled program.
+            fresh = replace(fresh, observation_bias=old.observation_bias, delay=old.delay)
+            if self.config.physical:
+                fresh = replace(fresh, physics=replace(fresh.physics, parameters=old.physics.parameters))
+        return fresh
 
     def _fresh(self, keys: Array, extent: Array | None) -> World:
         config, count = self.config, keys.shape[0]
