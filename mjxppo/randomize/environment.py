@@ -24,7 +24,7 @@ class World:
     physics: Any
     """The task's own worlds; the drawn parameters are in them."""
     key: Array
-    """The episode's random key, [N]; what happens at step t is drawn from ``fold_in(key, t)``."""
+    """The episode's random key, [N]; what happens at each step is drawn from it and ``time``."""
     time: Array
     """Steps taken in the episode, [N] int32."""
     extent: Array | None
@@ -144,9 +144,8 @@ class RandomizedEnvironment(Environment):
         root = model.body_dofadr[1] + np.arange(model.body_dofnum[1])
 
         def one(key: Array) -> Array:
-            whether, how = jax.random.split(key)
-            change = jax.random.uniform(how, (len(root),), minval=-speed, maxval=speed)
-            return jnp.where(jax.random.bernoulli(whether, self.config.push), change, 0.0)
+            whether, *how = jax.random.uniform(key, (1 + len(root),))
+            return jnp.where(whether < self.config.push, speed * (2 * jnp.stack(how) - 1), 0.0)
 
         change = jax.vmap(one)(_at_this_step(world, 2))
         physics = world.physics
@@ -159,5 +158,5 @@ def _split(keys: Array, count: int) -> tuple[Array, ...]:
 
 
 def _at_this_step(world: World, purpose: int) -> Array:
-    """A random key of each world for one purpose at this step, [N]."""
-    return jax.vmap(lambda key, t: jax.random.fold_in(jax.random.fold_in(key, t), purpose))(world.key, world.time)
+    """A random key of each world for one purpose (of four) at this step, [N]."""
+    return jax.vmap(jax.random.fold_in)(world.key, 4 * world.time + purpose)
