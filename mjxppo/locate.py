@@ -5,10 +5,8 @@ Where a run trains several policies, the directory of one of them names that one
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +16,8 @@ import numpy as np
 from mjxppo import checkpoint, members, policy
 from mjxppo.config import Config
 from mjxppo.errors import UserError
-from mjxppo.run_dir import CONFIG, EVAL
+from mjxppo.progress import say
+from mjxppo.run_dir import EVAL, read_json, run_of_member
 
 _ATTEMPTS = 20
 _PAUSE_S = 0.05
@@ -65,7 +64,7 @@ def find_step(path: Path) -> Path:
     if step is None:
         raise UserError(f"{path}: holds no checkpoint; give a run directory, its ckpt/, or one step's folder")
     for message in damage:
-        print(f"skipping a damaged checkpoint: {message}; using step {step.name}", file=sys.stderr)
+        say(f"skipping a damaged checkpoint: {message}; using step {step.name}")
     return step
 
 
@@ -78,7 +77,7 @@ def load(path: Path) -> Loaded:
     if len(loaded) == 1:
         return loaded[0]
     best = max(loaded, key=lambda one: _evaluated(one.run_dir))
-    print(f"{path} holds {len(loaded)} policies: taking {best.run_dir}", file=sys.stderr)
+    say(f"{path} holds {len(loaded)} policies: taking {best.run_dir}")
     return best
 
 
@@ -87,7 +86,7 @@ def load_all(path: Path) -> list[Loaded]:
 
     The run may be going on: a checkpoint that it deletes while it is being read gives way to a newer one.
     """
-    run_dir = _run_of_member(path)
+    run_dir = run_of_member(path)
     source = run_dir or path
     for _ in range(_ATTEMPTS):
         before = _contents(source)
@@ -119,15 +118,8 @@ def _each_policy(step: Path, arrays: dict[str, np.ndarray], config: Config) -> l
     ]
 
 
-def _run_of_member(path: Path) -> Path | None:
-    """The run's directory, where ``path`` is the directory of one of its policies."""
-    run_dir = path.resolve().parent
-    is_member = path.is_dir() and not checkpoint.steps(path / "ckpt") and (path / CONFIG).is_file()
-    return run_dir if is_member and (run_dir / CONFIG).is_file() and (run_dir / "ckpt").is_dir() else None
-
-
 def _evaluated(directory: Path) -> float:
     try:
-        return float(json.loads((directory / EVAL).read_text(encoding="utf-8"))["mean"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return float((read_json(directory / EVAL) or {})["mean"])
+    except (ValueError, KeyError, TypeError):
         return -math.inf

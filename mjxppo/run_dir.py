@@ -91,17 +91,33 @@ def in_use(path: Path) -> bool:
     return False
 
 
+def run_of_member(path: Path) -> Path | None:
+    """The run's directory, where ``path`` is the directory of one of the policies that it trains."""
+    path = path.resolve()
+    if (path / CKPT).exists() or not ((path / CONFIG).is_file() and (path.parent / CONFIG).is_file()):
+        return None
+    try:
+        config = config_io.from_dict(config_io.read_yaml(path.parent / CONFIG))
+        names = [member.name for member in members.of(config)]
+    except UserError:
+        return None
+    return path.parent if path.name in names else None
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file; None where there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 
 
 def check_resumable(path: Path, config: Config) -> None:
     """Raises UserError where the run in ``path`` would become something else than what was begun."""
+    run = run_of_member(path)
+    if run is not None:
+        raise UserError(f"run_dir: {path} is one policy of a run; resume all of them with --run-dir {run}")
     saved = config_io.from_dict(config_io.read_yaml(path / CONFIG))
     for name in _FIXED_ON_RESUME:
         before, now = getattr(saved, name), getattr(config, name)

@@ -75,6 +75,8 @@ class Frame:
     """Where a run stands at one moment."""
 
     directory: Path
+    run_dir: Path
+    """``directory`` itself; where that is one policy's of several, the run that trains it."""
     config: Config
     state: State
     tails: list[Tail]
@@ -147,15 +149,17 @@ def _observer(path: Path) -> Callable[[], Frame]:
     directory = path.resolve()  # runs/latest may soon be another run
     config = config_io.from_dict(config_io.read_yaml(directory / run_dir.CONFIG), str(path / run_dir.CONFIG))
     tails = [Tail(own / JSONL) for own in members.directories(directory, config)]
+    run = run_dir.run_of_member(directory) or directory
 
     def look() -> Frame:
-        in_use = run_dir.in_use(directory)  # first: what the run writes before it lets go is then still read
+        in_use = run_dir.in_use(run)  # first: what the run writes before it lets go is then still read
         for tail in tails:
             tail.read()
         now = time.time()
-        checkpoint, saved = next(_checkpoints(directory / run_dir.CKPT), (None, now))
+        checkpoint, saved = next(_checkpoints(run / run_dir.CKPT), (None, now))
         return Frame(
             directory=directory,
+            run_dir=run,
             config=config,
             state=_state(in_use, tails[0], config),
             tails=tails,
@@ -261,7 +265,7 @@ def _hint(frame: Frame) -> str:
     if frame.state == "starting":
         return "compiling, or reading the program from the cache"
     if frame.state == "stopped":
-        return f"stopped before its budget; go on with: mjxppo train --resume --run-dir {frame.directory}"
+        return f"stopped before its budget; go on with: mjxppo train --resume --run-dir {frame.run_dir}"
     if frame.state == "training" and frame.silent_s > _SILENCE_S:
         return f"nothing new for {duration(frame.silent_s)}"
     return ""

@@ -11,7 +11,7 @@ import pytest
 from test_train import SMALL, final_arrays, logged, working_directory  # noqa: F401
 from toy import PointMass
 
-from mjxppo import cli, config_io, counters, members, scores
+from mjxppo import cli, config_io, counters, members, run_dir, scores
 from mjxppo.checkpoint import flatten
 from mjxppo.config import Config, LogConfig, PolicyConfig, PpoConfig
 from mjxppo.errors import UserError
@@ -145,6 +145,20 @@ def test_each_seed_has_a_directory_like_that_of_a_run_of_its_own(working_directo
         named.arrays["learner/params/params/actor/mlp/head/kernel"],
         final_arrays("run")["learner/params/params/actor/mlp/head/kernel"][1],
     )
+
+
+def test_one_policy_of_a_run_is_not_resumed_by_itself(working_directory, capsys):  # noqa: F811
+    config = Config(env="hopper", num_seeds=2)
+    with run_dir.open_run_dir(working_directory / "run", config, resume=False):
+        pass
+    metrics = working_directory / "run" / "seed-1" / "metrics.jsonl"
+    metrics.write_text("precious\n")
+    assert cli.main(["train", "--resume", "--run-dir", "run/seed-1"]) == 2
+    error = capsys.readouterr().err
+    assert "run/seed-1 is one policy of a run" in error and error.rstrip().endswith(str(working_directory / "run"))
+    assert metrics.read_text() == "precious\n"
+    assert run_dir.run_of_member(working_directory / "run" / "seed-1") == working_directory / "run"
+    assert run_dir.run_of_member(working_directory / "run") is None
 
 
 def test_several_policies_resume_to_the_same_bits(working_directory, monkeypatch):  # noqa: F811

@@ -76,6 +76,23 @@ def test_tells_starting_finishing_complete_and_stopped_apart(run):
     assert state == "complete" and "3,000.0 ± 2.0" in text
 
 
+def test_one_policy_of_a_run_stands_where_the_run_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with run_dir.open_run_dir(
+        tmp_path / "run", Config(env="hopper", num_seeds=2, total_env_steps=10_000), resume=False
+    ):
+        own = tmp_path / "run" / "seed-1"
+        log(own, 1, 4)
+        step = tmp_path / "run" / "ckpt" / "3"
+        step.mkdir(parents=True)
+        (step / "checksums.json").write_text("{}")
+        state, text = shown(own, once=True)
+    assert state == "training" and "update 3," in text
+    screen = io.StringIO()
+    assert watch(own, Console(file=screen, width=400), once=True) == "stopped"
+    assert f"--run-dir {tmp_path / 'run'} " in screen.getvalue()
+
+
 def test_says_when_nothing_new_has_come_for_long(run):
     import os
 

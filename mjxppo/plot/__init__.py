@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from mjxppo import config_io, members
 from mjxppo.errors import UserError
 from mjxppo.metrics import JSONL
 from mjxppo.plot.curves import Band, NoValues, Run, XAxis, group, read_run
+from mjxppo.progress import say
 from mjxppo.run_dir import CONFIG
 
 SUFFIXES = (".png", ".pdf", ".svg")
@@ -88,7 +88,7 @@ def _read(directories: list[Path], y: str, x: XAxis, smooth: int) -> list[Run]:
     if not found:
         raise without[0]
     for reason in without:
-        print(f"left out: {reason}", file=sys.stderr)
+        say(f"left out: {reason}")
     return found
 
 
@@ -108,18 +108,6 @@ def find_runs(path: Path) -> list[Path]:
         if found:
             return found
     raise UserError(f"{path}: holds no {JSONL}; give a run directory")
-
-
-def find_run(path: Path) -> Path:
-    """The one directory that ``find_runs`` finds.
-
-    Raises:
-        UserError: there is none, or more than one.
-    """
-    found = find_runs(path)
-    if len(found) > 1:
-        raise UserError(f"{path}: holds {len(found)} policies; name one of them, such as {found[0]}")
-    return found[0]
 
 
 def _of_members(directory: Path) -> list[Path]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,8 @@ import numpy as np
 from mjxppo.config_io import flatten, read_yaml
 from mjxppo.errors import UserError
 from mjxppo.metrics import JSONL, Row, read_rows
-from mjxppo.run_dir import CONFIG, EVAL
+from mjxppo.progress import say
+from mjxppo.run_dir import CONFIG, EVAL, read_json
 
 XAxis = Literal["env_steps", "time_s"]
 Band = Literal["range", "std", "ci95"]
@@ -198,11 +198,11 @@ def _configured(directory: Path) -> tuple[str, int | None, Settings | None]:
 
 def _evaluation(directory: Path) -> Evaluation | None:
     try:
-        content = json.loads((directory / EVAL).read_text(encoding="utf-8"))
+        content = read_json(directory / EVAL) or {}
         if content["engine"] != "gymnasium":
             return None
         return Evaluation(float(content["mean"]), float(content["std"]), f"{content['episodes']} episodes")
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 
@@ -236,7 +236,7 @@ def _curve(label: str, members: list[Run], band: Band) -> Curve:
     # The mean of all seeds exists only where all of them do: else it would jump where one begins or ends.
     first, last = max(run.x[0] for run in members), min(run.x[-1] for run in members)
     if any(run.x[-1] > 1.05 * last for run in members):
-        print(f"{label}: drawn up to {last:g}, where the shortest of its {len(members)} seeds ends", file=sys.stderr)
+        say(f"{label}: drawn up to {last:g}, where the shortest of its {len(members)} seeds ends")
     x = np.unique(np.concatenate([run.x[(run.x >= first) & (run.x <= last)] for run in members]))
     values = np.stack([np.interp(x, run.x, run.smooth) for run in members])
     mean = values.mean(axis=0)
