@@ -53,7 +53,8 @@ def estimate(trainer: Trainer) -> Estimate:
     """What training will need at its peak."""
     config, env = trainer.config, trainer.env
     ppo, policy = config.ppo, config.policy
-    count = len(members.of(config))
+    # Members that are trained one after the other share the room for what they learn from.
+    at_a_time = 1 if trainer.in_turn else max(1, len(trainer.members))
     state = _bytes_of_state(trainer)
     samples = ppo.num_envs * ppo.rollout_length
     # Observation and action, and of each sample the log-probability, reward, last value, advantage, target, weight.
@@ -62,8 +63,8 @@ def estimate(trainer: Trainer) -> Estimate:
     per_step = sample + _FLOAT * _ACTIVATION_COPIES * units
     return Estimate(
         state=_STATE_COPIES * state,
-        batch=_BATCH_COPIES * samples * sample * count,
-        minibatch=samples / ppo.num_minibatches * per_step * count,
+        batch=_BATCH_COPIES * samples * sample * at_a_time,
+        minibatch=samples / ppo.num_minibatches * per_step * at_a_time,
         host=_PROGRAM + _CHECKPOINT_COPIES * state,
     )
 
@@ -98,9 +99,10 @@ def check(trainer: Trainer) -> None:
 
 
 def _does_not_fit(config: Config, needed: Estimate, total: float, available: float, where: str) -> UserError:
-    ppo = config.ppo
+    ppo, count = config.ppo, len(members.of(config))
+    policies = f" for each of {count} policies (num_seeds, grid)" if count > 1 else ""
     return UserError(
-        f"ppo.num_envs: {ppo.num_envs} worlds times ppo.rollout_length = {ppo.rollout_length} need about "
+        f"ppo.num_envs: {ppo.num_envs} worlds times ppo.rollout_length = {ppo.rollout_length}{policies} need about "
         f"{_gib(total)} of {where} memory (worlds {_gib(needed.state)}, batch {_gib(needed.batch)}, minibatch "
         f"{_gib(needed.minibatch)}), and there are {_gib(available)}; lower one of them, or raise ppo.num_minibatches "
         f"if it is the minibatch"

@@ -77,6 +77,11 @@ class Trainer:
         shardings = jax.tree.broadcast(self.sharding, state, is_leaf=lambda x: isinstance(x, NamedSharding))
         return jax.device_put(state, shardings)
 
+    @property
+    def in_turn(self) -> bool:
+        """Whether members are trained one after the other, instead of vectorised."""
+        return jax.default_backend() == "cpu" and self.config.ppo.num_envs >= VECTORIZED_WORLDS
+
     def _each(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """``function(*arguments, config)`` for each member, whose index leads the arguments' and the results' arrays.
 
@@ -88,8 +93,7 @@ class Trainer:
             arguments, settings = given
             return function(*arguments, replace(self.config.ppo, **settings))
 
-        in_turn = jax.default_backend() == "cpu" and self.config.ppo.num_envs >= VECTORIZED_WORLDS
-        return lax.map(one, (arguments, swept)) if in_turn else jax.vmap(one)((arguments, swept))
+        return lax.map(one, (arguments, swept)) if self.in_turn else jax.vmap(one)((arguments, swept))
 
     def _init(self, key: Array, config: PpoConfig) -> TrainState:
         run_key, params_key, reset_key, clock_key = jax.random.split(key, 4)

@@ -42,6 +42,23 @@ def test_what_will_not_fit_is_refused_with_the_numbers_before_anything_is_writte
     assert not list(tmp_path.iterdir())
 
 
+def several(num_seeds: int) -> train.Trainer:
+    config = config_io.from_dict(config_io.defaults_for("half_cheetah") | {"num_seeds": num_seeds})
+    return train.build(config_io.check(config))
+
+
+def test_policies_trained_one_after_the_other_share_all_but_their_state(monkeypatch):
+    one, eight = memory.estimate(trainer()), memory.estimate(several(8))
+    assert eight.state == pytest.approx(8 * one.state, rel=1e-3)
+    assert (eight.batch, eight.minibatch) == (one.batch, one.minibatch)
+    vectorised = several(8)
+    monkeypatch.setattr(train.Trainer, "in_turn", False)
+    assert memory.estimate(vectorised).batch == 8 * one.batch
+    monkeypatch.setattr(memory, "available_on_host", lambda: 1.0)
+    with pytest.raises(UserError, match=r"for each of 8 policies \(num_seeds, grid\)"):
+        memory.check(vectorised)
+
+
 def test_devices_that_say_what_they_have_are_asked(monkeypatch):
     monkeypatch.setattr(memory.jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(memory, "_free_on_devices", lambda trainer: 0.1 * GIB)
