@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from mjxppo.randomize import config as randomize
 
 _MOST_VALUES = 100_000
 """More than any configuration holds; a few lines of YAML with aliases can stand for billions."""
+_MOST_POLICIES = 4096
 
 
 class _Loader(yaml.SafeLoader):
@@ -200,8 +202,10 @@ def check(config: Config) -> Config:
     randomize.check(config.randomize)
     from mjxppo import members
 
-    if len(members.of(config)) > 4096:
-        raise UserError(f"grid: {len(members.of(config))} policies in one program are too many; 4096 are the most")
+    count = config.num_seeds * math.prod(len(values) for values in config.grid.values())
+    if count > _MOST_POLICIES:
+        raise UserError(f"grid: {count} policies in one program are too many; {_MOST_POLICIES} are the most")
+    members.of(config)
     if policy.final_min_log_std is not None and policy.std != "state_independent":
         raise UserError("policy.final_min_log_std: the floor moves only with policy.std = state_independent")
     blocks = ppo.num_envs // ppo.block_size

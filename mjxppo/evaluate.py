@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from mjxppo import runtime
 from mjxppo.config import Config
 from mjxppo.errors import UserError
 
@@ -88,8 +88,15 @@ def evaluate_each(
 ) -> list[dict[str, Any]]:
     """``evaluate`` for several policies, in several processes where they run on the host."""
     jobs = [(policy, config, engine, num_episodes, seed) for policy, config in policies]
-    workers = min(len(jobs), os.cpu_count() or 1)
-    if engine != "gymnasium" or workers == 1:
+    if engine != "gymnasium":
+        return [evaluate(*job) for job in jobs]
+    return in_processes(jobs)
+
+
+def in_processes(jobs: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """``evaluate`` for the arguments of each job, in as many processes as there are usable cores."""
+    workers = min(len(jobs), runtime.usable_cores())
+    if workers == 1:
         return [evaluate(*job) for job in jobs]
     # Forking a process in which JAX runs threads may hang it.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:

@@ -87,5 +87,5 @@ def _check_axis(name: str, values: tuple[float, ...]) -> None:
 def _member(config: Config, point: dict[str, float], seed: int) -> Member:
     changes: dict[str, Any] = {"ppo": {name.removeprefix("ppo."): value for name, value in point.items()}}
     alone = dataclasses.replace(config, seed=seed, num_seeds=1, grid={})
-    name = "_".join([f"{name.removeprefix('ppo.')}-{value:g}" for name, value in point.items()] + [f"seed-{seed}"])
+    name = "_".join([f"{name.removeprefix('ppo.')}-{value:.15g}" for name, value in point.items()] + [f"seed-{seed}"])
     return Member(name, config_io.from_dict(config_io.merge(config_io.to_dict(alone), changes)))

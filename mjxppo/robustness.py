@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
-import os
 import re
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +13,12 @@ import numpy as np
 
 from mjxppo.config import Config
 from mjxppo.errors import UserError
-from mjxppo.evaluate import ActFunction, evaluate
+from mjxppo.evaluate import ActFunction, in_processes
 from mjxppo.files import replacing
 from mjxppo.physics.parameters import nominal
 from mjxppo.randomize.quantities import FIELDS, tilted
 
+FILE, SUFFIXES = "robustness.png", (".png", ".pdf", ".svg")
 QUANTITIES = (*FIELDS, "slope")
 """What can be changed: by a factor on the model's own value, the slope to an angle (degrees, uphill is positive)."""
 
@@ -91,10 +89,7 @@ def grid(
     cells: list[dict[str, float]] = [{}]
     cells += [dict(zip(names, values, strict=True)) for values in itertools.product(*(axis.values for axis in axes))]
     jobs = [(policy, config, "gymnasium", num_episodes, seed, cell) for policy, config in policies for cell in cells]
-    # Forking a process in which JAX runs threads may hang it.
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
-        results = list(pool.map(evaluate, *zip(*jobs, strict=True)))
-    means = np.array([result["mean"] for result in results]).reshape(len(policies), len(cells))
+    means = np.array([result["mean"] for result in in_processes(jobs)]).reshape(len(policies), len(cells))
     shape = tuple(len(axis.values) for axis in axes)
     by_policy = means[:, 1:].reshape(-1, *shape)
     return {

@@ -95,6 +95,8 @@ def test_members_are_named_by_what_sets_them_apart():
     assert [one.config.ppo.learning_rate for one in found] == [1e-4, 1e-4, 1e-3, 1e-3]
     assert all(not members.several(one.config) for one in found)
     assert members.of(Config(env="hopper"))[0].name == ""
+    close = members.of(Config(env="hopper", grid={"ppo.gamma": (0.9999999, 0.99999999)}))
+    assert [one.name for one in close] == ["gamma-0.9999999_seed-0", "gamma-0.99999999_seed-0"]
 
 
 @pytest.mark.parametrize(
@@ -112,6 +114,7 @@ def test_members_are_named_by_what_sets_them_apart():
         ({"num_seeds": 0}, "num_seeds"),
         ({"seed": 2**32 - 2, "num_seeds": 3}, "beyond 2"),
         ({"num_seeds": 4000, "grid": {"ppo.gamma": [0.9, 0.99]}}, "too many"),
+        ({"grid": {f"ppo.{name}": [i / 1e3 for i in range(1, 999)] for name in members.SWEPT}}, "too many"),
     ],
 )
 def test_what_cannot_be_trained_together_is_refused_in_one_line(fields, message):

@@ -69,6 +69,18 @@ def test_what_cannot_be_changed_so_is_refused(text, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--perturb", "mass=0.8:1.2", "--heat-map", "grid"], "heat_map: grid must end in .png, .pdf, .svg"),
+        (["--heat-map", "grid.png"], "heat_map: shows what --perturb asks for"),
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_is_refused_before_anything_is_evaluated(options, message, capsys):
+    assert cli.main(["evaluate", "nowhere", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_a_grid_has_at_most_two_axes():
     axes = [robustness.parse_axis(f"{name}=0.5:1", 2) for name in ("mass", "mass")]
     with pytest.raises(UserError, match=r"^perturb: one quantity, or two different ones, not mass and mass"):

@@ -41,7 +41,7 @@ class EvaluateArguments:
     perturb_points: int = 5
     """Values for each --perturb."""
     heat_map: Path | None = None
-    """Where the picture of the grid goes; default: robustness.png in the run directory."""
+    """Where the picture of the grid goes, .png, .pdf or .svg; default: robustness.png in the run directory."""
 
 
 def main(arguments: list[str]) -> int:
@@ -77,11 +77,15 @@ def _returns(parsed: EvaluateArguments, loaded: Sequence[Loaded]) -> dict[str, A
 def _axes(parsed: EvaluateArguments) -> list[Axis]:
     """What --perturb asks for."""
     if not parsed.perturb:
+        if parsed.heat_map is not None:
+            raise UserError("heat_map: shows what --perturb asks for; say that, such as --perturb friction=0.5:1.5")
         return []
-    from mjxppo.robustness import parse_axis
+    from mjxppo.robustness import SUFFIXES, parse_axis
 
     if parsed.engine != "gymnasium":
         raise UserError(f"perturb: needs --engine gymnasium, not {parsed.engine}")
+    if parsed.heat_map is not None and parsed.heat_map.suffix.lower() not in SUFFIXES:
+        raise UserError(f"heat_map: {parsed.heat_map} must end in {', '.join(SUFFIXES)}")
     return [parse_axis(text, parsed.perturb_points) for text in parsed.perturb]
 
 
@@ -94,7 +98,7 @@ def _robustness(parsed: EvaluateArguments, axes: Sequence[Axis], loaded: Sequenc
         policies = [(one.policy, one.config) for one in loaded]
         result = robustness.grid(policies, axes, parsed.episodes, parsed.seed)
     run_dir = loaded[0].run_dir if len(loaded) == 1 else loaded[0].run_dir.parent
-    picture = parsed.heat_map or run_dir / "robustness.png"
+    picture = parsed.heat_map or run_dir / robustness.FILE
     robustness.draw(result, picture)
     say(f"returns drawn in {picture}")
     by_name = dict(zip((one.run_dir.name for one in loaded), result["policies"], strict=True))
