@@ -52,7 +52,7 @@ class TrainedRun:
 
     def render(self, out: str | PathLike[str], **options: Any) -> dict[str, Any]:
         """Films one episode to a .mp4, .gif or .html; takes ``seed``, ``max_seconds``, ``width`` and ``height``."""
-        from mjxppo.commands.render import film
+        from mjxppo.render import film
 
         return film(self.policy, self.config, Path(out), **options)
 

@@ -237,8 +237,8 @@ def _engine(config: Config) -> Engine:
 
 def _film(policy: Policy, config: Config, path: Path) -> dict[str, Any]:
     """Writes the run's video; a missing film does not change that the policy is trained and saved."""
-    from mjxppo.commands.render import film
     from mjxppo.progress import say, waiting
+    from mjxppo.render import film
 
     try:
         with waiting("filming"):

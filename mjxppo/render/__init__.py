@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mjxppo.config import Config
 from mjxppo.errors import UserError
+from mjxppo.progress import say
 from mjxppo.render import drawing, gl, overlay, page, scene, video
 from mjxppo.render.timeline import MAX_FPS, Timeline, make_timeline
 from mjxppo.render.trajectory import Policy, Trajectory, record_episode
@@ -65,6 +66,29 @@ def render(
     return summary | draw(trajectory, out, width, height)
 
 
+def film(policy: Policy, config: Config, out: Path, max_seconds: float | None = None, **options: Any) -> dict[str, Any]:
+    """Draws one episode of ``policy`` on the task of a run, with the run's options; see ``render``.
+
+    Args:
+        policy: actions [N, action_size] for observations [N, obs_size].
+        config: the run's configuration.
+        out: the file to write.
+        max_seconds: stop after so much simulated time.
+        options: as ``render`` takes them.
+
+    Raises:
+        UserError: the task is none of Gymnasium's, or the file cannot be written.
+    """
+    from mjxppo.envs.registry import gym_id_of, make
+
+    gym_id = gym_id_of(config.env)
+    if gym_id is None:
+        raise UserError(f"render: only Gymnasium's tasks can be filmed, not {config.env}")
+    if max_seconds is not None:
+        options["max_steps"] = max(1, round(max_seconds / make(config.env, **config.env_options).step_duration))
+    return render(policy, gym_id, out, gym_kwargs=config.env_options, **options)
+
+
 def check_output(out: Path, width: int = 640, height: int = 480) -> None:
     """Refuses an output that could not be written in the end, before any work is done.
 
@@ -114,8 +138,8 @@ def _bare_frames(
             problem = f"{backend}: {type(error).__name__}: {error}".splitlines()[0]
         else:
             return itertools.chain([first], frames), backend
-    sys.stderr.write(
+    say(
         f"render: OpenGL could not be started ({problem}); making a plain 2-D drawing instead. "
-        f"For the full picture {gl.advice()}.\n"
+        f"For the full picture {gl.advice()}."
     )
     return drawing.draw_frames(trajectory, timeline, width, height), "2d"
