@@ -18,7 +18,7 @@ _KINDS = {
     "train": "training throughput, everything included, and its split",
     "compile": "seconds to compile, without a cache",
     "return": "seconds from the start of the program to given training returns",
-    "gymnasium": "steps a second behind Gymnasium's vector interface: ours, its synchronous and its asynchronous one",
+    "gymnasium": "steps a second through Gymnasium's vector interface: ours, its sync and async one",
 }
 
 
