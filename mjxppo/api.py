@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from mjxppo import config_io, envs, evaluate, export, locate, members, metrics, train
+from mjxppo import config_io, envs, evaluate, export, failure, locate, members, memory, metrics, train
 from mjxppo.config import Config
-from mjxppo.envs.registry import canonical_name, gym_id_of
+from mjxppo.envs.registry import TASKS, canonical_name, gym_id_of
 from mjxppo.errors import UserError
 from mjxppo.metrics import Row
 from mjxppo.policy import Policy
@@ -26,6 +26,7 @@ class TrainedRun:
     run_dir: Path
     config: Config
     env: envs.Environment
+    """The task itself, without what ``randomize`` does to it."""
     outcome: Outcome
     policy: Policy
     """The newest checkpoint's deterministic policy: actions [..., action_size] for observations [..., obs_size]."""
@@ -89,35 +90,58 @@ def train_policy(
         KeyboardInterrupt: on Ctrl-C, when the state has been saved.
     """
     made = None if isinstance(env, str) else envs.make(env)
-    name = canonical_name(str(env)) if made is None else made.name
-    checked = _configuration(name, config, fields, Path(run_dir) if resume and run_dir is not None else None)
+    described = {"env": canonical_name(str(env))} if made is None else _described(made)
+    checked = _configuration(described, config, fields, Path(run_dir) if resume and run_dir is not None else None)
     if resume and run_dir is None:
         raise UserError("run_dir: say which run to resume")
     path = default_run_dir(checked) if run_dir is None else Path(run_dir)
     if resume:
         check_resumable(path, checked)
-    trainer = train.build(checked, made)
+    task = made or envs.make(checked.env, backend=checked.physics.backend, **checked.env_options)
+    trainer = train.build(checked, task)
+    memory.check(trainer)
     callbacks = Callbacks(on_metrics or (lambda rows: None), on_checkpoint or (lambda step: None))
     with open_run_dir(path, checked, resume):
-        outcome = train.train(trainer, path, resume, callbacks)
+        try:
+            outcome = train.train(trainer, path, resume, callbacks)
+        except train.TrainingFailed as error:
+            if made is None:  # what has no name cannot be built again
+                failure.leave(checked, path, error)
+            raise
     if outcome.exit_code == 128 + signal.SIGINT:
         raise KeyboardInterrupt
     if outcome.exit_code:
         raise SystemExit(outcome.exit_code)
-    return TrainedRun(path, checked, trainer.env, outcome, locate.load(path).policy)
+    return TrainedRun(path, checked, task, outcome, locate.load(path).policy)
+
+
+def _described(env: envs.Environment) -> dict[str, Any]:
+    """The fields of a configuration that say which environment this is, as far as a name and options can."""
+    task = TASKS.get(env.name)
+    if task is None:
+        return {"env": env.name, "env_options": {}}
+    if type(env) is not task:
+        raise UserError(f"env: {type(env).__name__} is named as the task {env.name!r} is; give it a name of its own")
+    default = asdict(task.Options())  # type: ignore[call-arg]  # the tasks' own options have defaults throughout
+    changed = {name: value for name, value in asdict(env.options).items() if value != default[name]}
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
+    return {"env": env.name, "env_options": plain, "physics": {"backend": env.physics.name}}
 
 
 def _configuration(
-    name: str,
+    described: dict[str, Any],
     config: Mapping[str, Any] | str | PathLike[str] | None,
     fields: Mapping[str, Any],
     resumed: Path | None,
 ) -> Config:
     """The task's shipped configuration, or that of the run to resume, with the changes on top; checked."""
-    base = config_io.defaults_for(name) if resumed is None else config_io.read_yaml(resumed / CONFIG)
+    base = config_io.defaults_for(described["env"]) if resumed is None else config_io.read_yaml(resumed / CONFIG)
     changes = config_io.read_yaml(Path(config)) if isinstance(config, str | PathLike) else config or {}
     values = config_io.merge(config_io.merge(base, changes), fields)
-    checked = config_io.check(config_io.from_dict(values | {"env": name}))
+    given = values.get("env_options")
+    if "env_options" in described and given not in (None, {}, described["env_options"]):
+        raise UserError("env_options: the environment that is handed in has its own; set them where it is made")
+    checked = config_io.check(config_io.from_dict(values | described))
     if members.several(checked):
         raise UserError("num_seeds: train_policy trains one policy; mjxppo train and mjxppo sweep train several")
     return checked

@@ -26,6 +26,7 @@ from mjxppo.ppo.collective import AXIS
 from mjxppo.ppo.rollout import Policy, draw_action, see_obs
 from mjxppo.ppo.state import TrainState
 from mjxppo.ppo.trainer import Trainer
+from mjxppo.progress import say, waiting
 from mjxppo.run_dir import CKPT
 
 Array = jax.Array
@@ -75,6 +76,18 @@ def record(config: Config, run_dir: Path, update: int, member: int = 0) -> Path:
     content = {"format": FORMAT, **report, "config": config_io.to_dict(config)}
     write_bytes(directory / REPORT, (json.dumps(content, indent=1) + "\n").encode())
     return directory
+
+
+def leave(config: Config, run_dir: Path, error: train.TrainingFailed) -> None:
+    """Records what stopped a run, if non-finite numbers did; without a dump the run has failed no less."""
+    if error.nonfinite is None:
+        return
+    try:
+        with waiting("computing the failure again, for its dump"):
+            dump = record(config, run_dir, *error.nonfinite)
+        say(f"what happened is in {dump}; replay it with: mjxppo replay {run_dir}")
+    except UserError as problem:
+        say(f"no dump of the failure: {problem}")
 
 
 def replay(path: Path) -> dict[str, Any]:
@@ -168,7 +181,8 @@ def _collect(trainer: Trainer) -> Callable[[TrainState, Array], tuple[EnvState, 
 
 
 def _one_update_at_a_time(config: Config) -> Trainer:
-    return train.build(replace(config, log=replace(config.log, every_updates=1)))
+    # What is replayed may have been recorded where Weights & Biases was installed.
+    return train.build(replace(config, log=replace(config.log, every_updates=1, wandb=False)))
 
 
 def _last_checkpoint(trainer: Trainer, directory: Path) -> TrainState:

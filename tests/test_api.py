@@ -6,13 +6,16 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from toy import PointMass
 
 import mjxppo
-from mjxppo import checkpoint, envs
+from mjxppo import checkpoint, envs, failure, locate, memory, train
+from mjxppo.envs.adapters.from_brax import FromBrax
+from mjxppo.envs.hopper import Hopper
 from mjxppo.errors import UserError
 
 SMALL = {
@@ -100,6 +103,50 @@ def test_bad_input_is_one_line_and_writes_nothing(working_directory, arguments, 
         mjxppo.train_policy(**arguments)
     assert "\n" not in str(error.value)
     assert {path.name for path in working_directory.rglob("*")} <= {"full", "thesis.txt", ".lock"}
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """``train_policy`` up to training, and after it."""
+    outcome = train.Outcome(1, 1, 1, None, 0.0, 0.0, 0)
+    monkeypatch.setattr(train, "train", lambda *args: outcome)
+    monkeypatch.setattr(locate, "load", lambda path: SimpleNamespace(policy=None))
+
+
+def test_the_configuration_says_which_environment_was_handed_in(untrained):
+    env = envs.make("hopper", backend="mjx", ctrl_cost_weight=0.1, healthy_z_range=(0.5, 2.0))
+    run = mjxppo.train_policy(env, run_dir="run")
+    assert run.config.env_options == {"ctrl_cost_weight": 0.1, "healthy_z_range": [0.5, 2.0]}
+    assert run.config.physics.backend == "mjx" and run.env is env
+    again = mjxppo.train_policy("hopper", config="run/config.yaml", run_dir="again")
+    assert again.config == run.config and again.env.options.ctrl_cost_weight == 0.1
+    with pytest.raises(UserError, match="env_options: the environment that is handed in has its own"):
+        mjxppo.train_policy(env, env_options={"ctrl_cost_weight": 0.2})
+    with pytest.raises(UserError, match="Mine is named as the task 'hopper' is; give it a name of its own"):
+        mjxppo.train_policy(type("Mine", (Hopper,), {})(env.options))
+
+
+def test_evaluation_is_on_the_task_itself_without_what_is_randomised(untrained):
+    run = mjxppo.train_policy("brax:fast", config=SMALL, randomize={"observation_noise": 1.0})
+    assert type(run.env) is FromBrax
+
+
+def test_a_run_that_will_not_fit_or_fails_does_what_it_does_on_the_command_line(monkeypatch):
+    dumps = []
+
+    def fail(*args):
+        raise train.TrainingFailed("too many", nonfinite=(3, 0))
+
+    monkeypatch.setattr(train, "train", fail)
+    monkeypatch.setattr(failure, "record", lambda config, path, *what: dumps.append(what) or path / "failure")
+    for env in ("brax:fast", PointMass()):  # a name is needed to build it again
+        with pytest.raises(train.TrainingFailed):
+            mjxppo.train_policy(env, config=SMALL)
+    assert dumps == [(3, 0)]
+    monkeypatch.setattr(memory, "available_on_host", lambda: 1.0)
+    with pytest.raises(UserError, match="of host memory"):
+        mjxppo.train_policy("brax:fast", config=SMALL, run_dir="unwritten")
+    assert not Path("unwritten").exists()
 
 
 def test_what_changes_the_run_is_refused_when_it_is_resumed():

@@ -105,7 +105,7 @@ def _run_dir_of(parsed: TrainArguments, config: Config) -> Path:
 
 
 def _train(trainer: Trainer, path: Path, resume: bool) -> int:
-    from mjxppo import train
+    from mjxppo import failure, train
     from mjxppo.progress import human, say
 
     config = trainer.config
@@ -116,8 +116,7 @@ def _train(trainer: Trainer, path: Path, resume: bool) -> int:
         outcome = train.train(trainer, path, resume)
     except train.TrainingFailed as error:
         say(f"mjxppo: training stopped: {error}")
-        if error.nonfinite is not None:
-            _record_failure(config, path, *error.nonfinite)
+        failure.leave(config, path, error)
         return 1
     summary: dict[str, Any] = {"run_dir": str(path), **outcome._asdict()}
     if outcome.exit_code:
@@ -133,18 +132,6 @@ def _train(trainer: Trainer, path: Path, resume: bool) -> int:
     json.dump(summary, sys.stdout, indent=1)
     print(flush=True)
     return outcome.exit_code
-
-
-def _record_failure(config: Config, path: Path, update: int, member: int) -> None:
-    """Leaves a dump from which the failure can be replayed; without one the run has failed no less."""
-    from mjxppo import failure
-    from mjxppo.progress import say
-
-    try:
-        dump = failure.record(config, path, update, member)
-        say(f"what happened is in {dump}; replay it with: mjxppo replay {path}")
-    except UserError as error:
-        say(f"no dump of the failure: {error}")
 
 
 def _conclude(config: Config, path: Path, env_steps: int) -> dict[str, Any]:
