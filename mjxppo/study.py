@@ -96,7 +96,10 @@ def configurations(study: Study) -> Iterator[tuple[str, str, Config]]:
             values = config_io.merge(config_io.merge(base, fields), changes)
             values |= {"env": env, "num_seeds": study.num_seeds}
             try:
-                yield setting, variant, config_io.check(config_io.from_dict(values))
+                config = config_io.check(config_io.from_dict(values))
+                if not config.eval.episodes:
+                    raise UserError("eval.episodes: must be at least 1: the returns are what is compared")
+                yield setting, variant, config
             except UserError as error:
                 raise UserError(f"study: {setting} with {variant}: {error}") from error
 
@@ -129,10 +132,13 @@ def run(study: Study, directory: Path, jobs: int = 1) -> dict[str, Any]:
 
 def _train(path: Path, config: Config) -> None:
     """Trains in a process of its own, from the start or from where an interrupted run was; nothing if it is done."""
+    begun = (path / run_dir.CONFIG).is_file()
+    if begun and config_io.from_dict(config_io.read_yaml(path / run_dir.CONFIG)) != config:
+        raise UserError(f"study: {path} was trained with other settings than the study has now; give another --out")
     if (path / run_dir.EVAL).is_file():
         return
     command = [sys.executable, "-m", "mjxppo.cli", "train", "--run-dir", str(path)]
-    if (path / run_dir.CONFIG).is_file():
+    if begun:
         command += ["--resume"]
     else:
         path.parent.mkdir(parents=True, exist_ok=True)

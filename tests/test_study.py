@@ -66,6 +66,7 @@ def test_shipped_studies_hold_runs_that_differ_in_their_variants_only(path):
             "fast with bad: ppo.gama: no such field; did you mean ppo.gamma?",
         ),
         ({"num_seeds": "many"}, "num_seeds"),
+        ({"variants": {"blind": {"eval": {"episodes": 0}}}}, "fast with blind: eval.episodes: must be at least 1"),
     ],
 )
 def test_a_bad_study_is_refused_before_anything_is_trained(tmp_path, changes, message):
@@ -74,6 +75,21 @@ def test_a_bad_study_is_refused_before_anything_is_trained(tmp_path, changes, me
     with pytest.raises(UserError, match="study") as error:
         study.read(path)
     assert message in str(error.value)
+
+
+def test_runs_of_other_settings_are_not_taken_for_the_studys(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(STUDY))
+    read = study.read(path)
+    for setting, variant, config in study.configurations(read):
+        run = tmp_path / "out" / setting / variant
+        run.mkdir(parents=True)
+        (run / "config.yaml").write_text(config_io.to_yaml(config))
+        (run / "eval.json").write_text("{}")
+        study._train(run, config)  # is done
+    path.write_text(yaml.safe_dump(STUDY | {"num_seeds": 3}))
+    with pytest.raises(UserError, match="was trained with other settings than the study has now"):
+        study.run(study.read(path), tmp_path / "out")
 
 
 def test_an_unknown_study_names_the_shipped_ones():
