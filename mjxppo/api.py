@@ -88,6 +88,7 @@ def train_policy(
         UserError: a field is unknown or wrong, or the directory cannot be used.
         mjxppo.train.TrainingFailed: too many worlds became non-finite, or the run could not be saved.
         KeyboardInterrupt: on Ctrl-C, when the state has been saved.
+        SystemExit: on SIGTERM, likewise.
     """
     made = None if isinstance(env, str) else envs.make(env)
     described = {"env": canonical_name(str(env))} if made is None else _described(made)

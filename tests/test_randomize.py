@@ -270,6 +270,15 @@ def test_physics_that_is_not_ours_cannot_be_varied():
         RandomizedEnvironment(PointMass(), RandomizeConfig(mass=Spread("uniform", 0.5, 1)))
 
 
+def test_a_backend_that_cannot_vary_is_refused_when_the_task_is_made(sled, monkeypatch):
+    monkeypatch.setattr(physics.Physics, "takes_parameters", False)
+    with pytest.raises(
+        UserError, match=r"^randomize\.mass: cannot vary in planar; set physics\.backend to planar or mjx"
+    ):
+        wrap(sled, PHYSICAL)
+    assert isinstance(wrap(sled, SENSES), RandomizedEnvironment)
+
+
 def test_a_file_can_say_it_all():
     values = {"env": "hopper", "randomize": {"mass": {"distribution": "uniform", "low": 0.5, "high": 2}}}
     config = config_io.check(config_io.from_dict(values))

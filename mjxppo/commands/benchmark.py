@@ -30,7 +30,8 @@ class PhysicsArguments:
     """Tasks."""
     backends: tuple[str, ...] = ()
     """c (C MuJoCo on all cores), planar, planar-pallas (a GPU kernel; planar-pallas:64:2 for 64 worlds and 2 warps a
-    program), mjx, mjx-warp, mjx-stock (MJX with its default settings). None: all that make sense here, but mjx-warp."""
+    program), mjx, mjx-warp, mjx-stock (MJX with its default settings), planar-varied, mjx-varied (worlds of
+    different make). None: all that make sense here, but mjx-warp and these two."""
     num_worlds: int = 4096
     """Worlds stepped side by side."""
     num_steps: int = 20

@@ -48,6 +48,8 @@ class Physics(ABC):
 
     name: str
     """The backend's name, as ``physics.make`` takes it."""
+    takes_parameters: bool = True
+    """Whether worlds may have parameters of their own."""
 
     def __init__(self, model: mujoco.MjModel, frame_skip: int):
         self.model = model

@@ -59,6 +59,9 @@ class RandomizedEnvironment(Environment):
         physical = [*config.physical, *(["push"] if config.push else [])]
         if physical and not isinstance(env, Locomotion):
             raise UserError(f"randomize.{physical[0]}: {env.name} is not simulated by this package's physics")
+        if config.physical and not env.physics.takes_parameters:  # type: ignore[attr-defined]
+            backend = env.physics.name  # type: ignore[attr-defined]
+            raise UserError(f"randomize.{physical[0]}: cannot vary in {backend}; set physics.backend to planar or mjx")
         self.env = env
         self.config = config
         self.name, self.gym_id = env.name, env.gym_id

@@ -38,6 +38,7 @@ class MjxWarpPhysics(Physics):
     """
 
     name = "mjx-warp"
+    takes_parameters = False
 
     def __init__(self, model: mujoco.MjModel, frame_skip: int):
         super().__init__(model, frame_skip)
