@@ -146,6 +146,9 @@ def test_of_several_policies_shows_them_together_and_each_alone():
     text = text_of(Path(result["path"]))
     assert "3 policies" in text and "1,100" in text and "each of 3 policies" in text
     assert report.report(run / "seed-1")["path"] == str((run / "seed-1" / "report.html").absolute())
+    (run / "summary.json").write_text('{"compile_s": 12.5}')
+    alone = gather(run / "seed-1")
+    assert alone.times.compile_s == 12.5 and len(alone.machines) == 1
 
 
 def test_of_a_long_run_stays_small():

@@ -11,7 +11,7 @@ from mjxppo.config import Config
 from mjxppo.errors import UserError
 from mjxppo.metrics import JSONL, Row, read_rows
 from mjxppo.report import SPLIT
-from mjxppo.run_dir import CONFIG, EVAL, SUMMARY, VIDEO, read_json
+from mjxppo.run_dir import CONFIG, EVAL, SUMMARY, VIDEO, read_json, run_of_member
 
 _MAX_VIDEO_BYTES = 64 * 2**20  # a page of this size still opens
 
@@ -75,7 +75,8 @@ def gather(directory: Path) -> Facts:
     rows = read_rows(policies[0]) if policies else []
     if not rows:
         raise UserError(f"{directory}: has logged nothing yet; wait for its first updates")
-    summary = read_json(directory / SUMMARY) or {}
+    run = run_of_member(directory) or directory  # several policies share a machine and a program
+    summary = read_json(run / SUMMARY) or {}
     return Facts(
         directory=directory,
         policies=policies,
@@ -86,7 +87,7 @@ def gather(directory: Path) -> Facts:
         times=_times(rows, summary.get("compile_s")),
         evaluation=read_json(directory / EVAL),
         video=_video(directory / VIDEO),
-        machines=machine.read(directory) or machine.read(directory.parent),  # which one of several policies shares
+        machines=machine.read(run),
         split=_split(read_json(directory / SPLIT)),
     )
 
