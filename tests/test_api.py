@@ -43,8 +43,9 @@ def test_from_nothing_to_a_policy():
     # Standing still costs 0.67 a step.
     assert result["mean"] > -5 > -0.67 * 20 and set(result["lengths"]) == {20}
     run.export("policy.npz")
-    np.testing.assert_array_equal(mjxppo.load_policy("policy.npz")(np.ones(3)), run.policy(np.ones(3)))
-    np.testing.assert_array_equal(mjxppo.load_policy(run.run_dir)(np.ones(3)), run.policy(np.ones(3)))
+    # The last bit may depend on where in memory the weights lie.
+    np.testing.assert_allclose(mjxppo.load_policy("policy.npz")(np.ones(3)), run.policy(np.ones(3)), rtol=1e-6)
+    np.testing.assert_allclose(mjxppo.load_policy(run.run_dir)(np.ones(3)), run.policy(np.ones(3)), rtol=1e-6)
 
 
 def test_callbacks_see_every_update_once_and_only_whole_checkpoints():
