@@ -137,7 +137,7 @@ def _configuration(
 ) -> Config:
     """The task's shipped configuration, or that of the run to resume, with the changes on top; checked."""
     base = config_io.defaults_for(described["env"]) if resumed is None else config_io.read_yaml(resumed / CONFIG)
-    changes = config_io.read_yaml(Path(config)) if isinstance(config, str | PathLike) else config or {}
+    changes = config_io.read_named(config) if isinstance(config, str | PathLike) else config or {}
     values = config_io.merge(config_io.merge(base, changes), fields)
     given = values.get("env_options")
     if "env_options" in described and given not in (None, {}, described["env_options"]):

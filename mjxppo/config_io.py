@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -85,6 +86,24 @@ def _refuse_bombs(value: Any) -> None:
         item = queue.pop()
         queue += item.values() if isinstance(item, dict) else item if isinstance(item, list | set) else ()
     raise yaml.YAMLError(f"it holds more than {_MOST_VALUES} values")
+
+
+def read_named(name: str | os.PathLike[str]) -> dict[str, Any]:
+    """The mapping in a YAML file, or in the shipped configuration of that name, such as half_cheetah_50m.
+
+    Raises:
+        UserError: there is neither, or as ``read_yaml``.
+    """
+    path = Path(name)
+    shipped = configs_dir() / f"{path}.yaml"
+    if path.suffix or path.exists() or path.parent != Path("."):
+        return read_yaml(path)
+    if shipped.is_file():
+        return read_yaml(shipped)
+    known = sorted(file.stem for file in configs_dir().glob("*.yaml"))
+    near = difflib.get_close_matches(str(path), known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"shipped: {', '.join(known)}"
+    raise UserError(f"config: there is neither a file nor a shipped configuration {name}; {hint}")
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -113,3 +113,14 @@ def test_nothing_but_a_user_error_ever_comes_of_strange_values(top, ppo):
             config_io.check(config_io.from_dict(values))
         except UserError as error:
             assert str(error)
+
+
+def test_a_shipped_configuration_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert config_io.read_named("hopper_30m")["total_env_steps"] == 30_000_000
+    with pytest.raises(UserError, match="did you mean half_cheetah_50m"):
+        config_io.read_named("half_cheetah_5m")
+    (tmp_path / "hopper_30m").write_text("env: walker2d")
+    assert config_io.read_named("hopper_30m") == {"env": "walker2d"}, "a file of one's own comes first"
+    with pytest.raises(UserError, match=r"there is no file mine\.yaml"):
+        config_io.read_named("mine.yaml")

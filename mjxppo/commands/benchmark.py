@@ -48,8 +48,8 @@ class TrainArguments:
 
     tasks: tuple[str, ...] = ("half_cheetah", "hopper")
     """Tasks, with their shipped configurations."""
-    config: tuple[Path, ...] = ()
-    """YAML files to measure instead."""
+    config: tuple[str, ...] = ()
+    """YAML files, or names of shipped configurations, to measure instead."""
     against: tuple[str, ...] = ()
     """Other trainers to measure in the same run: sb3, brax (its own environment), brax-ours."""
     repeats: int = 5
@@ -82,8 +82,8 @@ class ReturnArguments:
     """Seed of the first run; the others follow on."""
     cold: bool = False
     """Start every run with an empty compilation cache."""
-    config: Path | None = None
-    """YAML file for mjxppo train."""
+    config: str | None = None
+    """YAML file, or name of a shipped configuration."""
     out: Path | None = None
     """Also write the JSON to this file."""
 
@@ -155,7 +155,7 @@ def _train(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
     from mjxppo import config_io
     from mjxppo.benchmarks import train
 
-    files = [config_io.read_yaml(path) for path in parsed.config]
+    files = [config_io.read_named(name) for name in parsed.config]
     values = files or [config_io.defaults_for(_canonical(task)) for task in parsed.tasks]
     configs = [config_io.check(config_io.from_dict(v)) for v in values]
     result = train.run(configs, parsed.repeats)
@@ -181,7 +181,9 @@ def _return(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
     from mjxppo.benchmarks import time_to_return
 
     seeds = range(parsed.seed, parsed.seed + parsed.num_seeds)
-    options = [] if parsed.config is None else ["--config", str(parsed.config.resolve())]
+    is_file = parsed.config is not None and Path(parsed.config).exists()  # training runs in another directory
+    config = str(Path(parsed.config).resolve()) if parsed.config and is_file else parsed.config
+    options = [] if config is None else ["--config", config]
     measured = []
     for task in map(_canonical, parsed.tasks):
         marks = parsed.marks or time_to_return.MARKS.get(task)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -36,11 +35,11 @@ def from_files(arguments: list[str]) -> dict[str, Any]:
     """The fields in the file of --config with those of each --set-from on top, the last one winning.
 
     Raises:
-        UserError: a file is missing or holds no configuration.
+        UserError: there is no such file, nor a shipped configuration of that name, or it holds no configuration.
     """
     changes: dict[str, Any] = {}
     for name in [*values_of(arguments, "config")[-1:], *values_of(arguments, "set-from")]:
-        changes = config_io.merge(changes, config_io.read_yaml(Path(name)))
+        changes = config_io.merge(changes, config_io.read_named(name))
     return changes
 
 

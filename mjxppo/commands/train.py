@@ -34,8 +34,8 @@ class TrainArguments(Config):
 
     grid: tyro.conf.Suppress[dict[str, tuple[float, ...]]] = dataclasses.field(default_factory=dict)
     randomize: tyro.conf.Suppress[RandomizeConfig] = dataclasses.field(default_factory=RandomizeConfig)
-    config: Path | None = None
-    """YAML file whose fields replace the task's shipped ones; --FIELD options replace both."""
+    config: str | None = None
+    """YAML file, or name of a shipped configuration, that replaces the task's fields; --FIELD options replace both."""
     set_from: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     """YAML file of further changes, on top of --config; may be given several times, the last one wins."""
     run_dir: Path | None = None
