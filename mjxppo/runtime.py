@@ -5,8 +5,8 @@ settings matter on a CPU:
 
 * ``xla_cpu_use_multi_output_fusion``: without it XLA:CPU duplicates producers into their consumers, which makes
   the planar physics more than ten times slower;
-* ``xla_cpu_disable_loop_unrolling``: LLVM then compiles the physics in two thirds of the time, and the program is as
-  fast: its loops are long elementwise expressions over blocks of worlds;
+* ``xla_cpu_disable_loop_unrolling``: LLVM then compiles in two thirds of the time; physics is as fast, because its
+  loops are long elementwise expressions over blocks of worlds, and training 7 % slower;
 * one host device per core, and at least two: a ``shard_map`` over host devices uses all cores, intra-op threads
   only about half. XLA compiles programs for one device along another path than programs for several, with other
   last bits; with two at least, results do not depend on the number of cores;
