@@ -7,6 +7,7 @@ A task says what a world is (``_initial``), what is seen of it (``_observe``) an
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -57,6 +58,35 @@ class EnvState:
     def done(self) -> Array:
         """Whether the last step ended an episode, [N] bool."""
         return self.terminated | self.truncated
+
+
+def at_start(physics: Any, keys: Array, obs: Array, terms: Iterable[str]) -> EnvState:
+    """N worlds whose episodes have just begun: nothing has been rewarded, counted or ended.
+
+    Args:
+        physics: the simulated worlds.
+        keys: one random key a world, [N].
+        obs: what is seen of them, [N, obs_size].
+        terms: names of the reward's terms.
+    """
+    num_envs = obs.shape[0]
+    zero = jnp.zeros(num_envs, obs.dtype)
+    no = jnp.zeros(num_envs, bool)
+    count = jnp.zeros(num_envs, jnp.int32)
+    return EnvState(
+        physics=physics,
+        key=keys,
+        obs=obs,
+        final_obs=obs,
+        reward=zero,
+        reward_terms=dict.fromkeys(terms, zero),
+        terminated=no,
+        truncated=no,
+        nonfinite=no,
+        episode_return=zero,
+        episode_length=count,
+        clock_offset=count,
+    )
 
 
 class Environment(ABC):
@@ -112,25 +142,8 @@ class Environment(ABC):
         keys, reset_keys = _split_each(keys)
         physics = self._initial(reset_keys)
         obs = self._observe(physics)
-        num_envs = keys.shape[0]
-        zero = jnp.zeros(num_envs, obs.dtype)
-        no = jnp.zeros(num_envs, bool)
-        count = jnp.zeros(num_envs, jnp.int32)
-        terms = self._term_names(physics, jnp.zeros((num_envs, self.action_size), obs.dtype))
-        return EnvState(
-            physics=physics,
-            key=keys,
-            obs=obs,
-            final_obs=obs,
-            reward=zero,
-            reward_terms=dict.fromkeys(terms, zero),
-            terminated=no,
-            truncated=no,
-            nonfinite=no,
-            episode_return=zero,
-            episode_length=count,
-            clock_offset=count,
-        )
+        terms = self._term_names(physics, jnp.zeros((keys.shape[0], self.action_size), obs.dtype))
+        return at_start(physics, keys, obs, terms)
 
     def step(self, state: EnvState, action: Array) -> EnvState:
         """Acts once in every world; worlds whose episode ends are reset to a fresh random initial state.

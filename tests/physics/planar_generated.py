@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 
@@ -171,3 +172,16 @@ def planar_models() -> st.SearchStrategy[str]:
     Hypothesis draws only the seed: left to itself it prefers small models of round numbers.
     """
     return st.integers(0, 2**32 - 1).map(generate)
+
+
+def generated(max_examples: int) -> settings:
+    """So many models, the same ones every time."""
+    return settings(
+        max_examples=max_examples,
+        derandomize=True,
+        deadline=None,
+        # A seed does not shrink.
+        phases=[Phase.generate],
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )

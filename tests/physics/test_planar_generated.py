@@ -3,20 +3,12 @@
 import mujoco
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from planar_generated import planar_models
+from hypothesis import given
+from planar_generated import generated, planar_models
 from planar_models import Worlds, c_step, hard_worlds, planar_step, rollout_worlds
 
 
-@settings(
-    max_examples=12,
-    derandomize=True,
-    deadline=None,
-    # A seed does not shrink.
-    phases=[Phase.generate],
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+@generated(max_examples=12)
 @given(xml=planar_models())
 def test_one_step_agrees_with_c_on_any_planar_model(xml):
     model = mujoco.MjModel.from_xml_string(xml)

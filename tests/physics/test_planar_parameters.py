@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from jax.sharding import PartitionSpec
 from parameter_cases import c_step_of_each, random_parameters
-from planar_generated import planar_models
+from planar_generated import generated, planar_models
 from planar_models import GYMNASIUM, Worlds, gymnasium_model, gymnasium_worlds, hard_worlds, rollout_worlds
 
 from mjxppo import physics
@@ -44,14 +44,7 @@ def test_every_world_is_c_mujoco_on_its_own_model(name):
     assert relative_error(model, random_parameters(model, len(worlds)), worlds, 1) < 1e-9
 
 
-@settings(
-    max_examples=3,
-    derandomize=True,
-    deadline=None,
-    phases=[Phase.generate],
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+@generated(max_examples=3)
 @given(xml=planar_models())
 def test_every_world_of_a_generated_model_is_c_mujoco_on_its_own_model(xml):
     model = mujoco.MjModel.from_xml_string(xml)

@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from mjxppo.envs.base import Array, Environment, EnvState, select
+from mjxppo.envs.base import Array, Environment, EnvState, at_start, select
 from mjxppo.errors import UserError
 
 _LARGEST_BLOCK = 256
@@ -63,7 +63,9 @@ def step(env: Environment, mode: AutoresetMode, state: EnvState, action: Array) 
     if mode is AutoresetMode.NEXT_STEP:
         began, state = state.done, env.reset_done(state)
         stepped = env.advance(state, action)
-        state = lax.cond(began.any(), lambda: select(began, _begin(state), stepped), lambda: stepped)
+        # The worlds that have been replaced, as a reset would leave them.
+        begun = at_start(state.physics, state.key, state.obs, state.reward_terms)
+        state = lax.cond(began.any(), lambda: select(began, begun, stepped), lambda: stepped)
         return state, _after(env, state, state.final_obs, began)
     stepped = env.advance(state, action)
     if mode is AutoresetMode.DISABLED:
@@ -71,23 +73,6 @@ def step(env: Environment, mode: AutoresetMode, state: EnvState, action: Array) 
     state = env.reset_done(stepped)
     result = _after(env, state, state.obs, state.done)
     return state, replace(result, final_obs=stepped.obs, final_info=_only(state.done, env.step_info(stepped)))
-
-
-def _begin(state: EnvState) -> EnvState:
-    """The worlds that ``reset_done`` has replaced, as a reset would leave them."""
-    zero, no, count = jnp.zeros_like(state.reward), jnp.zeros_like(state.done), jnp.zeros_like(state.episode_length)
-    return replace(
-        state,
-        final_obs=state.obs,
-        reward=zero,
-        reward_terms=dict.fromkeys(state.reward_terms, zero),
-        terminated=no,
-        truncated=no,
-        nonfinite=no,
-        episode_return=zero,
-        episode_length=count,
-        clock_offset=count,
-    )
 
 
 def _first(env: Environment, state: EnvState) -> Step:
