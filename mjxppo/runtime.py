@@ -1,12 +1,14 @@
 """Process-wide XLA settings, chosen before the JAX backend starts.
 
-XLA reads its flags once, when the first backend starts, so they have to be in the environment by then. Four
+XLA reads its flags once, when the first backend starts, so they have to be in the environment by then. These
 settings matter on a CPU:
 
 * ``xla_cpu_use_multi_output_fusion``: without it XLA:CPU duplicates producers into their consumers, which makes
   the planar physics more than ten times slower;
-* ``xla_cpu_disable_loop_unrolling``: LLVM then compiles in two thirds of the time; physics is as fast, because its
-  loops are long elementwise expressions over blocks of worlds, and training 7 % slower;
+* ``xla_cpu_prefer_vector_width=512``, where the processor has AVX-512: LLVM uses half of its width by itself. A tenth
+  more training steps a second, and compilation is shorter as well;
+* ``xla_cpu_disable_loop_unrolling``, on other processors: LLVM then compiles in two thirds of the time. Physics is as
+  fast, because its loops are long elementwise expressions over blocks of worlds, and training 7 % slower;
 * one host device per core, and at least two: a ``shard_map`` over host devices uses all cores, intra-op threads
   only about half. XLA compiles programs for one device along another path than programs for several, with other
   last bits; with two at least, results do not depend on the number of cores;
@@ -24,7 +26,8 @@ import warnings
 from pathlib import Path
 
 MULTI_OUTPUT_FUSION = "xla_cpu_use_multi_output_fusion"
-_SWITCHED_ON = (MULTI_OUTPUT_FUSION, "xla_cpu_disable_loop_unrolling")
+_NO_LOOP_UNROLLING = "xla_cpu_disable_loop_unrolling"
+_VECTOR_WIDTH = "--xla_cpu_prefer_vector_width="
 _EXTRA_OPTIONS = "--xla_backend_extra_options="
 _CACHE_BYTES = 2 * 1024**3
 _DEVICE_COUNT = "--xla_force_host_platform_device_count="
@@ -37,12 +40,21 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def merge_xla_flags(user_flags: str, num_host_devices: int) -> str:
+def has_avx512() -> bool:
+    """Whether this machine's processor has AVX-512 (as far as Linux says)."""
+    try:
+        return "avx512f" in Path("/proc/cpuinfo").read_text(errors="replace").split()
+    except OSError:
+        return False
+
+
+def merge_xla_flags(user_flags: str, num_host_devices: int, avx512: bool) -> str:
     """Adds this package's flags to ``user_flags``; what the user set wins.
 
     Args:
         user_flags: the present value of ``XLA_FLAGS``.
         num_host_devices: host devices to ask for where the user has not.
+        avx512: whether the processor has AVX-512.
 
     Returns:
         The merged value of ``XLA_FLAGS``.
@@ -50,8 +62,11 @@ def merge_xla_flags(user_flags: str, num_host_devices: int) -> str:
     flags = user_flags.split()
     if not any(flag.startswith(_DEVICE_COUNT) for flag in flags):
         flags.append(f"{_DEVICE_COUNT}{num_host_devices}")
+    if avx512 and not any(flag.startswith(_VECTOR_WIDTH) for flag in flags):
+        flags.append(f"{_VECTOR_WIDTH}512")
+    switched_on = (MULTI_OUTPUT_FUSION,) if avx512 else (MULTI_OUTPUT_FUSION, _NO_LOOP_UNROLLING)
     extra = [i for i, flag in enumerate(flags) if flag.startswith(_EXTRA_OPTIONS)]
-    missing = [f"{option}=true" for option in _SWITCHED_ON if not any(option in flags[i] for i in extra)]
+    missing = [f"{option}=true" for option in switched_on if not any(option in flags[i] for i in extra)]
     if extra and missing:
         flags[extra[-1]] = ",".join((flags[extra[-1]], *missing))
     elif missing:
@@ -93,7 +108,7 @@ def setup() -> None:
 
     Warns, once, when the JAX backend is already up, because the flags can then no longer take effect.
     """
-    merged = merge_xla_flags(os.environ.get("XLA_FLAGS", ""), max(2, usable_cores()))
+    merged = merge_xla_flags(os.environ.get("XLA_FLAGS", ""), max(2, usable_cores()), has_avx512())
     if merged == os.environ.get("XLA_FLAGS", ""):
         return
     if backend_is_up():

@@ -16,7 +16,8 @@ from mjxppo.render import gl, video
 
 
 def test_a_sound_installation_is_found_sound_and_printed_as_json(capsys, monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", runtime.merge_xla_flags("", 2))  # another test's physics may have changed them
+    # Another test's physics may have changed them.
+    monkeypatch.setenv("XLA_FLAGS", runtime.merge_xla_flags("", 2, runtime.has_avx512()))
     assert cli.main(["doctor", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     checks = {check["name"]: check for check in result["checks"]}

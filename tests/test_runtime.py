@@ -34,9 +34,17 @@ OURS = FUSION + "=true,xla_cpu_disable_loop_unrolling=true"
     ],
 )
 def test_flags_are_merged_and_the_users_own_win(user, expected):
-    merged = runtime.merge_xla_flags(user, 4)
+    merged = runtime.merge_xla_flags(user, 4, avx512=False)
     assert merged == expected
-    assert runtime.merge_xla_flags(merged, 4) == merged, "merging twice changes nothing"
+    assert runtime.merge_xla_flags(merged, 4, avx512=False) == merged, "merging twice changes nothing"
+
+
+@pytest.mark.parametrize("width", ["", "--xla_cpu_prefer_vector_width=256"])
+def test_with_avx512_its_whole_width_is_used_unless_the_user_says_otherwise(width):
+    merged = runtime.merge_xla_flags(width, 4, avx512=True)
+    assert (width or "--xla_cpu_prefer_vector_width=512") in merged.split()
+    assert merged.count("vector_width") == 1 and "loop_unrolling" not in merged
+    assert runtime.merge_xla_flags(merged, 4, avx512=True) == merged, "merging twice changes nothing"
 
 
 @pytest.mark.parametrize(
