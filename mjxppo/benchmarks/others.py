@@ -1,10 +1,16 @@
-"""The training speed of other trainers on the same task, with the same networks, epochs and minibatches as ours."""
+"""The training speed of other trainers on the same task, with the same networks, epochs and minibatches as ours.
+
+Each runs in a process of its own, because XLA's settings that our physics needs are not all good for others'.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import jax
@@ -54,6 +60,10 @@ def sb3(config: Config) -> dict[str, Any]:
 def brax_own(config: Config) -> dict[str, Any]:
     """Brax's PPO in Brax's environment of the same name, which is a simpler one than Gymnasium's."""
     from brax.envs import get_environment
+
+    from mjxppo.physics.mjx.model import check_compiler
+
+    check_compiler()  # Brax scatters as MJX does
 
     return _brax(config, lambda: get_environment(_BRAX_NAMES[config.env]), "Brax's own")
 
@@ -113,5 +123,13 @@ def run(config: Config, names: tuple[str, ...], own_env_steps_per_s: float) -> l
     for name in names:
         if name not in OTHERS:
             raise UserError(f"against: there is no {name!r}; choose from {', '.join(OTHERS)}")
-        rows.append(OTHERS[name](config))
+        rows.append(_in_a_process(name, config))
     return [row | {"ratio": own_env_steps_per_s / row["env_steps_per_s"]} for row in rows]
+
+
+def _in_a_process(name: str, config: Config) -> dict[str, Any]:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(OTHERS[name], config).result()
+        except BrokenProcessPool as error:
+            raise UserError(f"against: {name} died; does it run with the installed jax {jax.__version__}?") from error

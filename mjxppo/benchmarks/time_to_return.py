@@ -1,140 +1,126 @@
-"""Seconds from the start of the program until training returns pass a mark: what a user waits for.
+"""Seconds from the start of the program until the policy has a given return: what a user waits for.
 
-Each mark and seed is a process of its own: ``mjxppo train`` with a shipped configuration, stopped where the last 100
-finished training episodes, in which the policy acts with its noise, average to the mark. What it saved is then
-evaluated without noise in Gymnasium's C MuJoCo.
+Each seed is one process, ``mjxppo train`` with a shipped configuration, which saves a checkpoint every few updates.
+When it has ended, its checkpoints are evaluated, without noise in the actions, in Gymnasium's C MuJoCo. A mark was
+reached when the first checkpoint with at least that return became whole on the disk; saving so often is part of the
+time.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from mjxppo import machine
-from mjxppo.envs.registry import gym_id_of
+from mjxppo import checkpoint, machine
 from mjxppo.errors import UserError
 from mjxppo.evaluate import evaluate
 from mjxppo.locate import load
-from mjxppo.metrics import Row, read_rows
-from mjxppo.plot.curves import trailing_mean
+from mjxppo.metrics import read_rows
+from mjxppo.run_dir import CKPT
 
-EPISODES = 100
-EVALUATED_EPISODES = 20
-_POLL_S = 0.1
-
+EPISODES = 20
+_FIRST_EVALUATION_SEED = 1_000_000
+_EVERY_UPDATES = 20
 MARKS = {"half_cheetah": (5000, 8000, 10000), "hopper": (3000,), "walker2d": (3000, 5000)}
 """Returns to wait for, by task."""
 
 
+class Point(NamedTuple):
+    """A checkpoint of a run."""
+
+    seconds: float
+    """From the start of the process until it was whole."""
+    env_steps: int
+    episode_return: float
+    """Mean over episodes of the deterministic policy in Gymnasium's C MuJoCo."""
+
+
 def run(task: str, marks: Sequence[float], seeds: Sequence[int], cold: bool, options: Sequence[str]) -> dict[str, Any]:
-    """Trains with each seed until each mark.
+    """Trains with each seed, and finds when each mark was reached.
 
     Args:
         task: the task's canonical name.
         marks: returns to wait for.
-        seeds: for each mark one process each, one after the other.
+        seeds: one process each, one after the other.
         cold: start every process with an empty compilation cache, instead of a filled one.
         options: further options of ``mjxppo train``.
 
     Returns:
-        For each mark the median, least and greatest seconds over seeds, the seconds of each seed (None where a run
-        ended before the mark), and the evaluated returns.
+        For each mark the median, least and greatest seconds over seeds, and for each seed the seconds and the
+        environment steps (None where the run ended before the mark).
 
     Raises:
-        UserError: a process failed.
+        UserError: a process failed, or Gymnasium does not have the task.
     """
-    results = []
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         if not cold:
-            _one(task, -1e9, seeds[0], directory / "warm", directory / "cache", options)
-        for mark in marks:
-            runs = [directory / f"{mark}-{seed}" for seed in seeds]
-            caches = [directory / f"cache-{mark}-{seed}" if cold else directory / "cache" for seed in seeds]
-            pairs = zip(seeds, runs, caches, strict=True)
-            seconds = [_one(task, mark, seed, run_dir, cache, options) for seed, run_dir, cache in pairs]
-            evaluated = [_evaluated(run_dir) for run_dir in runs]
-            row = {"task": task, "return": mark, "cache": "cold" if cold else "warm", **statistics_of(seconds)}
-            results.append(row | {"evaluated_returns": evaluated})
+            _train(task, seeds[0], directory / "warm", directory / "cache", [*options, "--total-env-steps", "1"])
+        reached = []
+        for seed in seeds:
+            cache = directory / (f"cache-{seed}" if cold else "cache")
+            started = _train(task, seed, directory / str(seed), cache, options)
+            reached.append(first_times(marks, _checkpoints(directory / str(seed), started)))
+    cache_is = "cold" if cold else "warm"
+    results = [
+        {"env": task, "return": mark, "cache": cache_is, **statistics_of([each[mark] for each in reached])}
+        for mark in marks
+    ]
     return {**machine.describe(), "seeds": list(seeds), "options": list(options), "results": results}
 
 
-def _evaluated(run_dir: Path) -> float | None:
-    """Mean return of the saved policy without noise; None for a task that Gymnasium does not have."""
-    loaded = load(run_dir)
-    if gym_id_of(loaded.config.env) is None:
-        return None
-    return float(evaluate(loaded.policy, loaded.config, "gymnasium", EVALUATED_EPISODES, 1_000_000)["mean"])
+def _train(task: str, seed: int, run_dir: Path, cache: Path, options: Sequence[str]) -> float:
+    """Trains to the end in a process; returns the wall-clock time at which it was started."""
+    every, all_of_them = str(_EVERY_UPDATES), "1000000"
+    command = [sys.executable, "-m", "mjxppo.cli", "train", "--env", task, "--seed", str(seed)]
+    command += ["--run-dir", str(run_dir), "--eval.episodes", "0", "--eval.no-video"]
+    command += ["--checkpoint.every-updates", every, "--checkpoint.keep-latest", all_of_them, *options]
+    started = time.time()
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
+    done = subprocess.run(command, env=environment, cwd=run_dir.parent, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"benchmark: training {task} failed: {done.stderr}")
+    return started
 
 
-def statistics_of(seconds: list[float | None]) -> dict[str, Any]:
-    """Median, least and greatest of the seeds' seconds; a seed that never passed the mark counts as infinite."""
-    reached = [value if value is not None else float("inf") for value in seconds]
-    median = statistics.median(reached)
-    finite = [value for value in seconds if value is not None]
+def _checkpoints(run_dir: Path, started: float) -> Iterator[Point]:
+    """The run's checkpoints in order, each evaluated when it is asked for."""
+    env_steps = {row["update"]: row["env_steps"] for row in read_rows(run_dir)}
+    for number in reversed(checkpoint.steps(run_dir / CKPT)):
+        step = run_dir / CKPT / str(number)
+        loaded = load(step)
+        result = evaluate(loaded.policy, loaded.config, "gymnasium", EPISODES, _FIRST_EVALUATION_SEED)
+        whole_at = (step / checkpoint.CHECKSUMS).stat().st_mtime
+        yield Point(whole_at - started, env_steps[number], result["mean"])
+
+
+def first_times(marks: Sequence[float], points: Iterable[Point]) -> dict[float, Point | None]:
+    """For each mark the first point that has it, or None; takes no more points than that needs."""
+    first: dict[float, Point | None] = dict.fromkeys(marks)
+    for point in points:
+        for mark in marks:
+            if first[mark] is None and point.episode_return >= mark:
+                first[mark] = point
+        if None not in first.values():
+            break
+    return first
+
+
+def statistics_of(points: Sequence[Point | None]) -> dict[str, Any]:
+    """Median, least and greatest of the seeds' seconds; a seed that never had the return counts as infinite."""
+    seconds = [point.seconds if point is not None else float("inf") for point in points]
+    median, most = statistics.median(seconds), max(seconds)
     return {
         "median_s": median if median != float("inf") else None,
-        "min_s": min(finite, default=None),
-        "max_s": max(finite) if len(finite) == len(seconds) else None,
-        "each_s": seconds,
+        "min_s": min((value for value in seconds if value != float("inf")), default=None),
+        "max_s": most if most != float("inf") else None,
+        "each_s": [round(point.seconds, 1) if point is not None else None for point in points],
+        "each_env_steps": [point.env_steps if point is not None else None for point in points],
     }
-
-
-def _one(task: str, mark: float, seed: int, run_dir: Path, cache: Path, options: Sequence[str]) -> float | None:
-    """Trains until the mark; the seconds it took from the process's start, or None where the run ended before."""
-    command = [
-        sys.executable,
-        "-m",
-        "mjxppo.cli",
-        "train",
-        "--env",
-        task,
-        "--seed",
-        str(seed),
-        "--run-dir",
-        str(run_dir),
-    ]
-    command += ["--eval.episodes", "0", "--eval.no-video", *options]
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        command,
-        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)},
-        cwd=run_dir.parent,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        while process.poll() is None:
-            time.sleep(_POLL_S)
-            rows = read_rows(run_dir)
-            if rows and averages(rows)[-1] >= mark:
-                return time.perf_counter() - started
-        if process.returncode:
-            raise UserError(f"benchmark: training {task} failed: {process.stderr.read() if process.stderr else ''}")
-        return None
-    finally:
-        process.send_signal(signal.SIGTERM)  # it saves, then stops
-        process.communicate()
-
-
-def averages(rows: list[Row]) -> np.ndarray:
-    """After each update the mean return of the last finished episodes; -inf before any has finished, [rows]."""
-    episodes = np.array([row["episodes"] for row in rows], float)
-    returns = np.array([row["episode_return"] or 0.0 for row in rows])
-    averages = np.full(len(rows), -np.inf)
-    finished = episodes > 0
-    if finished.any():
-        averages[finished] = trailing_mean(returns[finished], episodes[finished], EPISODES)
-    # A mean over a handful of episodes may pass a mark by luck.
-    return np.where(np.cumsum(episodes) >= EPISODES, averages, -np.inf)

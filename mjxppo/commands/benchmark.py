@@ -17,7 +17,7 @@ _KINDS = {
     "physics": "environment steps a second: ours, stock MJX and C MuJoCo, in one run",
     "train": "training throughput, everything included, and its split",
     "compile": "seconds to compile, without a cache",
-    "return": "seconds from the start of the program to given training returns",
+    "return": "seconds from the start of the program until the policy has given returns",
     "gymnasium": "steps a second through Gymnasium's vector interface: ours, its sync and async one",
 }
 
