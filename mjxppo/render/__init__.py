@@ -138,8 +138,5 @@ def _bare_frames(
             problem = f"{backend}: {type(error).__name__}: {error}".splitlines()[0]
         else:
             return itertools.chain([first], frames), backend
-    say(
-        f"render: OpenGL could not be started ({problem}); making a plain 2-D drawing instead. "
-        f"For the full picture {gl.advice()}."
-    )
+    say(gl.plain_drawing(problem))
     return drawing.draw_frames(trajectory, timeline, width, height), "2d"

@@ -29,19 +29,40 @@ def camera_path(model: mujoco.MjModel, timeline: Timeline) -> CameraPath:
 
     The smoothing looks both ways in time, so the camera does not lag behind.
     """
+    com = _centers_of_mass(model, timeline.qpos)
+    path = _smooth(com, timeline.fps)
+    view_height = _view_height(model, timeline.qpos[0])
+    path[:, 2] = max(float(np.median(com[:, 2])), 0.38 * view_height)
+    return CameraPath(target=path, view_height=view_height)
+
+
+def camera_of_each(model: mujoco.MjModel, qpos: np.ndarray) -> CameraPath:
+    """For N states [N, nq] that have nothing to do with each other: each from its own side, at one height."""
+    rest = model.qpos0[None]
+    view_height = _view_height(model, rest[0])
+    target = _centers_of_mass(model, qpos)
+    target[:, 2] = max(_centers_of_mass(model, rest)[0, 2], 0.38 * view_height)
+    return CameraPath(target=target, view_height=view_height)
+
+
+def _centers_of_mass(model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
+    """[F, 3] for positions [F, nq]."""
     data = mujoco.MjData(model)
-    com = np.empty((len(timeline.qpos), 3))
-    for frame, qpos in enumerate(timeline.qpos):
-        data.qpos[:] = qpos
+    com = np.empty((len(qpos), 3))
+    for frame, row in enumerate(qpos):
+        data.qpos[:] = row
         mujoco.mj_kinematics(model, data)
         mujoco.mj_comPos(model, data)
         com[frame] = data.subtree_com[0]
-    path = _smooth(com, timeline.fps)
-    length, height = _size(model, timeline.qpos[0])
-    # Air above a tall robot and to the sides of a long one, and never so close that a jump leaves the picture.
-    view_height = max(1.75 * height, 1.35 * length / _ASPECT, 2.3)
-    path[:, 2] = max(float(np.median(com[:, 2])), 0.38 * view_height)
-    return CameraPath(target=path, view_height=view_height)
+    return com
+
+
+def _view_height(model: mujoco.MjModel, qpos: np.ndarray) -> float:
+    """Metres that the picture spans: air above a tall robot and to the sides of a long one, and never so close that
+    a jump leaves the picture.
+    """
+    length, height = _size(model, qpos)
+    return max(1.75 * height, 1.35 * length / _ASPECT, 2.3)
 
 
 def _size(model: mujoco.MjModel, qpos: np.ndarray) -> tuple[float, float]:

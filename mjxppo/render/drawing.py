@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import mujoco
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mjxppo.render.camera import camera_path
+from mjxppo.render.camera import CameraPath, camera_path
 from mjxppo.render.outline import make_outline
 from mjxppo.render.overlay import font
 from mjxppo.render.timeline import Timeline
@@ -20,9 +21,17 @@ _GROUND, _GROUND_LINE, _MARK = (92, 110, 128), (58, 72, 88), (196, 208, 220)
 
 
 def draw_frames(trajectory: Trajectory, timeline: Timeline, width: int, height: int) -> Iterator[np.ndarray]:
-    """Yields the frames of an episode, [H, W, 3] each, from a viewpoint that travels with the robot."""
-    path = camera_path(trajectory.model, timeline)
-    outline = make_outline(trajectory.model, timeline.qpos)
+    """The frames of an episode, [H, W, 3] each, from a viewpoint that travels with the robot."""
+    return draw_states(
+        trajectory.model, timeline.qpos, camera_path(trajectory.model, timeline), width=width, height=height
+    )
+
+
+def draw_states(
+    model: mujoco.MjModel, qpos: np.ndarray, path: CameraPath, width: int, height: int
+) -> Iterator[np.ndarray]:
+    """Yields a picture [H, W, 3] of each row of ``qpos`` [F, nq], as seen from ``path``."""
+    outline = make_outline(model, qpos)
     wide, high = width * _SUPERSAMPLING, height * _SUPERSAMPLING
     scale = high / path.view_height  # pixels per metre
     background = _sky(wide, high)

@@ -158,6 +158,14 @@ class Offscreen:
         self.close()
 
 
+def plain_drawing(problem: str) -> str:
+    """The line that says why a drawing without OpenGL is made."""
+    return (
+        f"render: OpenGL could not be started ({problem}); making a plain 2-D drawing instead. "
+        f"For the full picture {advice()}."
+    )
+
+
 def advice() -> str:
     """What to do about a missing OpenGL, as the end of a sentence."""
     if _asked():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator
 
@@ -27,24 +28,43 @@ def draw_frames(
     trajectory: Trajectory, timeline: Timeline, width: int, height: int, backend: str
 ) -> Iterator[np.ndarray]:
     """Yields the frames of an episode, [H, W, 3] each, from a camera that travels with the robot."""
-    model = dress(trajectory.model)
-    data = mujoco.MjData(model)
-    path = camera_path(model, timeline)
-    strokes, floor = make_strokes(model), floor_height(model)
-    camera = mujoco.MjvCamera()
-    camera.azimuth, camera.elevation = 90.0, _ELEVATION
-    camera.distance = 0.5 * path.view_height / np.tan(np.radians(0.5 * model.vis.global_.fovy))
-    with Offscreen(model, width, height, backend) as screen:
+    path = camera_path(trajectory.model, timeline)
+    with contextlib.closing(Stage(trajectory.model, path.view_height, width, height, backend)) as stage:
         for qpos, target in zip(timeline.qpos, path.target, strict=True):
-            data.qpos[:] = qpos
-            mujoco.mj_forward(model, data)
-            # The light travels too: one that stays behind leaves the robot in the dark.
-            data.light_xpos[:] = target - 5 * _LIGHT
-            data.light_xdir[:] = _LIGHT / np.linalg.norm(_LIGHT)
-            camera.lookat[:] = target
-            screen.update(data, camera)
-            _add_shadow(screen.scene, strokes.ends(data), strokes.radius, floor)
-            yield screen.draw()
+            yield stage.draw(qpos, target)
+
+
+class Stage:
+    """Draws states of one model, for as long as it is not closed.
+
+    Args of its making: the model, the metres that the picture's height spans, the picture's size, and the OpenGL.
+    """
+
+    def __init__(self, model: mujoco.MjModel, view_height: float, width: int, height: int, backend: str):
+        self._model = model = dress(model)
+        self._data = mujoco.MjData(model)
+        self._strokes, self._floor = make_strokes(model), floor_height(model)
+        self._camera = mujoco.MjvCamera()
+        self._camera.azimuth, self._camera.elevation = 90.0, _ELEVATION
+        self._camera.distance = 0.5 * view_height / np.tan(np.radians(0.5 * model.vis.global_.fovy))
+        self._screen = Offscreen(model, width, height, backend)
+
+    def draw(self, qpos: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """The state with positions ``qpos`` [nq], ``target`` [3] at the picture's centre, as [H, W, 3]."""
+        data = self._data
+        data.qpos[:] = qpos
+        mujoco.mj_forward(self._model, data)
+        # The light travels too: one that stays behind leaves the robot in the dark.
+        data.light_xpos[:] = target - 5 * _LIGHT
+        data.light_xdir[:] = _LIGHT / np.linalg.norm(_LIGHT)
+        self._camera.lookat[:] = target
+        self._screen.update(data, self._camera)
+        _add_shadow(self._screen.scene, self._strokes.ends(data), self._strokes.radius, self._floor)
+        return self._screen.draw()
+
+    def close(self) -> None:
+        """Gives OpenGL's context back."""
+        self._screen.close()
 
 
 def dress(model: mujoco.MjModel) -> mujoco.MjModel:

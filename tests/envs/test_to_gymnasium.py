@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -179,6 +180,8 @@ def test_steps_before_a_reset_and_actions_of_another_shape_are_refused():
         ({"autoreset_mode": "Sometimes"}, "NextStep, SameStep, Disabled"),
         ({"arrays": "torch"}, "numpy or jax"),
         ({"dtype": np.int32}, "float64 or float32"),
+        ({"render_mode": "human"}, "rgb_array or None"),
+        ({"task": "brax:fast", "render_mode": "rgb_array"}, "only the tasks with a MuJoCo model"),
         ({"num_devices": 3, "num_envs": 4}, "divide num_envs = 4"),
         ({"ctrl_cost": 1.0}, "did you mean ctrl_cost_weight"),
     ],
@@ -276,6 +279,31 @@ class TestRegistered:
             assert ours_out[3].all() == theirs_out[3].all() == (t == 2)
             if t != 3:
                 np.testing.assert_allclose(infos["reward_ctrl"], -0.5 * (action**2).sum(-1), rtol=1e-5)
+
+    def test_draws_every_world_as_it_is(self):
+        with without_model_warnings():
+            theirs = gymnasium.make_vec("Hopper-v5", num_envs=1, render_mode="rgb_array")
+        ours = gymnasium.make_vec("mjxppo/Hopper-v5", num_envs=3, render_mode="rgb_array", width=160, height=120)
+        assert ours.render_mode == theirs.render_mode == "rgb_array"
+        assert ours.metadata["render_fps"] == theirs.metadata["render_fps"]
+        assert set(ours.metadata["render_modes"]) <= set(theirs.metadata["render_modes"])
+        with pytest.raises(gymnasium.error.ResetNeeded, match="render"):
+            ours.render()
+        ours.reset(seed=[1, 1, 2])
+        before = ours.render()
+        for _ in range(10):
+            ours.step(np.array([[0, 0, 0], [1, 1, 1], [-1, -1, -1]]))
+        after = ours.render()
+        for frames in (before, after):
+            assert isinstance(frames, tuple) and [(x.shape, x.dtype) for x in frames] == [((120, 160, 3), np.uint8)] * 3
+        change = [np.abs(x.astype(int) - y).max() for x, y in itertools.combinations(after, 2)]
+        assert (before[0] == before[1]).all() and min(change) > 50, "each in its own pose"
+        ours.close()
+
+    def test_without_a_render_mode_there_are_no_pictures(self):
+        ours = gymnasium.make_vec("mjxppo/Hopper-v5")
+        with pytest.warns(UserWarning, match="render_mode='rgb_array'"):
+            assert ours.render_mode is None and ours.render() is None
 
     def test_is_found_by_its_module_without_any_import_and_costs_nothing_before(self):
         code = (

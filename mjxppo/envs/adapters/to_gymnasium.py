@@ -8,22 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium
 import jax
 import numpy as np
-from gymnasium import error
+from gymnasium import error, logger
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from mjxppo import envs, runtime
 from mjxppo.envs.adapters import autoreset
 from mjxppo.envs.adapters.autoreset import Step
+from mjxppo.envs.adapters.infos import where_done, with_masks
 from mjxppo.envs.base import Environment, EnvState
 from mjxppo.envs.locomotion import Locomotion
 from mjxppo.errors import UserError
 from mjxppo.names import BackendName
+
+if TYPE_CHECKING:
+    from mjxppo.render.worlds import WorldsView
 
 Arrays = Literal["numpy", "jax"]
 
@@ -37,7 +41,7 @@ class MjxVectorEnv(VectorEnv):
     observation.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (as in Gymnasium)
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012 (as in Gymnasium)
 
     def __init__(
         self,
@@ -48,6 +52,9 @@ class MjxVectorEnv(VectorEnv):
         arrays: Arrays = "numpy",
         dtype: Any = np.float64,
         num_devices: int = 0,
+        render_mode: str | None = None,
+        width: int = 480,
+        height: int = 480,
     ):
         """Wraps an environment; the device program is compiled by the first ``reset`` and the first ``step``.
 
@@ -59,6 +66,9 @@ class MjxVectorEnv(VectorEnv):
             dtype: of NumPy observations, float64 (as Gymnasium's own) or float32. JAX arrays are float32.
             num_devices: devices to share the worlds; 0: as many as divide ``num_envs``. With one, other frameworks
                 take JAX arrays by DLPack without a copy (``torch.from_dlpack(obs)``).
+            render_mode: "rgb_array" lets ``render`` draw; None: it does not.
+            width: of a picture, in pixels.
+            height: of a picture, in pixels.
 
         Raises:
             UserError: an argument is none of these.
@@ -73,7 +83,10 @@ class MjxVectorEnv(VectorEnv):
         self.env = env
         self.num_envs = num_envs
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
-        self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
+        self.metadata = _metadata(env) | {"autoreset_mode": self.autoreset_mode}
+        self.render_mode = _render_mode(render_mode, env)
+        self._picture_size = width, height
+        self._view: WorldsView | None = None
         self.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (env.obs_size,), self._dtype.type)
         self.single_action_space = _action_space(env)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -134,7 +147,7 @@ class MjxVectorEnv(VectorEnv):
             self._state, step = self._restart(self._state, keys, seeded, mask)
         step = self._received(step, self._first_like)
         self._done = step.done
-        return self._obs(step.obs), _with_masks(step.info, step.began)
+        return self._obs(step.obs), with_masks(step.info, step.began)
 
     def _reset_mask(self, options: dict[str, Any] | None) -> np.ndarray:
         if not options or "reset_mask" not in options:
@@ -181,6 +194,30 @@ class MjxVectorEnv(VectorEnv):
         self._done = step.done
         return self._obs(step.obs), step.reward, step.terminated, step.truncated, self._infos(step)
 
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """A picture of each world as it is now, N of [height, width, 3] uint8; None without a ``render_mode``.
+
+        Raises:
+            gymnasium.error.ResetNeeded: before the first reset.
+        """
+        if self.render_mode is None:
+            logger.warn("render was called without a render_mode; make the environment with render_mode='rgb_array'")
+            return None
+        if self._state is None:
+            raise error.ResetNeeded("call reset before the first render")
+        if self._view is None:
+            from mjxppo.render.worlds import WorldsView
+
+            assert isinstance(self.env, Locomotion), "checked when it was made"
+            self._view = WorldsView(self.env.model, *self._picture_size)
+        return self._view.draw(np.asarray(self._state.physics.qpos))
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Gives OpenGL's context back, where there is one."""
+        if self._view is not None:
+            self._view.close()
+            self._view = None
+
     def _received(self, step: Any, like: Step) -> Step:
         return step if self._arrays == "jax" else autoreset.unpack(np.asarray(step), like)
 
@@ -191,30 +228,12 @@ class MjxVectorEnv(VectorEnv):
         """Gymnasium's infos of a step: where an episode has just begun, only what a reset says."""
         of_reset = {name: step.info[name] for name in self._first_like.info}
         of_step = {name: value for name, value in step.info.items() if name not in of_reset}
-        infos = _with_masks(of_reset, step.began | ~step.began) | _with_masks(of_step, ~step.began)
+        infos = with_masks(of_reset, step.began | ~step.began) | with_masks(of_step, ~step.began)
         if step.final_info is None:
             return infos
-        final_obs = step.final_obs if self._arrays == "jax" else _where_done(self._obs(step.final_obs), step.done)
-        final_info = _with_masks(step.final_info, step.done)
-        return infos | _with_masks({"final_obs": final_obs, "final_info": final_info}, step.done)
-
-
-def _with_masks(values: dict[str, Any], mask: Any) -> dict[str, Any]:
-    """Gymnasium's vector infos: beside each value, as ``_NAME``, the worlds [N] that it speaks of.
-
-    What speaks of none is left out, as Gymnasium does, where that can be known without waiting for the device.
-    """
-    if isinstance(mask, np.ndarray) and not mask.any():
-        return {}
-    return values | {f"_{name}": mask for name in values}
-
-
-def _where_done(final_obs: Any, done: Any) -> np.ndarray:
-    """The last observations as Gymnasium has them: an array of arrays, None where no episode has ended."""
-    objects = np.full(len(done), None, object)
-    for i in np.flatnonzero(done):
-        objects[i] = final_obs[i]
-    return objects
+        final_obs = step.final_obs if self._arrays == "jax" else where_done(self._obs(step.final_obs), step.done)
+        final_info = with_masks(step.final_info, step.done)
+        return infos | with_masks({"final_obs": final_obs, "final_info": final_info}, step.done)
 
 
 def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
@@ -223,6 +242,20 @@ def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
     except ValueError as wrong:
         known = ", ".join(known.value for known in AutoresetMode)
         raise UserError(f"autoreset_mode: {mode!r} is none of {known}") from wrong
+
+
+def _metadata(env: Environment) -> dict[str, Any]:
+    if not isinstance(env, Locomotion):
+        return {"render_modes": []}
+    return MjxVectorEnv.metadata | {"render_fps": round(1 / env.step_duration)}
+
+
+def _render_mode(mode: str | None, env: Environment) -> str | None:
+    if mode not in (None, "rgb_array"):
+        raise UserError(f"render_mode: must be rgb_array or None, not {mode!r}")
+    if mode is not None and not isinstance(env, Locomotion):
+        raise UserError(f"render_mode: only the tasks with a MuJoCo model of their own can be drawn, not {env.name}")
+    return mode
 
 
 def _action_space(env: Environment) -> gymnasium.spaces.Box:
@@ -241,6 +274,9 @@ def make_vec(
     arrays: Arrays = "numpy",
     dtype: Any = np.float64,
     num_devices: int = 0,
+    render_mode: str | None = None,
+    width: int = 480,
+    height: int = 480,
     **options: Any,
 ) -> MjxVectorEnv:
     """A task by name as a vector environment; what ``gymnasium.make_vec`` calls.
@@ -253,6 +289,9 @@ def make_vec(
         arrays: "numpy" or "jax".
         dtype: of NumPy observations.
         num_devices: devices to share the worlds.
+        render_mode: "rgb_array" or None.
+        width: of a picture, in pixels.
+        height: of a picture, in pixels.
         options: the task's options under Gymnasium's names, such as ``ctrl_cost_weight``.
 
     Raises:
@@ -266,4 +305,7 @@ def make_vec(
         arrays=arrays,
         dtype=dtype,
         num_devices=num_devices,
+        render_mode=render_mode,
+        width=width,
+        height=height,
     )
