@@ -12,7 +12,7 @@ from mjxppo.physics.mjx.model import compiler_aborts
 
 @pytest.mark.skipif(compiler_aborts(), reason="XLA of this JAX aborts on MJX with multi-output fusion")
 def test_measures_every_backend_and_relates_them_to_c():
-    report = physics.run(tasks=["half_cheetah"], backends=["c", "mjx"], num_worlds=64, num_steps=2, repeats=2)
+    report = physics.run(tasks=["half_cheetah"], backends=["c", "mjx"], num_envs=64, num_steps=2, repeats=2)
     c, ours = report["results"]
     assert (c["backend"], ours["backend"]) == ("c", "mjx")
     assert c["ratio_to_c"] == 1
@@ -42,7 +42,7 @@ def test_compile_times_are_measured_in_processes_of_their_own(monkeypatch):
 
 @pytest.mark.parametrize(
     ("bad", "field"),
-    [({"tasks": ["cheetah"]}, "tasks"), ({"backends": ["fast"]}, "backends"), ({"num_worlds": 7}, "num_worlds")],
+    [({"tasks": ["cheetah"]}, "tasks"), ({"backends": ["fast"]}, "backends"), ({"num_envs": 7}, "num_envs")],
 )
 def test_bad_input_names_the_field(bad, field):
     with pytest.raises(UserError, match=field):

@@ -64,7 +64,7 @@ def _run_task(task: str, modes: Sequence[str], num_envs: int, seconds: float, re
         ratios = [one[mode] / one["sync"] for one in rounds] if "sync" in modes else None
         rows.append(
             {
-                "task": task,
+                "env": task,
                 "mode": mode,
                 "num_envs": num_envs,
                 "env_steps_per_s": float(np.median(speeds)),

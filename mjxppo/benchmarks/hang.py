@@ -21,7 +21,7 @@ def main() -> None:
     """Runs the repetitions and prints one line each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", default="half_cheetah")
-    parser.add_argument("--num-worlds", type=int, default=4096)
+    parser.add_argument("--num-envs", type=int, default=4096)
     parser.add_argument("--num-steps", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--limit", type=float, default=300.0, help="seconds until a repetition counts as hung")
@@ -29,7 +29,7 @@ def main() -> None:
 
     model = gymnasium_model(XML_FILE[args.task])
     states = random_states(model, args.task, 1024)
-    states = States(*(x[[i % 1024 for i in range(args.num_worlds)]] for x in states))
+    states = States(*(x[[i % 1024 for i in range(args.num_envs)]] for x in states))
     faulthandler.dump_traceback_later(args.limit, exit=True)
     one_round = _prepare("mjx", model, args.task, states, args.num_steps, seed=0)
     for i in range(args.repeats):

@@ -107,7 +107,7 @@ def _brax(config: Config, make: Callable[[], Any], label: str) -> dict[str, Any]
 
 
 def _row(config: Config, trainer: str, environment: str, env_steps_per_s: float) -> dict[str, Any]:
-    return {"task": config.env, "trainer": trainer, "environment": environment, "env_steps_per_s": env_steps_per_s}
+    return {"env": config.env, "trainer": trainer, "environment": environment, "env_steps_per_s": env_steps_per_s}
 
 
 OTHERS = {"sb3": sb3, "brax": brax_own, "brax-ours": brax_ours}

@@ -45,7 +45,7 @@ STOCK_WORLDS, STOCK_STEPS = 256, 4
 def run(
     tasks: Sequence[str] = ("half_cheetah", "hopper"),
     backends: Sequence[str] = (),
-    num_worlds: int = 4096,
+    num_envs: int = 4096,
     num_steps: int = 20,
     repeats: int = 5,
     seed: int = 0,
@@ -55,7 +55,7 @@ def run(
     Args:
         tasks: of ``FRAME_SKIP``.
         backends: of ``BACKENDS``; "c" is what ``ratio_to_c`` refers to. Empty: ``default_backends()``.
-        num_worlds: worlds stepped together, a multiple of the number of devices.
+        num_envs: worlds stepped together, a multiple of the number of devices.
         num_steps: environment steps of each world in a round.
         repeats: rounds; the median counts.
         seed: of the initial states and controls.
@@ -73,11 +73,11 @@ def run(
             raise UserError(f"{name}: {unknown[0]!r} is none of {', '.join(known)}")
     if "planar-pallas" in kinds and jax.default_backend() != "gpu":
         raise UserError("backends: planar-pallas is a GPU kernel; without a GPU it is the same as planar")
-    if num_worlds % jax.local_device_count():
-        raise UserError(f"num_worlds: {num_worlds} is no multiple of the {jax.local_device_count()} local devices")
+    if num_envs % jax.local_device_count():
+        raise UserError(f"num_envs: {num_envs} is no multiple of the {jax.local_device_count()} local devices")
     results = []
     for task in tasks:
-        results += _run_task(task, backends, num_worlds, num_steps, repeats, seed)
+        results += _run_task(task, backends, num_envs, num_steps, repeats, seed)
     return {**machine.describe(), "results": results, "fastest": _fastest(results)}
 
 
@@ -91,26 +91,26 @@ def _fastest(results: list[dict[str, Any]]) -> dict[str, str]:
     """The fastest of this package's backends on each task."""
     ours = [r for r in results if r["backend"] not in ("c", "mjx-stock") and not r["backend"].endswith(VARIED)]
     ascending = sorted(ours, key=lambda result: result["env_steps_per_s"])
-    return {result["task"]: result["backend"] for result in ascending}
+    return {result["env"]: result["backend"] for result in ascending}
 
 
 def _run_task(
-    task: str, backends: Sequence[str], num_worlds: int, num_steps: int, repeats: int, seed: int
+    task: str, backends: Sequence[str], num_envs: int, num_steps: int, repeats: int, seed: int
 ) -> list[dict[str, Any]]:
     model = gymnasium_model(XML_FILE[task])
-    visited = random_states(model, task, min(num_worlds, 1024), seed)
+    visited = random_states(model, task, min(num_envs, 1024), seed)
     results: list[dict[str, Any]] = []
     rounds = []
     for backend in backends:
-        worlds, steps = (STOCK_WORLDS, STOCK_STEPS) if backend == "mjx-stock" else (num_worlds, num_steps)
+        worlds, steps = (STOCK_WORLDS, STOCK_STEPS) if backend == "mjx-stock" else (num_envs, num_steps)
         start = time.perf_counter()
         states = States(*(x[np.arange(worlds) % len(x)] for x in visited))
         rounds.append(_prepare(backend, model, task, states, steps, seed))
         results.append(
             {
-                "task": task,
+                "env": task,
                 "backend": backend,
-                "num_worlds": worlds,
+                "num_envs": worlds,
                 "num_steps": steps,
                 "num_devices": runtime.usable_cores() if backend == "c" else jax.local_device_count(),
                 "compile_s": round(time.perf_counter() - start, 2),
@@ -119,7 +119,7 @@ def _run_task(
     seconds = [[_timed(one_round) for one_round in rounds] for _ in range(repeats)]  # [repeats][backends]
     rates = {}
     for i, result in enumerate(results):
-        env_steps = result["num_worlds"] * result["num_steps"]
+        env_steps = result["num_envs"] * result["num_steps"]
         speeds = sorted(env_steps / row[i] for row in seconds)
         rates[result["backend"]] = float(np.median(speeds))
         result["env_steps_per_s"] = float(np.median(speeds))
@@ -150,13 +150,13 @@ def _prepare(
     return _jax_round(simulator.step, model, states, num_steps, seed, parameters)
 
 
-def _varied_parameters(model: mujoco.MjModel, num_worlds: int, seed: int) -> physics.Parameters:
+def _varied_parameters(model: mujoco.MjModel, num_envs: int, seed: int) -> physics.Parameters:
     """All that domain randomisation varies, each world's own within 20 %."""
     rng = np.random.default_rng(seed)
 
     def varied(name: str) -> Array:
         value = nominal(model, name)
-        return jnp.asarray(value * rng.uniform(0.8, 1.2, (num_worlds, *value.shape)), jnp.float32)
+        return jnp.asarray(value * rng.uniform(0.8, 1.2, (num_envs, *value.shape)), jnp.float32)
 
     names = sorted({name for fields in quantities.FIELDS.values() for name in fields})
     return physics.set_const(model, {name: varied(name) for name in names})

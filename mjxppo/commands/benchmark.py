@@ -32,7 +32,7 @@ class PhysicsArguments:
     """c (C MuJoCo on all cores), planar, planar-pallas (a GPU kernel; planar-pallas:64:2 for 64 worlds and 2 warps a
     program), mjx, mjx-warp, mjx-stock (MJX with its default settings), planar-varied, mjx-varied (worlds of
     different make). None: all that make sense here, but mjx-warp and these two."""
-    num_worlds: int = 4096
+    num_envs: int = 4096
     """Worlds stepped side by side."""
     num_steps: int = 20
     """Environment steps in a round."""
@@ -146,7 +146,7 @@ def _physics(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
     from mjxppo.benchmarks import physics
 
     tasks = [_canonical(task) for task in parsed.tasks]
-    result = physics.run(tasks, parsed.backends, parsed.num_worlds, parsed.num_steps, parsed.repeats)
+    result = physics.run(tasks, parsed.backends, parsed.num_envs, parsed.num_steps, parsed.repeats)
     return result, parsed.out
 
 

@@ -45,7 +45,7 @@ def main(tasks: list[str]) -> None:
         for update in UPDATES:
             (worlds, params), (other_worlds, other_params) = few[update], many[update]
             apart = float(np.linalg.norm(params - other_params) / np.linalg.norm(params))
-            rows.append({"task": task, "updates": update, "worlds_equal": worlds == other_worlds, "parameters": apart})
+            rows.append({"env": task, "updates": update, "worlds_equal": worlds == other_worlds, "parameters": apart})
     json.dump(rows, sys.stdout, indent=1)
     print()
 
