@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
+from collections.abc import Callable
 
 import gymnasium
 import numpy as np
@@ -19,6 +20,9 @@ import torch
 from gymnasium.wrappers.vector import NormalizeObservation, NormalizeReward, RecordEpisodeStatistics
 from torch import nn
 from torch.distributions import Normal
+
+Act = Callable[[np.ndarray], np.ndarray]
+"""An action in [-1, 1] for an observation."""
 
 
 class Agent(nn.Module):
@@ -79,11 +83,11 @@ def learn(agent, optimizer, batch, epochs=4, minibatches=16, clip=0.2):
             optimizer.step()
 
 
-def train(env_id: str, num_envs: int, total_steps: int, rollout: int = 32, seed: int = 0) -> list[float]:
-    """Trains; returns the mean return of the episodes that ended in each update, where any did."""
+def train(env_id: str, num_envs: int, total_steps: int, rollout: int = 32, seed: int = 0) -> tuple[Act, list[float]]:
+    """Trains; returns the policy's mean action, and the mean return of the episodes that ended in each update."""
     torch.manual_seed(seed)
-    envs = RecordEpisodeStatistics(gymnasium.make_vec(env_id, num_envs=num_envs))
-    envs = NormalizeReward(NormalizeObservation(envs), gamma=0.99)
+    normalized = NormalizeObservation(RecordEpisodeStatistics(gymnasium.make_vec(env_id, num_envs=num_envs)))
+    envs = NormalizeReward(normalized, gamma=0.99)
     agent = Agent(envs.single_observation_space.shape[0], envs.single_action_space.shape[0])
     optimizer = torch.optim.Adam(agent.parameters(), lr=3e-4, eps=1e-5)
     obs, began = torch.as_tensor(envs.reset(seed=seed)[0], dtype=torch.float32), np.zeros(num_envs, bool)
@@ -115,7 +119,26 @@ def train(env_id: str, num_envs: int, total_steps: int, rollout: int = 32, seed:
                 f"{(update + 1) * num_envs * rollout} steps, return {history[-1]:.1f}, {speed:.0f} steps/s", flush=True
             )
     envs.close()
-    return history
+    moments = normalized.obs_rms
+
+    def act(obs: np.ndarray) -> np.ndarray:
+        obs = (obs - moments.mean) / np.sqrt(moments.var + normalized.epsilon)
+        with torch.no_grad():
+            return agent.mean(torch.as_tensor(obs, dtype=torch.float32)).numpy().clip(-1, 1)
+
+    return act, history
+
+
+def evaluate(act: Act, env_id: str, episodes: int = 10) -> np.ndarray:
+    """Returns of whole episodes in Gymnasium's own environment of that name, on C MuJoCo."""
+    env, returns = gymnasium.make(env_id.rpartition("/")[2]), np.zeros(episodes)
+    for i in range(episodes):
+        obs, done = env.reset(seed=1_000_000 + i)[0], False
+        while not done:
+            obs, reward, terminated, truncated, _ = env.step(act(obs))
+            returns[i] += reward
+            done = terminated or truncated
+    return returns
 
 
 if __name__ == "__main__":
@@ -125,4 +148,6 @@ if __name__ == "__main__":
     parser.add_argument("--total-steps", type=int, default=5_000_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    train(arguments.env_id, arguments.num_envs, arguments.total_steps, seed=arguments.seed)
+    policy, _ = train(arguments.env_id, arguments.num_envs, arguments.total_steps, seed=arguments.seed)
+    scores = evaluate(policy, arguments.env_id)
+    print(f"return in Gymnasium's C MuJoCo: {scores.mean():.0f} +- {scores.std():.0f} over {len(scores)} episodes")

@@ -63,6 +63,20 @@ def train(env_id: str, num_envs: int, total_steps: int, seed: int = 0, **ppo: An
     return model.learn(total_steps)
 
 
+def evaluate(model: PPO, env_id: str, episodes: int = 10) -> np.ndarray:
+    """Returns of whole episodes in Gymnasium's own environment of that name, on C MuJoCo."""
+    env, returns = gymnasium.make(env_id.rpartition("/")[2]), np.zeros(episodes)
+    normalized = model.get_vec_normalize_env()
+    for i in range(episodes):
+        obs, done = env.reset(seed=1_000_000 + i)[0], False
+        while not done:
+            action, _ = model.predict(normalized.normalize_obs(obs), deterministic=True)
+            obs, reward, terminated, truncated, _ = env.step(action)
+            returns[i] += reward
+            done = terminated or truncated
+    return returns
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--env-id", default="mjxppo.gymnasium:mjxppo/Hopper-v5")
@@ -70,4 +84,6 @@ if __name__ == "__main__":
     parser.add_argument("--total-steps", type=int, default=3_000_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    train(arguments.env_id, arguments.num_envs, arguments.total_steps, arguments.seed)
+    trained = train(arguments.env_id, arguments.num_envs, arguments.total_steps, arguments.seed)
+    scores = evaluate(trained, arguments.env_id)
+    print(f"return in Gymnasium's C MuJoCo: {scores.mean():.0f} +- {scores.std():.0f} over {len(scores)} episodes")

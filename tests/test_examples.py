@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import gymnasium
+import numpy as np
 import pytest
 from toy import PointMass
 
@@ -27,8 +28,9 @@ def test_cleanrls_ppo_learns():
     torch.set_num_threads(1)
     import cleanrl_ppo
 
-    history = cleanrl_ppo.train("Point-v0", num_envs=64, total_steps=16 * 64 * 32)
+    act, history = cleanrl_ppo.train("Point-v0", num_envs=64, total_steps=16 * 64 * 32)
     assert len(history) == 16 and history[-1] > 0.5 * history[0], "returns are negative"
+    assert act(np.zeros(3)).shape == (2,)
 
 
 def test_sb3s_ppo_learns():
