@@ -9,6 +9,7 @@ from mjxppo import runtime as _runtime
 
 if _TYPE_CHECKING:
     from mjxppo.api import TrainedRun as TrainedRun
+    from mjxppo.api import train_policies as train_policies
     from mjxppo.api import train_policy as train_policy
     from mjxppo.policy import Policy
 
@@ -35,7 +36,7 @@ def load_policy(path: str | _PathLike[str]) -> Policy:
 
 
 def __getattr__(name: str) -> object:
-    if name in ("TrainedRun", "train_policy"):  # bring JAX in, which a bare import does not
+    if name in ("TrainedRun", "train_policies", "train_policy"):  # bring JAX in, which a bare import does not
         from mjxppo import api
 
         return getattr(api, name)

@@ -7,9 +7,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from mjxppo import config_io, envs, evaluate, export, failure, locate, members, memory, metrics, train
+from mjxppo import (
+    config_io,
+    envs,
+    evaluate,
+    export,
+    failure,
+    locate,
+    members,
+    memory,
+    metrics,
+    train,
+    weights_and_biases,
+)
 from mjxppo.config import Config
 from mjxppo.envs.registry import TASKS, canonical_name, gym_id_of
 from mjxppo.errors import UserError
@@ -48,8 +60,7 @@ class TrainedRun:
         """
         if gym_id_of(self.config.env) is not None:
             return evaluate.evaluate(self.policy, self.config, "gymnasium", episodes, seed)
-        results = evaluate.device_episodes(self.policy, self.env, episodes, seed)
-        return evaluate.summarize(results, "device", self.config.env, seed)
+        return evaluate.evaluate_in(self.env, self.policy, episodes, seed)
 
     def render(self, out: str | PathLike[str], **options: Any) -> dict[str, Any]:
         """Films one episode to a .mp4, .gif or .html; takes ``seed``, ``max_seconds``, ``width`` and ``height``."""
@@ -90,6 +101,52 @@ def train_policy(
         KeyboardInterrupt: on Ctrl-C, when the state has been saved.
         SystemExit: on SIGTERM, likewise.
     """
+    plan = _plan(env, config, fields, run_dir, resume)
+    if members.several(plan.config):
+        raise UserError("num_seeds: train_policy trains one policy; train_policies trains several")
+    return _train(plan, on_metrics, on_checkpoint)[0]
+
+
+def train_policies(
+    env: str | envs.Environment | Any,
+    *,
+    config: Mapping[str, Any] | str | PathLike[str] | None = None,
+    run_dir: str | PathLike[str] | None = None,
+    resume: bool = False,
+    on_metrics: Callable[[list[Row]], object] | None = None,
+    on_checkpoint: Callable[[Path], object] | None = None,
+    **fields: Any,
+) -> list[TrainedRun]:
+    """Trains a policy for each of ``num_seeds`` seeds and each point of ``grid``, side by side in one program.
+
+    Takes and raises what ``train_policy`` does: ``train_policies("hopper", num_seeds=5)``. ``on_metrics`` sees the rows
+    of the first policy.
+
+    Returns:
+        One for each policy, the seeds of the grid's first point first. Each has a directory of its own in the run's,
+        which holds its metrics and its configuration; ``outcome`` is that of all together.
+    """
+    return _train(_plan(env, config, fields, run_dir, resume), on_metrics, on_checkpoint)
+
+
+class _Plan(NamedTuple):
+    """What is to be trained, and where."""
+
+    config: Config
+    run_dir: Path
+    resume: bool
+    task: envs.Environment
+    named: bool
+    """Whether the task went by name; what has none cannot be built again."""
+
+
+def _plan(
+    env: str | envs.Environment | Any,
+    config: Mapping[str, Any] | str | PathLike[str] | None,
+    fields: Mapping[str, Any],
+    run_dir: str | PathLike[str] | None,
+    resume: bool,
+) -> _Plan:
     made = None if isinstance(env, str) else envs.make(env)
     described = {"env": canonical_name(str(env))} if made is None else _described(made)
     checked = _configuration(described, config, fields, Path(run_dir) if resume and run_dir is not None else None)
@@ -99,21 +156,32 @@ def train_policy(
     if resume:
         check_resumable(path, checked)
     task = made or envs.make(checked.env, backend=checked.physics.backend, **checked.env_options)
-    trainer = train.build(checked, task)
+    return _Plan(checked, path, resume, task, named=made is None)
+
+
+def _train(
+    plan: _Plan, on_metrics: Callable[[list[Row]], object] | None, on_checkpoint: Callable[[Path], object] | None
+) -> list[TrainedRun]:
+    config, path = plan.config, plan.run_dir
+    trainer = train.build(config, plan.task)
+    weights_and_biases.check(config)
     memory.check(trainer)
     callbacks = Callbacks(on_metrics or (lambda rows: None), on_checkpoint or (lambda step: None))
-    with open_run_dir(path, checked, resume):
+    with open_run_dir(path, config, plan.resume):
         try:
-            outcome = train.train(trainer, path, resume, callbacks)
+            outcome = train.train(trainer, path, plan.resume, callbacks)
         except train.TrainingFailed as error:
-            if made is None:  # what has no name cannot be built again
-                failure.leave(checked, path, error)
+            if plan.named:
+                failure.leave(config, path, error)
             raise
     if outcome.exit_code == 128 + signal.SIGINT:
         raise KeyboardInterrupt
     if outcome.exit_code:
         raise SystemExit(outcome.exit_code)
-    return TrainedRun(path, checked, task, outcome, locate.load(path).policy)
+    return [
+        TrainedRun(path / member.name, member.config, plan.task, outcome, one.policy)
+        for member, one in zip(members.of(config), locate.load_all(path), strict=True)
+    ]
 
 
 def _described(env: envs.Environment) -> dict[str, Any]:
@@ -142,7 +210,4 @@ def _configuration(
     given = values.get("env_options")
     if "env_options" in described and given not in (None, {}, described["env_options"]):
         raise UserError("env_options: the environment that is handed in has its own; set them where it is made")
-    checked = config_io.check(config_io.from_dict(values | described))
-    if members.several(checked):
-        raise UserError("num_seeds: train_policy trains one policy; mjxppo train and mjxppo sweep train several")
-    return checked
+    return config_io.check(config_io.from_dict(values | described))

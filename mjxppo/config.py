@@ -178,3 +178,15 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+def splits_per_step(rollout_length: int, block_size: int, num_minibatches: int) -> int | None:
+    """In how many parts the B worlds of a block are cut at each of T steps, so that minibatches come out even.
+
+    Returns:
+        The smallest k for which ``num_minibatches`` divides T * k and k divides B; None if there is none.
+    """
+    for k in range(1, block_size + 1):
+        if block_size % k == 0 and (rollout_length * k) % num_minibatches == 0:
+            return k
+    return None

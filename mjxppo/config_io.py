@@ -14,7 +14,7 @@ from typing import Any
 import pydantic
 import yaml
 
-from mjxppo.config import Config
+from mjxppo.config import Config, splits_per_step
 from mjxppo.errors import UserError
 from mjxppo.randomize import config as randomize
 
@@ -201,8 +201,6 @@ def check(config: Config) -> Config:
         raise UserError(
             f"ppo.block_size: {ppo.block_size} does not divide ppo.num_envs = {ppo.num_envs}; {fits} would do"
         )
-    from mjxppo.ppo.minibatch import splits_per_step
-
     if splits_per_step(ppo.rollout_length, ppo.block_size, ppo.num_minibatches) is None:
         raise UserError(
             f"ppo.num_minibatches: {ppo.num_minibatches} does not divide ppo.rollout_length * ppo.block_size = "
@@ -237,8 +235,6 @@ def check(config: Config) -> Config:
 
 
 def _nearest_minibatches(config: Config) -> int:
-    from mjxppo.ppo.minibatch import splits_per_step
-
     ppo = config.ppo
     fits = [m for m in range(1, 4 * ppo.num_minibatches) if splits_per_step(ppo.rollout_length, ppo.block_size, m)]
     return min(fits, key=lambda m: abs(m - ppo.num_minibatches))

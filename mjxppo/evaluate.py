@@ -5,18 +5,18 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mjxppo import runtime
 from mjxppo.config import Config
 from mjxppo.errors import UserError
+from mjxppo.names import Engine
 
 if TYPE_CHECKING:
     from mjxppo.envs import Environment
 
-Engine = Literal["gymnasium", "planar", "mjx", "mjx-warp"]
 ActFunction = Callable[[np.ndarray], np.ndarray]
 
 
@@ -59,7 +59,7 @@ def evaluate(
         policy: actions [N, action_size] for observations [N, obs_size].
         config: the run's configuration; says the task and its options.
         engine: "gymnasium" is Gymnasium's own environment on C MuJoCo, float64, which shares no code with the
-            training; the others are this package's physics.
+            training; "own" what the run was trained in; the others are this package's physics.
         num_episodes: episode i is reset with seed ``seed + i``.
         seed: the first episode's seed.
         changes: what differs from the task's model, such as ``{"mass": 1.2}`` (``robustness.QUANTITIES``); only in
@@ -75,12 +75,20 @@ def evaluate(
         raise UserError(f"episodes: must be at least 1, not {num_episodes}")
     if engine == "gymnasium":
         results = _gymnasium_episodes(policy, config, num_episodes, seed, changes or {})
-    else:
-        from mjxppo import envs
+        return summarize(results, engine, config.env, seed)
+    from mjxppo import envs
 
-        env = envs.make(config.env, backend=engine, **config.env_options)
-        results = device_episodes(policy, env, num_episodes, seed)
-    return summarize(results, engine, config.env, seed)
+    backend = config.physics.backend if engine == "own" else engine
+    env = envs.make(config.env, backend=backend, **config.env_options)
+    return evaluate_in(env, policy, num_episodes, seed)
+
+
+def evaluate_in(env: Environment, policy: ActFunction, num_episodes: int, seed: int) -> dict[str, Any]:
+    """``evaluate`` in an environment of ours; ``engine`` then names its physics, or is "own" if that is not ours."""
+    from mjxppo.envs.locomotion import Locomotion
+
+    engine = env.physics.name if isinstance(env, Locomotion) else "own"
+    return summarize(device_episodes(policy, env, num_episodes, seed), engine, env.name, seed)
 
 
 def evaluate_each(
@@ -116,7 +124,7 @@ def make_gymnasium_env(config: Config, **kwargs: Any) -> Any:
 
     gym_id = registry.gym_id_of(config.env)
     if gym_id is None:
-        raise UserError(f"engine: Gymnasium has no counterpart of {config.env}; use --engine planar or mjx")
+        raise UserError(f"engine: Gymnasium has no counterpart of {config.env}; use --engine own")
     with without_model_warnings():
         return gymnasium.make(gym_id, **config.env_options, **kwargs)
 

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mjxppo import checkpoint, counters, envs, machine, members, runtime, weights_and_biases
+from mjxppo import checkpoint, counters, envs, machine, members, runtime
 from mjxppo.checkpoint import CheckpointWriter
 from mjxppo.config import Config
 from mjxppo.errors import UserError
 from mjxppo.files import WriteFailed, attempt
-from mjxppo.metrics import MetricsWriter, Row, clean
+from mjxppo.metrics import JSONL, MetricsWriter, Row, clean
 from mjxppo.ppo.state import TrainState
 from mjxppo.ppo.trainer import Trainer, env_steps_of
 from mjxppo.progress import ProgressLine, say, waiting
@@ -71,8 +71,6 @@ def build(config: Config, env: envs.Environment | None = None) -> Trainer:
     env = randomize.wrap(env, config.randomize)
     if config.num_devices > jax.device_count():
         raise UserError(f"num_devices: {config.num_devices} asked for, but there are {jax.device_count()}")
-    if config.log.wandb:
-        weights_and_biases.check()
     return Trainer(env, config)
 
 
@@ -159,6 +157,12 @@ class _Loop:
             MetricsWriter(directory, resume_after=first_update, config=member.config)
             for directory, member in zip(directories, members.of(config), strict=True)
         ]
+        for directory, metrics in zip(directories, self.metrics, strict=True):
+            if metrics.missing:
+                say(
+                    f"{directory / JSONL} was damaged: of the {first_update} updates before, the metrics of "
+                    f"{metrics.missing} are lost"
+                )
         self.checkpoints = CheckpointWriter(run_dir / CKPT, config)
         self.told = self.checkpoints.newest
         self.saved_update = first_update

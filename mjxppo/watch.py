@@ -21,7 +21,7 @@ from mjxppo import config_io, members, run_dir
 from mjxppo.config import Config
 from mjxppo.errors import UserError
 from mjxppo.metrics import JSONL, Row
-from mjxppo.names import CHECKSUMS
+from mjxppo.names import CHECKSUMS, physics_of
 from mjxppo.progress import duration, human
 
 State = Literal["starting", "training", "finishing", "complete", "stopped"]
@@ -235,11 +235,11 @@ def _lines(frame: Frame) -> Iterator[tuple[str, RenderableType]]:
 
 
 def _evaluated(result: dict[str, Any]) -> str:
+    where = physics_of(result["engine"])
     if "groups" in result:
         best = max(group["mean"] for group in result["groups"])
-        return f"{best:,.1f}, the best mean over seeds; {result['episodes']} episodes each ({result['engine']})"
-    spread = f"{result['mean']:,.1f} ± {result['std']:,.1f} over {result['episodes']} episodes"
-    return f"{spread} ({result['engine']})"
+        return f"{best:,.1f}, the best mean over seeds; {result['episodes']} episodes each ({where})"
+    return f"{result['mean']:,.1f} ± {result['std']:,.1f} over {result['episodes']} episodes ({where})"
 
 
 def _courses(frame: Frame) -> Iterator[tuple[str, RenderableType]]:

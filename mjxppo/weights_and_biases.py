@@ -21,13 +21,13 @@ ID = "wandb-id"
 """File in the run's directory that holds its id there, so that a resumed run goes on with the same one."""
 
 
-def check() -> None:
-    """Refuses to begin where the package is missing.
+def check(config: Config) -> None:
+    """Refuses to begin where the package is asked for and missing.
 
     Raises:
         UserError: says how to install it.
     """
-    if importlib.util.find_spec("wandb") is None:
+    if config.log.wandb and importlib.util.find_spec("wandb") is None:
         raise UserError("log.wandb: Weights & Biases is not installed; pip install 'mjxppo[wandb]'")
 
 

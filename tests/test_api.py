@@ -18,8 +18,8 @@ from mjxppo.envs.adapters.from_brax import FromBrax
 from mjxppo.envs.hopper import Hopper
 from mjxppo.errors import UserError
 
-SMALL = {
-    "ppo": {"num_envs": 64, "block_size": 16, "rollout_length": 16, "num_minibatches": 4, "learning_rate": 3e-3},
+SMALL = {  # the program of tests/test_train.py: compiled once for both
+    "ppo": {"num_envs": 64, "block_size": 16, "rollout_length": 16, "num_minibatches": 4},
     "log": {"every_updates": 3},
     "checkpoint": {"every_updates": 5},
     "num_devices": 2,
@@ -34,12 +34,13 @@ def working_directory(tmp_path, monkeypatch):
 
 
 def test_from_nothing_to_a_policy():
-    run = mjxppo.train_policy(PointMass(), config=SMALL, total_env_steps=40 * UPDATE)
+    learning = SMALL | {"ppo": SMALL["ppo"] | {"learning_rate": 3e-3}}
+    run = mjxppo.train_policy(PointMass(), config=learning, total_env_steps=40 * UPDATE)
     assert run.run_dir.parts[0] == "runs" and run.outcome.env_steps == 40 * UPDATE
     assert run.policy(np.zeros(3)).shape == (2,)
     assert [row["update"] for row in run.metrics] == list(range(1, 41))
     result = run.evaluate(episodes=20)
-    assert (result["env"], result["engine"], result["episodes"]) == ("point_mass", "device", 20)
+    assert (result["env"], result["engine"], result["episodes"]) == ("point_mass", "own", 20)
     # Standing still costs 0.67 a step.
     assert result["mean"] > -5 > -0.67 * 20 and set(result["lengths"]) == {20}
     run.export("policy.npz")
@@ -83,6 +84,18 @@ def test_it_works_beside_the_main_thread():
     assert done[0].outcome.env_steps == UPDATE
 
 
+def test_several_policies_come_as_a_list_each_with_what_is_its_own():
+    runs = mjxppo.train_policies("brax:fast", config=SMALL, total_env_steps=2 * UPDATE, num_seeds=2, seed=5)
+    assert [run.config.seed for run in runs] == [5, 6] and all(run.config.num_seeds == 1 for run in runs)
+    assert [run.run_dir.name for run in runs] == ["seed-5", "seed-6"]
+    assert [len(run.metrics) for run in runs] == [2, 2] and runs[0].metrics != runs[1].metrics
+    assert runs[0].outcome.new_env_steps == 4 * UPDATE
+    obs = np.ones(runs[0].policy.obs_size)
+    actions = [run.policy(obs) for run in runs]
+    assert not np.allclose(*actions)
+    np.testing.assert_allclose(mjxppo.load_policy(runs[1].run_dir)(obs), actions[1], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -91,7 +104,7 @@ def test_it_works_beside_the_main_thread():
         ({"env": "hopper", "ppo": {"gama": 0.9}}, "did you mean ppo.gamma"),
         ({"env": "hopper", "total_steps": 5}, "total_steps: no such field"),
         ({"env": "hopper", "config": "missing.yaml"}, "no file missing.yaml"),
-        ({"env": "hopper", "num_seeds": 3}, "trains one policy"),
+        ({"env": "hopper", "num_seeds": 3}, "train_policies trains several"),
         ({"env": "hopper", "resume": True}, "say which run"),
         ({"env": "hopper", "resume": True, "run_dir": "nowhere"}, "no file nowhere"),
         ({"env": "hopper", "run_dir": "full"}, "is not empty"),
@@ -111,7 +124,7 @@ def untrained(monkeypatch):
     """``train_policy`` up to training, and after it."""
     outcome = train.Outcome(1, 1, 1, None, 0.0, 0.0, 0)
     monkeypatch.setattr(train, "train", lambda *args: outcome)
-    monkeypatch.setattr(locate, "load", lambda path: SimpleNamespace(policy=None))
+    monkeypatch.setattr(locate, "load_all", lambda path: [SimpleNamespace(policy=None)])
 
 
 def test_the_configuration_says_which_environment_was_handed_in(untrained):

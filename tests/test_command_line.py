@@ -78,6 +78,12 @@ class TestHelp:
             done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
             assert (done.returncode, done.stdout.splitlines()[-1], done.stderr) == (0, "[]", ""), arguments
 
+    def test_a_configuration_is_checked_without_jax(self):
+        code = "import sys; from mjxppo import config_io as c; c.check(c.from_dict({'env': 'hopper'}))\n"
+        code += "print([m for m in ('jax', 'mujoco', 'numpy') if m in sys.modules])"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert (done.stdout, done.stderr) == ("[]\n", "")
+
 
 @pytest.mark.parametrize(
     "words, expected",
@@ -86,7 +92,7 @@ class TestHelp:
         (["train", "--ppo.ga"], ["--ppo.gamma", "--ppo.gae-lambda"]),
         (["train", "--policy.activation", "s"], ["silu"]),
         (["benchmark", "phy"], ["physics"]),
-        (["benchmark", "physics", "--num-w"], ["--num-worlds"]),
+        (["benchmark", "physics", "--num-e"], ["--num-envs"]),
         (["watch", "--on"], ["--once"]),
     ],
     ids=" ".join,

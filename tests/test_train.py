@@ -63,6 +63,7 @@ def test_a_run_leaves_everything_where_the_manual_says(capsys):
     printed = capsys.readouterr()
     summary = json.loads(printed.out)
     assert summary["env_steps"] == 3 * 1024 + 100 and summary["eval"]["episodes"] == 3
+    assert summary["eval"]["engine"] == "own", "Gymnasium has no such task"
     assert "\r" not in printed.err and "\x1b" not in printed.err, "no live display where there is no terminal"
     run = Path("out/run")
     assert json.loads((run / "eval.json").read_text())["seeds"] == [1_000_000, 1_000_001, 1_000_002]
@@ -93,10 +94,23 @@ class Crash(BaseException):
     """Stands for a kill at a chosen moment."""
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-@pytest.mark.parametrize("crash_at", [1, 2, 4, 7])
-def test_a_run_killed_and_resumed_ends_with_the_bits_of_one_that_was_not(monkeypatch, devices, crash_at):
-    assert train("--run-dir", "whole", devices=devices) == 0
+@pytest.fixture(scope="module")
+def whole_runs(tmp_path_factory):
+    """Runs that nothing interrupts, by their number of devices."""
+    made: dict[int, Path] = {}
+
+    def run(devices: int) -> Path:
+        if devices not in made:
+            made[devices] = tmp_path_factory.mktemp("whole") / "run"
+            assert train("--run-dir", str(made[devices]), devices=devices) == 0
+        return made[devices]
+
+    return run
+
+
+@pytest.mark.parametrize(("devices", "crash_at"), [(1, 1), (1, 4), (2, 2), (2, 7)])
+def test_a_run_killed_and_resumed_ends_with_the_bits_of_one_that_was_not(monkeypatch, whole_runs, devices, crash_at):
+    left_alone = whole_runs(devices)
     calls = []
     write = MetricsWriter.write
 
@@ -111,11 +125,11 @@ def test_a_run_killed_and_resumed_ends_with_the_bits_of_one_that_was_not(monkeyp
         train("--run-dir", "broken", devices=devices)
     monkeypatch.setattr(MetricsWriter, "write", write)
     assert cli.main(["train", "--resume", "--run-dir", "broken"]) == 0
-    whole, resumed = final_arrays("whole"), final_arrays("broken")
+    whole, resumed = final_arrays(left_alone), final_arrays("broken")
     assert whole.keys() == resumed.keys()
     for name in whole:
         assert whole[name].tobytes() == resumed[name].tobytes(), name
-    assert logged("whole") == logged("broken"), "no gap, no line twice, the same numbers"
+    assert logged(left_alone) == logged("broken"), "no gap, no line twice, the same numbers"
 
 
 def test_resuming_goes_on_from_the_newest_run_and_may_be_given_more_steps():
@@ -138,6 +152,16 @@ def test_a_damaged_checkpoint_is_named_set_aside_and_the_one_before_used(capsys)
     whole, resumed = final_arrays("whole"), final_arrays("hurt")
     assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
     assert logged("whole") == logged("hurt")
+
+
+def test_rows_that_a_damaged_metrics_file_has_lost_are_counted(capsys):
+    assert train("--run-dir", "run", steps=3 * 1024) == 0
+    first, _, third = Path("run/metrics.jsonl").read_text().splitlines(keepends=True)
+    Path("run/metrics.jsonl").write_text(first + "{\n" + third)
+    capsys.readouterr()
+    assert cli.main(["train", "--resume", "--run-dir", "run", "--total-env-steps", str(4 * 1024)]) == 0
+    assert "metrics.jsonl was damaged: of the 3 updates before, the metrics of 2 are lost" in capsys.readouterr().err
+    assert [row["update"] for row in logged("run")] == [1, 4]
 
 
 def start(run_dir: str, *arguments: str, steps: int = 10**8) -> subprocess.Popen:

@@ -14,7 +14,7 @@ from tyro.conf import Positional
 
 from mjxppo.commands.parsing import parse
 from mjxppo.errors import UserError
-from mjxppo.evaluate import Engine
+from mjxppo.names import Engine
 
 if TYPE_CHECKING:
     from mjxppo.locate import Loaded
@@ -28,7 +28,7 @@ class EvaluateArguments:
     path: Positional[Path]
     """A run directory, its ckpt/, or one step's folder."""
     engine: Engine = "gymnasium"
-    """gymnasium (Gymnasium's own environment on C MuJoCo), or this package's planar, mjx, mjx-warp physics."""
+    """gymnasium (its own environment, on C MuJoCo), own (what the run was trained in), planar, mjx, or mjx-warp."""
     episodes: int = 100
     """Episodes to run."""
     seed: int = 1_000_000

@@ -7,7 +7,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -16,10 +16,10 @@ from mjxppo.commands import layers
 from mjxppo.commands.parsing import parse
 from mjxppo.config import Config
 from mjxppo.errors import UserError
+from mjxppo.names import Engine, physics_of
 from mjxppo.randomize.config import RandomizeConfig
 
 if TYPE_CHECKING:
-    from mjxppo.evaluate import Engine
     from mjxppo.locate import Loaded
     from mjxppo.policy import Policy
     from mjxppo.ppo.trainer import Trainer
@@ -51,9 +51,10 @@ def main(arguments: list[str], grid: dict[str, list[float]] | None = None) -> in
     path = _run_dir_of(parsed, config)
     if parsed.resume:
         run_dir.check_resumable(path, config)
-    from mjxppo import memory, train
+    from mjxppo import memory, train, weights_and_biases
 
     trainer = train.build(config)
+    weights_and_biases.check(config)
     memory.check(trainer)
     with run_dir.open_run_dir(path, config, parsed.resume):
         return _train(trainer, path, parsed.resume)
@@ -172,17 +173,18 @@ def _conclude_metrics(config: Config, path: Path, env_steps: int) -> None:
 def _evaluate(policies: list[Loaded], config: Config, path: Path) -> dict[str, Any]:
     """Writes eval.json, for each policy and for all together, and says the return; returns its short form."""
     from mjxppo import members, scores
+    from mjxppo.envs.registry import gym_id_of
     from mjxppo.evaluate import evaluate_each
     from mjxppo.progress import say, waiting
 
-    engine = _engine(config)
+    engine: Engine = "own" if gym_id_of(config.env) is None else "gymnasium"
     with waiting(f"evaluating {config.eval.episodes} episodes" + (" of each policy" if len(policies) > 1 else "")):
         results = evaluate_each(
             [(one.policy, one.config) for one in policies], engine, config.eval.episodes, config.eval.seed
         )
     for one, result in zip(policies, results, strict=True):
         run_dir.write_json(one.run_dir / run_dir.EVAL, result)
-    where = "Gymnasium's C MuJoCo" if engine == "gymnasium" else "this package's physics"
+    where = physics_of(results[0]["engine"])
     if members.several(config):
         together = scores.together(config, results)
         run_dir.write_json(path / run_dir.EVAL, together)
@@ -208,18 +210,6 @@ def _plot(path: Path) -> dict[str, Any]:
         return {}
     say(f"learning curves: {curves}")
     return {"curves": curves}
-
-
-def _engine(config: Config) -> Engine:
-    """Gymnasium where it has the task; else the physics that the policy was trained in."""
-    from mjxppo.envs import make
-    from mjxppo.envs.locomotion import Locomotion
-    from mjxppo.envs.registry import gym_id_of
-
-    if gym_id_of(config.env) is not None:
-        return "gymnasium"
-    env = make(config.env, backend=config.physics.backend, **config.env_options)
-    return cast("Engine", env.physics.name) if isinstance(env, Locomotion) else "mjx"
 
 
 def _film(policy: Policy, config: Config, path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 A block of B worlds and T steps is cut into T * k units of B / k worlds at one time step, and every minibatch takes
 an equal number of units, drawn without replacement, from every block. Units are contiguous in memory, which
 makes drawing them cheap; and because every block contributes alike and draws by its global number, a minibatch
-holds the same samples however many devices share the blocks.
+holds the same samples however many devices share the blocks. k is ``config.splits_per_step``.
 """
 
 from __future__ import annotations
@@ -12,14 +12,6 @@ import jax
 import jax.numpy as jnp
 
 Array = jax.Array
-
-
-def splits_per_step(rollout_length: int, block_size: int, num_minibatches: int) -> int | None:
-    """The smallest k for which ``num_minibatches`` divides T * k and k divides B; None if there is none."""
-    for k in range(1, block_size + 1):
-        if block_size % k == 0 and (rollout_length * k) % num_minibatches == 0:
-            return k
-    return None
 
 
 def to_units(x: Array, splits: int) -> Array:

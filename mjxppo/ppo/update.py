@@ -13,7 +13,7 @@ import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from mjxppo.config import PolicyConfig, PpoConfig
+from mjxppo.config import PolicyConfig, PpoConfig, splits_per_step
 from mjxppo.ppo import losses, minibatch, normalize, schedules
 from mjxppo.ppo.collective import Devices
 from mjxppo.ppo.gae import generalized_advantages
@@ -170,7 +170,7 @@ def _epochs(
     """All gradient steps of an update; metrics lead with [num_epochs, num_minibatches]."""
     config, devices, network = algorithm.config, algorithm.devices, algorithm.network
     blocks, steps, size = samples.advantage.shape
-    splits = minibatch.splits_per_step(steps, size, config.num_minibatches)
+    splits = splits_per_step(steps, size, config.num_minibatches)
     assert splits is not None, "checked when the config was read"
     units = jax.tree.map(lambda x: minibatch.to_units(x, splits), samples)
     # One flat vector: one reduction over devices and one fused Adam step, instead of one for each weight matrix.

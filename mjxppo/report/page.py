@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, StrictUndefined
 
+from mjxppo.names import physics_of
 from mjxppo.progress import duration, human
 from mjxppo.report import figures
 from mjxppo.report.facts import Facts, gather
@@ -43,6 +44,7 @@ def make_page(directory: Path) -> tuple[str, list[str]]:
         "cards": _cards(facts),
         "time_bars": _time_bars(facts),
         "video": _data_uri("video/mp4", facts.video) if facts.video else None,
+        "physics_of": physics_of,
         "made": time.strftime("%Y-%m-%d %H:%M"),
         **{name: _data_uri("image/svg+xml", svg.encode()) if svg else None for name, svg in pictures.items()},
     }
@@ -79,7 +81,7 @@ def _cards(facts: Facts) -> list[tuple[str, str, str]]:
 
 
 def _return_card(result: dict[str, Any]) -> tuple[str, str, str]:
-    where = "Gymnasium's C MuJoCo" if result["engine"] == "gymnasium" else f"{result['engine']} physics"
+    where = physics_of(result["engine"])
     if "groups" not in result:
         spread = f"± {result['std']:,.0f} over {result['episodes']} episodes, {where}"
         return "return", f"{result['mean']:,.0f}", spread

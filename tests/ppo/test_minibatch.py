@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mjxppo.config import splits_per_step
 from mjxppo.ppo import minibatch
 
 
 def test_every_sample_is_drawn_exactly_once_an_epoch():
     blocks, steps, size, count = 3, 8, 4, 16
-    splits = minibatch.splits_per_step(steps, size, count)
+    splits = splits_per_step(steps, size, count)
     assert splits == 2
     labels = jnp.arange(blocks * steps * size).reshape(blocks, steps, size)
     units = minibatch.to_units(labels, splits)
@@ -48,4 +49,4 @@ def test_a_minibatch_holds_the_same_samples_on_one_device_and_on_two():
     ],
 )
 def test_splits_are_the_fewest_that_make_minibatches_equal(steps, size, count, splits):
-    assert minibatch.splits_per_step(steps, size, count) == splits
+    assert splits_per_step(steps, size, count) == splits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from mjxppo import checkpoint
+from mjxppo import checkpoint, cli
 from mjxppo.metrics import read_rows
 from mjxppo.reliability import kill
 
@@ -34,17 +35,42 @@ def test_killed_at_random_moments_it_ends_with_the_bits_of_a_run_left_alone(tmp_
     assert report.updates == 400
 
 
-def start(*arguments: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "mjxppo.cli", "train", *TINY, "--run-dir", "run", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+COMMAND = """import signal, sys
+from mjxppo import cli
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have background jobs ignore it
+sys.exit(cli.main(["train", "--run-dir", "run", *sys.argv[1:]]))
+"""
 
 
-def test_a_second_ctrl_c_stops_at_once_and_costs_no_checkpoint(tmp_path):
-    # Device calls that take minutes: the first Ctrl-C can only be noted.
-    process = start("--total-env-steps", str(10**10), "--log.every-updates", "100000")
-    while not (tmp_path / "run" / "metrics.jsonl").is_file():
+@pytest.fixture
+def start():
+    """Starts ``mjxppo train`` as a process; none outlives the test."""
+    started = []
+
+    def run(*arguments: str, **environment: str) -> subprocess.Popen:
+        command = [sys.executable, "-c", COMMAND, *arguments]
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        started.append(subprocess.Popen(command, **pipes, text=True, env=os.environ | environment))
+        return started[-1]
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(process: subprocess.Popen, ready) -> None:
+    deadline = time.monotonic() + 200
+    while not ready():
         assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_second_ctrl_c_stops_at_once_and_costs_no_checkpoint(tmp_path, start):
+    # Device calls that take minutes: the first Ctrl-C can only be noted.
+    process = start(*TINY, "--total-env-steps", str(10**10), "--log.every-updates", "100000")
+    wait_for(process, (tmp_path / "run" / "metrics.jsonl").is_file)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
@@ -53,3 +79,23 @@ def test_a_second_ctrl_c_stops_at_once_and_costs_no_checkpoint(tmp_path):
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == -signal.SIGINT and time.monotonic() - sent < 2
     assert checkpoint.newest_whole_step(tmp_path / "run" / "ckpt") is None and read_rows(tmp_path / "run") == []
+
+
+def test_a_signal_while_the_program_compiles_stops_at_once_and_the_run_can_be_resumed(tmp_path, start):
+    cold = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"), "JAX_LOG_COMPILES": "1"}
+    for number, arguments in (
+        (signal.SIGTERM, (*TINY, "--total-env-steps", "4096")),
+        (signal.SIGINT, ("--resume",)),
+    ):
+        process = start(*arguments, **cold)
+        assert any("Compiling" in line and "chunk" in line for line in process.stderr), "XLA has begun"
+        time.sleep(0.2)
+        sent = time.monotonic()
+        process.send_signal(number)
+        said = process.communicate(timeout=60)[1]
+        # By the signal itself, which shells count as 130 and 143: Python's handler would wait for the compiler.
+        assert process.returncode == -number, said
+        assert time.monotonic() - sent < 2 and "Traceback" not in said
+        assert checkpoint.newest_whole_step(tmp_path / "run" / "ckpt") is None and read_rows(tmp_path / "run") == []
+    assert cli.main(["train", "--resume", "--run-dir", "run"]) == 0
+    assert [row["update"] for row in read_rows(tmp_path / "run")] == [1, 2, 3, 4]
