@@ -19,12 +19,19 @@ def after_one_update(env: str, num_devices: int) -> tuple[dict[str, np.ndarray],
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("env", ["half_cheetah", "hopper"])
-def test_worlds_are_bit_equal_and_parameters_equal_to_rounding(env):
+@pytest.mark.parametrize(
+    ("env", "num_devices"),
+    [
+        ("half_cheetah", 8),
+        ("hopper", 4),
+        pytest.param("half_cheetah", 4, marks=pytest.mark.exhaustive),
+        pytest.param("hopper", 8, marks=pytest.mark.exhaustive),
+    ],
+)
+def test_worlds_are_bit_equal_to_those_of_two_devices_and_parameters_equal_to_rounding(env, num_devices):
     worlds, learner = after_one_update(env, 2)
-    for num_devices in (4, 8):
-        other_worlds, other_learner = after_one_update(env, num_devices)
-        for name in worlds:
-            np.testing.assert_array_equal(worlds[name], other_worlds[name], err_msg=f"{name}, {num_devices} devices")
-        for name in learner:
-            np.testing.assert_allclose(learner[name], other_learner[name], rtol=5e-3, atol=1e-4, err_msg=name)
+    other_worlds, other_learner = after_one_update(env, num_devices)
+    for name in worlds:
+        np.testing.assert_array_equal(worlds[name], other_worlds[name], err_msg=name)
+    for name in learner:
+        np.testing.assert_allclose(learner[name], other_learner[name], rtol=5e-3, atol=1e-4, err_msg=name)

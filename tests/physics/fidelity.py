@@ -1,4 +1,4 @@
-"""Prints the fidelity figures of docs/planar.md: python tests/physics/fidelity.py [GENERATED_MODELS].
+"""Prints the fidelity figures of docs/planar.md: PYTHONPATH=tests python tests/physics/fidelity.py [GENERATED_MODELS].
 
 The planar backend against C MuJoCo, whose solver is run to convergence; errors in qvel.
 """

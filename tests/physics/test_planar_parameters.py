@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
+from compiling import QUICKLY
 from hypothesis import given
 from jax.sharding import PartitionSpec
 from parameter_cases import c_step_of_each, random_parameters
 from planar_generated import generated, planar_models
-from planar_models import GYMNASIUM, Worlds, gymnasium_model, gymnasium_worlds, hard_worlds, rollout_worlds
+from planar_models import Worlds, gymnasium_model, gymnasium_worlds, hard_worlds, rollout_worlds
 
 from mjxppo import physics
 from mjxppo.errors import UserError
@@ -28,7 +29,7 @@ def step_of_each(model: mujoco.MjModel, fields: dict[str, np.ndarray], worlds: W
             own = sim.init(start.qpos, start.qvel, physics.set_const(model, fields))
             return sim.step(own.replace(qacc_warmstart=start.qacc_warmstart), ctrl)
 
-        return np.asarray(jax.jit(run)(fields, start, ctrl).qvel)
+        return np.asarray(jax.jit(run, compiler_options=QUICKLY)(fields, start, ctrl).qvel)
 
 
 def relative_error(model: mujoco.MjModel, fields: dict[str, np.ndarray], worlds: Worlds, steps: int) -> float:
@@ -37,7 +38,7 @@ def relative_error(model: mujoco.MjModel, fields: dict[str, np.ndarray], worlds:
     return (np.abs(actual - expected).max(axis=1) / np.maximum(1.0, np.abs(expected).max(axis=1))).max()
 
 
-@pytest.mark.parametrize("name", GYMNASIUM)
+@pytest.mark.parametrize("name", ["half_cheetah", "hopper", pytest.param("walker2d_v5", marks=pytest.mark.exhaustive)])
 def test_every_world_is_c_mujoco_on_its_own_model(name):
     model = gymnasium_model(name)
     worlds = gymnasium_worlds(name, 400)[-COUNT:] + hard_worlds(model, COUNT)

@@ -2,26 +2,35 @@
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
-import planar_models
 import pytest
 from jax.sharding import Mesh, PartitionSpec
-from planar_models import GYMNASIUM, gymnasium_model, gymnasium_worlds, hard_worlds
+from planar_models import GYMNASIUM, LEG, gymnasium_model, gymnasium_worlds, hard_worlds, rollout_worlds
 
 from mjxppo.physics.base import PhysicsState
 from mjxppo.physics.planar import PlanarPhysics
 
 
-@pytest.fixture(scope="module", params=["half_cheetah", "hopper"])
-def setting(request):
+def setting_of(name):
     """A simulator and 512 worlds, some of them hard enough for the line search."""
-    name = request.param
     model = gymnasium_model(name)
     sim = PlanarPhysics(model, GYMNASIUM[name])
     worlds = gymnasium_worlds(name, 384) + hard_worlds(model, 128)
     worlds = worlds[np.random.default_rng(0).permutation(len(worlds))]
     state, ctrl = worlds.state()
     return sim, jax.jit(sim.step), state, ctrl
+
+
+@pytest.fixture(scope="module", params=["hopper", pytest.param("half_cheetah", marks=pytest.mark.exhaustive)])
+def setting(request):
+    return setting_of(request.param)
+
+
+@pytest.fixture(scope="module", params=["hopper", "half_cheetah"])
+def both(request):
+    """For what costs no program of its own."""
+    return setting_of(request.param)
 
 
 def bits(state):
@@ -37,22 +46,22 @@ def take(state, index):
     return jax.tree.map(lambda x: x[index], state)
 
 
-@pytest.mark.parametrize("size", [0, 1, 7, 64, 300])
+@pytest.mark.parametrize("size", [0, 1, 300, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in (7, 64))])
 def test_a_worlds_result_does_not_depend_on_the_batch_size(setting, size):
     _, step, state, ctrl = setting
     alone = step(take(state, slice(size)), ctrl[:size])
     assert_same_bits(alone, take(step(state, ctrl), slice(size)))
 
 
-def test_a_worlds_result_does_not_depend_on_its_neighbours(setting):
-    _, step, state, ctrl = setting
+def test_a_worlds_result_does_not_depend_on_its_neighbours(both):
+    _, step, state, ctrl = both
     order = np.random.default_rng(3).permutation(len(ctrl))
     assert_same_bits(step(take(state, order), ctrl[order]), take(step(state, ctrl), order))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_worlds_that_are_not_finite_change_no_other(setting, value):
-    _, step, state, ctrl = setting
+def test_worlds_that_are_not_finite_change_no_other(both, value):
+    _, step, state, ctrl = both
     broken = np.zeros(len(ctrl), bool)
     broken[::5] = True
     column = jnp.asarray(broken)[:, None]
@@ -108,9 +117,8 @@ def test_sharding_over_devices_is_the_same(setting):
 
 
 def test_blocks_change_no_bit():
-    worlds = gymnasium_worlds("hopper", 300)
-    state, ctrl = worlds.state()
-    model = planar_models.gymnasium_model("hopper")
+    model = mujoco.MjModel.from_xml_string(LEG)
+    state, ctrl = (rollout_worlds(model, 250, episode=20) + hard_worlds(model, 50)).state()
     whole = jax.jit(PlanarPhysics(model, 4, block=512).step)(state, ctrl)
     blocks = jax.jit(PlanarPhysics(model, 4, block=64).step)(state, ctrl)
     assert_same_bits(blocks, whole)

@@ -29,7 +29,6 @@ ALWAYS = {
     ("half_cheetah_50m", "two-devices"),
     ("hopper", "two-seeds"),
     ("hopper_randomized", "two-devices"),
-    ("walker2d", "two-devices"),
 }
 """Every configuration of another kind once; ``make test ARGS="-m exhaustive"`` tries all with all variants."""
 CASES = [

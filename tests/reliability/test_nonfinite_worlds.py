@@ -19,7 +19,7 @@ def bits(state) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["half_cheetah", "hopper", "walker2d"])
+@pytest.mark.parametrize("name", ["half_cheetah", "hopper", pytest.param("walker2d", marks=pytest.mark.exhaustive)])
 def test_one_broken_world_is_reset_and_the_others_keep_their_bits(name):
     env = envs.make(name)
     step = jax.jit(env.step)
