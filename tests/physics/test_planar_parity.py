@@ -24,7 +24,7 @@ def test_one_environment_step_agrees_with_c_in_float32(name):
     assert np.sum(error > 1e-2) < 1, np.sort(error)[-5:]
 
 
-@pytest.mark.parametrize("name", GYMNASIUM)
+@pytest.mark.parametrize("name", ["half_cheetah", "hopper", pytest.param("walker2d_v5", marks=pytest.mark.exhaustive)])
 def test_hard_states_stay_close_in_float32(name):
     """Poses beyond all limits at high speed: rounding is amplified, but the solver does not give up."""
     model = gymnasium_model(name)
