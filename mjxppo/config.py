@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
-from mjxppo.names import Activation, BackendName, Initialization, StdKind
+from mjxppo.names import Activation, BackendName, Initialization, Privileged, StdKind
 from mjxppo.randomize.config import RandomizeConfig
 
 Count = Annotated[int, Ge(1), Le(2**24)]
@@ -50,6 +50,11 @@ class PolicyConfig:
     """Floor of the log standard deviation; below init_log_std."""
     final_min_log_std: LogStd | None = None
     """Where the floor of a state_independent std ends: it moves there over the second half of the step budget."""
+    history: Annotated[int, Ge(1), Le(1000)] = 1
+    """Observations that the networks see: the newest, and those before it with the actions between them."""
+    privileged: Privileged = "none"
+    """Who sees what only the simulation knows (the parameters of randomised worlds, ...): none, critic, or both: a
+    policy that cannot act elsewhere, to be distilled into one that can."""
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mjxppo import runtime
-from mjxppo.config import Config
+from mjxppo.config import Config, PhysicsConfig
 from mjxppo.errors import UserError
 from mjxppo.names import Engine
+from mjxppo.policy import Policy, begin
 
 if TYPE_CHECKING:
     from mjxppo.envs import Environment
@@ -52,6 +54,7 @@ def evaluate(
     num_episodes: int,
     seed: int,
     changes: Mapping[str, float] | None = None,
+    as_trained: bool = False,
 ) -> dict[str, Any]:
     """Runs whole episodes of the deterministic policy.
 
@@ -64,6 +67,8 @@ def evaluate(
         seed: the first episode's seed.
         changes: what differs from the task's model, such as ``{"mass": 1.2}`` (``robustness.QUANTITIES``); only in
             "gymnasium".
+        as_trained: in the worlds that the run trained in, randomised and with privileged observations, instead of
+            on the task's own model; not in "gymnasium".
 
     Returns:
         Mean, std, min and max of the returns, lengths and seeds, ready for JSON.
@@ -74,13 +79,26 @@ def evaluate(
     if num_episodes < 1:
         raise UserError(f"episodes: must be at least 1, not {num_episodes}")
     if engine == "gymnasium":
+        if as_trained:
+            raise UserError("as_trained: needs --engine own, planar or mjx; Gymnasium's is the task itself")
         results = _gymnasium_episodes(policy, config, num_episodes, seed, changes or {})
         return summarize(results, engine, config.env, seed)
     from mjxppo import envs
 
     backend = config.physics.backend if engine == "own" else engine
+    if as_trained:
+        return _evaluate_as_trained(policy, replace(config, physics=PhysicsConfig(backend)), num_episodes, seed)
     env = envs.make(config.env, backend=backend, **config.env_options)
     return evaluate_in(env, policy, num_episodes, seed)
+
+
+def _evaluate_as_trained(policy: ActFunction, config: Config, num_episodes: int, seed: int) -> dict[str, Any]:
+    """There observations are what the network sees, with its past, and behind it what is for the critic."""
+    from mjxppo.train import environment
+
+    assert isinstance(policy, Policy)
+    result = evaluate_in(environment(config), lambda obs: policy.of_inputs(obs[:, : policy.inputs]), num_episodes, seed)
+    return result | {"as_trained": True}
 
 
 def evaluate_in(env: Environment, policy: ActFunction, num_episodes: int, seed: int) -> dict[str, Any]:
@@ -92,10 +110,14 @@ def evaluate_in(env: Environment, policy: ActFunction, num_episodes: int, seed: 
 
 
 def evaluate_each(
-    policies: Sequence[tuple[ActFunction, Config]], engine: Engine, num_episodes: int, seed: int
+    policies: Sequence[tuple[ActFunction, Config]],
+    engine: Engine,
+    num_episodes: int,
+    seed: int,
+    as_trained: bool = False,
 ) -> list[dict[str, Any]]:
     """``evaluate`` for several policies, in several processes where they run on the host."""
-    jobs = [(policy, config, engine, num_episodes, seed) for policy, config in policies]
+    jobs = [(policy, config, engine, num_episodes, seed, None, as_trained) for policy, config in policies]
     if engine != "gymnasium":
         return [evaluate(*job) for job in jobs]
     return in_processes(jobs)
@@ -146,9 +168,9 @@ def _gymnasium_episodes(
     returns, lengths = np.zeros(num_episodes), np.zeros(num_episodes, int)
     for i in range(num_episodes):
         obs, _ = env.reset(seed=seed + i)
-        done = False
+        act, done = begin(policy), False
         while not done:
-            obs, reward, terminated, truncated, _ = env.step(policy(obs[None])[0])
+            obs, reward, terminated, truncated, _ = env.step(act(obs[None])[0])
             returns[i] += reward
             lengths[i] += 1
             done = terminated or truncated
@@ -166,8 +188,9 @@ def device_episodes(policy: ActFunction, env: Environment, num_episodes: int, se
     step = jax.jit(env.step)
     returns, lengths = np.zeros(num_episodes), np.zeros(num_episodes, int)
     running = np.ones(num_episodes, bool)
+    act = begin(policy)
     while running.any():
-        state = step(state, policy(np.asarray(state.obs)))
+        state = step(state, act(np.asarray(state.obs)))
         returns += np.where(running, np.asarray(state.reward, np.float64), 0)
         lengths += running
         running &= ~np.asarray(state.done)

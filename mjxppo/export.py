@@ -1,7 +1,8 @@
 """A trained policy in files that other programs read: NumPy arrays, ONNX, and StableHLO.
 
 Every form holds the same function: the deterministic policy ``tanh(mean)`` of raw observations, with the observation
-normaliser inside. docs/export.md says how to run each.
+normaliser inside. A policy with a history is one of (observation, past) to (action, past). docs/export.md says how to
+run each.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from mjxppo.names import Activation
 from mjxppo.policy import Policy
 
 POLICY = "policy.npz"
-FORMAT = 1
-"""Version of what a .npz holds; raised when an older reader could misread it."""
+FORMAT, FORMAT_WITH_HISTORY = 1, 2
+"""Versions of what a .npz holds; raised when an older reader could misread it."""
 
 # What ONNX Runtime has read since 2022; the onnx package's own newest is often ahead of the runtimes in use.
 _ONNX_OPSET, _ONNX_IR = 17, 8
@@ -37,12 +38,14 @@ def export(policy: Policy, env: str, out: Path) -> dict[str, Any]:
         out: a file ending in .npz, .onnx or .stablehlo.
 
     Returns:
-        What was written, ready for JSON: path, format, env, obs_size, action_size.
+        What was written, ready for JSON: path, format, env, obs_size, action_size, history.
 
     Raises:
-        UserError: the suffix is none of these, the format's package is not installed, or ``out`` cannot be written.
+        UserError: the suffix is none of these, the format's package is not installed, ``out`` cannot be written, or
+            the policy needs what only the simulation knows.
     """
     check_output(out)
+    policy.check_can_act_alone()
     name = out.suffix.lower().lstrip(".")
     write_bytes(out, _FORMATS[name](policy, env))
     return {
@@ -51,6 +54,7 @@ def export(policy: Policy, env: str, out: Path) -> dict[str, Any]:
         "env": env,
         "obs_size": policy.obs_size,
         "action_size": policy.action_size,
+        "history": policy.history,
     }
 
 
@@ -77,13 +81,15 @@ def load_policy(path: str | PathLike[str]) -> Policy:
 def _npz(policy: Policy, env: str) -> bytes:
     """The arrays that docs/export.md lists; no pickled objects."""
     arrays: dict[str, Any] = {
-        "format": np.int64(FORMAT),
+        "format": np.int64(FORMAT if policy.history == 1 else FORMAT_WITH_HISTORY),
         "env": np.str_(env),
         "activation": np.str_(policy.activation),
         "obs_mean": policy.obs_mean,
         "obs_scale": policy.obs_scale,
         "obs_clip": np.float32(policy.obs_clip),
     }
+    if policy.history > 1:
+        arrays["history"] = np.int64(policy.history)
     for i, (weight, bias) in enumerate(policy.layers):
         arrays |= {f"weight_{i}": weight, f"bias_{i}": bias}
     buffer = io.BytesIO()
@@ -108,8 +114,8 @@ def read_npz(path: Path) -> Policy:
         raise UserError(f"{path}: is no policy written by mjxppo export, or is damaged") from error
     if "format" not in arrays:
         raise UserError(f"{path}: is no policy written by mjxppo export")
-    if (found := arrays["format"].tolist()) != FORMAT:
-        raise UserError(f"{path}: has format {found}, this version reads {FORMAT}")
+    if (found := arrays["format"].tolist()) not in (FORMAT, FORMAT_WITH_HISTORY):
+        raise UserError(f"{path}: has format {found}, this version reads {FORMAT} and {FORMAT_WITH_HISTORY}")
     try:
         return _from_arrays(arrays)
     except KeyError as error:
@@ -140,7 +146,10 @@ def _from_arrays(arrays: dict[str, np.ndarray]) -> Policy:
     for name, shape in [*expected, ("obs_clip", ())]:
         if arrays[name].shape != shape or arrays[name].dtype.kind != "f":
             raise ValueError(f"{name} is {arrays[name].dtype}{list(arrays[name].shape)}, not float32{list(shape)}")
-    return Policy(mean, scale, float(clip), layers, activation)  # type: ignore[arg-type]
+    history = arrays["history"].tolist() if arrays["format"] == FORMAT_WITH_HISTORY else 1
+    if not isinstance(history, int) or history < 1 or (mean.size + layers[-1][0].shape[1]) % history:
+        raise ValueError(f"history is {history}")
+    return Policy(mean, scale, float(clip), layers, activation, history)  # type: ignore[arg-type]
 
 
 def _import_onnx() -> Any:
@@ -152,21 +161,32 @@ def _import_onnx() -> Any:
 
 
 def _onnx(policy: Policy, env: str) -> bytes:
-    """The policy as an ONNX model: "obs" float32 [batch, obs_size] to "action" float32 [batch, action_size]."""
+    """The policy as an ONNX model: "obs" float32 [batch, obs_size] to "action" float32 [batch, action_size].
+
+    With a history also "past" to "next_past", each float32 [batch, inputs - obs_size].
+    """
     onnx = _import_onnx()
     helper, float32 = onnx.helper, onnx.TensorProto.FLOAT
     nodes: list[Any] = []
     constants: list[Any] = []
 
-    def constant(name: str, value: Any) -> str:
-        constants.append(onnx.numpy_helper.from_array(np.asarray(value, np.float32), name))
+    def constant(name: str, value: Any, dtype: Any = np.float32) -> str:
+        constants.append(onnx.numpy_helper.from_array(np.asarray(value, dtype), name))
         return name
 
-    def node(operator: str, *inputs: str, output: str) -> str:
-        nodes.append(helper.make_node(operator, list(inputs), [output], name=output))
+    def node(operator: str, *inputs: str, output: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(operator, list(inputs), [output], name=output, **attributes))
         return output
 
-    x = node("Sub", "obs", constant("obs_mean", policy.obs_mean), output="centred")
+    def tensor(name: str, size: int) -> Any:
+        return helper.make_tensor_value_info(name, float32, ["batch", size])
+
+    x, past_size = "obs", policy.inputs - policy.obs_size
+    inputs, outputs = [tensor("obs", policy.obs_size)], [tensor("action", policy.action_size)]
+    if past_size:
+        x = node("Concat", "obs", "past", output="seen", axis=1)
+        inputs, outputs = [*inputs, tensor("past", past_size)], [*outputs, tensor("next_past", past_size)]
+    x = node("Sub", x, constant("obs_mean", policy.obs_mean), output="centred")
     x = node("Mul", x, constant("obs_scale", policy.obs_scale), output="scaled")
     if np.isfinite(policy.obs_clip):
         bounds = constant("obs_min", -policy.obs_clip), constant("obs_max", policy.obs_clip)
@@ -181,13 +201,11 @@ def _onnx(policy: Policy, env: str) -> bytes:
             operator = {"tanh": "Tanh", "relu": "Relu", "elu": "Elu"}[policy.activation]
             x = node(operator, x, output=f"hidden_{i}")
 
-    graph = helper.make_graph(
-        nodes,
-        "policy",
-        [helper.make_tensor_value_info("obs", float32, ["batch", policy.obs_size])],
-        [helper.make_tensor_value_info("action", float32, ["batch", policy.action_size])],
-        constants,
-    )
+    if past_size:
+        x = node("Concat", "action", "seen", output="all", axis=1)
+        where = [("from", 0), ("to", past_size), ("axis", 1)]
+        node("Slice", x, *(constant(name, [value], np.int64) for name, value in where), output="next_past")
+    graph = helper.make_graph(nodes, "policy", inputs, outputs, constants)
     opset = helper.make_opsetid("", _ONNX_OPSET)
     model = helper.make_model(graph, opset_imports=[opset], ir_version=_ONNX_IR, producer_name="mjxppo")
     helper.set_model_props(model, {"env": env})
@@ -196,15 +214,18 @@ def _onnx(policy: Policy, env: str) -> bytes:
 
 
 def _stablehlo(policy: Policy, env: str) -> bytes:
-    """The policy as ``jax.export`` serialises it: float32 [batch, obs_size] to [batch, action_size], CPU and CUDA."""
+    """The policy as ``jax.export`` serialises it: float32 [batch, obs_size] to [batch, action_size], CPU and CUDA.
+
+    With a history, (observations, past) to (actions, next past).
+    """
     import jax
     import jax.numpy as jnp
     from jax import export as jax_export
 
     from mjxppo.ppo.networks import ACTIVATIONS
 
-    def act(obs: jax.Array) -> jax.Array:
-        x = (obs - policy.obs_mean) * policy.obs_scale
+    def act(seen: jax.Array) -> jax.Array:
+        x = (seen - policy.obs_mean) * policy.obs_scale
         x = jnp.clip(x, -policy.obs_clip, policy.obs_clip)
         for i, (weight, bias) in enumerate(policy.layers):
             # GPUs would otherwise multiply in TF32, whose 10 bits of mantissa show in the actions.
@@ -212,9 +233,16 @@ def _stablehlo(policy: Policy, env: str) -> bytes:
             x = ACTIVATIONS[policy.activation](x) if i < len(policy.layers) - 1 else jnp.tanh(x)
         return x
 
+    def act_and_remember(obs: jax.Array, past: jax.Array) -> tuple[jax.Array, jax.Array]:
+        seen = jnp.concatenate([obs, past], axis=-1)
+        action = act(seen)
+        return action, jnp.concatenate([action, seen], axis=-1)[:, : past.shape[1]]
+
     (batch,) = jax_export.symbolic_shape("batch")
-    obs = jax.ShapeDtypeStruct((batch, policy.obs_size), jnp.float32)
-    return bytes(jax_export.export(jax.jit(act), platforms=("cpu", "cuda"))(obs).serialize())
+    sizes = (policy.obs_size, policy.inputs - policy.obs_size)
+    obs, past = (jax.ShapeDtypeStruct((batch, size), jnp.float32) for size in sizes)
+    program, given = (act_and_remember, (obs, past)) if policy.history > 1 else (act, (obs,))
+    return bytes(jax_export.export(jax.jit(program), platforms=("cpu", "cuda"))(*given).serialize())
 
 
 _FORMATS: dict[str, Callable[[Policy, str], bytes]] = {"npz": _npz, "onnx": _onnx, "stablehlo": _stablehlo}

@@ -8,6 +8,7 @@ Initialization = Literal["orthogonal", "lecun_normal"]
 StdKind = Literal["state_dependent", "state_independent"]
 Engine = Literal["gymnasium", "own", "planar", "mjx", "mjx-warp"]
 """What an evaluation can be asked to run in."""
+Privileged = Literal["none", "critic", "both"]
 
 CHECKSUMS = "checksums.json"
 """The file that makes a checkpoint's folder whole; written last."""

@@ -15,6 +15,7 @@ import numpy as np
 from mjxppo import checkpoint, counters, envs, machine, members, runtime
 from mjxppo.checkpoint import CheckpointWriter
 from mjxppo.config import Config
+from mjxppo.envs import observed
 from mjxppo.errors import UserError
 from mjxppo.files import WriteFailed, attempt
 from mjxppo.metrics import JSONL, MetricsWriter, Row, clean
@@ -66,12 +67,21 @@ def build(config: Config, env: envs.Environment | None = None) -> Trainer:
     Raises:
         UserError: the task, its options or the number of devices cannot be had.
     """
-    if env is None:
-        env = envs.make(config.env, backend=config.physics.backend, **config.env_options)
-    env = randomize.wrap(env, config.randomize)
     if config.num_devices > jax.device_count():
         raise UserError(f"num_devices: {config.num_devices} asked for, but there are {jax.device_count()}")
-    return Trainer(env, config)
+    return Trainer(environment(config, env), config)
+
+
+def environment(config: Config, env: envs.Environment | None = None) -> envs.Environment:
+    """What a configuration trains in: its task (or ``env`` instead), randomised, and as its networks observe it.
+
+    Raises:
+        UserError: the task or its options cannot be had, or not so.
+    """
+    if env is None:
+        env = envs.make(config.env, backend=config.physics.backend, **config.env_options)
+    privileged = config.policy.privileged != "none"
+    return observed.wrap(randomize.wrap(env, config.randomize), config.policy.history, privileged)
 
 
 class Callbacks(NamedTuple):

@@ -29,8 +29,9 @@ FORMATS = ("npz", "onnx", "stablehlo")
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "export.md"
 
 
-def make_policy(activation="tanh", obs_clip=10.0, sizes=(OBS_SIZE, 64, 48, ACTION_SIZE)) -> Policy:
+def make_policy(activation="tanh", obs_clip=10.0, hidden=(64, 48), history=1) -> Policy:
     rng = np.random.default_rng(0)
+    sizes = (history * OBS_SIZE + (history - 1) * ACTION_SIZE, *hidden, ACTION_SIZE)
     layers = tuple(
         ((rng.normal(size=(m, n)) / np.sqrt(m)).astype(np.float32), rng.normal(size=n).astype(np.float32) * 0.3)
         for m, n in itertools.pairwise(sizes)
@@ -38,7 +39,7 @@ def make_policy(activation="tanh", obs_clip=10.0, sizes=(OBS_SIZE, 64, 48, ACTIO
     normal = np.isfinite(obs_clip)
     mean = rng.normal(size=sizes[0]).astype(np.float32) * 3 * normal
     scale = np.exp(rng.normal(size=sizes[0])).astype(np.float32) if normal else np.ones(sizes[0], np.float32)
-    return Policy(mean.astype(np.float32), scale, obs_clip, layers, activation)
+    return Policy(mean.astype(np.float32), scale, obs_clip, layers, activation, history)
 
 
 def observations(size=OBS_SIZE, largest=1e30) -> np.ndarray:
@@ -69,6 +70,39 @@ def run_stablehlo(path, obs):
     return np.asarray(exported.call(obs))
 
 
+def of_npz(path, history):
+    return mjxppo.load_policy(path).begin()
+
+
+def of_onnx(path, history):
+    runtime = pytest.importorskip("onnxruntime")
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return with_past(lambda obs, past: session.run(["action", "next_past"], {"obs": obs, "past": past}), history)
+
+
+def of_stablehlo(path, history):
+    from jax import export as jax_export
+
+    return with_past(jax_export.deserialize(bytearray(path.read_bytes())).call, history)
+
+
+def with_past(act, history):
+    """A function of observations from one of (observation, past), as the manual says."""
+    past = None
+
+    def remembering(obs):
+        nonlocal past
+        if past is None:
+            past = np.concatenate([np.zeros((len(obs), ACTION_SIZE), np.float32), obs] * (history - 1), axis=1)
+        action, past = (np.asarray(x) for x in act(obs, past))
+        return action
+
+    return remembering
+
+
+BEGIN = {"npz": of_npz, "onnx": of_onnx, "stablehlo": of_stablehlo}
+
+
 def written(policy, tmp_path, suffix) -> Path:
     if suffix == "onnx":
         pytest.importorskip("onnx")
@@ -88,6 +122,15 @@ def test_every_format_gives_the_same_actions(tmp_path, suffix, activation):
     action = RUN[suffix](written(policy, tmp_path, suffix), obs)
     assert action.shape == (10_000, ACTION_SIZE) and action.dtype == np.float32
     assert np.abs(action - policy(obs)).max() <= 1e-5
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_format_remembers_alike(tmp_path, suffix):
+    policy, episode = make_policy(history=4), observations(largest=100).reshape(10, -1, OBS_SIZE)
+    act, expected = BEGIN[suffix](written(policy, tmp_path, suffix), 4), policy.begin()
+    actions = [expected(obs) for obs in episode]
+    np.testing.assert_allclose([act(obs) for obs in episode], actions, atol=1e-5)
+    assert np.abs(actions[5] - policy.begin()(episode[5])).max() > 0.1, "the past matters"
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -120,31 +163,36 @@ def test_a_npz_reads_back_to_the_bit_and_is_the_same_file_each_time(tmp_path):
 
 
 def test_a_npz_holds_what_the_manual_says(tmp_path):
-    with np.load(written(make_policy(), tmp_path, "npz"), allow_pickle=False) as file:
+    with np.load(written(make_policy(history=2), tmp_path, "npz"), allow_pickle=False) as file:
         arrays = dict(file)
     listed = re.findall(r"^\| `(\w+)` \| (.+?) \|", DOCS.read_text(), re.M)
     names = {name for name, _ in listed}
     assert {re.sub(r"_\d+$", "_i", name) for name in arrays} == names
-    assert arrays["activation"].dtype.kind == "U" and arrays["env"] == "hopper" and arrays["format"] == 1
+    assert arrays["activation"].dtype.kind == "U" and arrays["env"] == "hopper"
+    assert (arrays["format"], arrays["history"]) == (2, 2)
     for name, kind in listed:
         if kind.startswith("float32"):
             assert arrays[name.replace("_i", "_0")].dtype == np.float32, name
+    with np.load(written(make_policy(), tmp_path, "npz"), allow_pickle=False) as file:
+        assert file["format"] == 1 and "history" not in file, "what older readers read"
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu", "silu", "elu"])
-def test_the_manuals_runner_needs_only_numpy(tmp_path, activation):
+@pytest.mark.parametrize(("activation", "history"), [("tanh", 1), ("relu", 1), ("silu", 1), ("elu", 1), ("tanh", 3)])
+def test_the_manuals_runner_needs_only_numpy(tmp_path, activation, history):
     (code,) = re.findall(r'```python title="run_policy.py"\n(.*?)```', DOCS.read_text(), re.S)
-    policy, obs = make_policy(activation), observations()
+    policy, episode = make_policy(activation, history=history), observations().reshape(5, -1, OBS_SIZE)
     path = written(policy, tmp_path, "npz")
-    np.save(tmp_path / "obs.npy", obs)
+    np.save(tmp_path / "obs.npy", episode)
     tail = (
-        "import sys; policy = Policy(sys.argv[1]); np.save('action.npy', policy(np.load('obs.npy')))\n"
-        "assert not {'jax', 'mjxppo', 'mujoco'} & set(sys.modules)\n"
+        "import sys; policy = Policy(sys.argv[1])\n"
+        "for _ in range(2):\n    policy.reset(); actions = [policy(obs) for obs in np.load('obs.npy')]\n"
+        "np.save('action.npy', actions); assert not {'jax', 'mjxppo', 'mujoco'} & set(sys.modules)\n"
     )
     (tmp_path / "run_policy.py").write_text(code + tail)
     done = subprocess.run([sys.executable, "run_policy.py", path.name], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    np.testing.assert_array_equal(np.load(tmp_path / "action.npy"), policy(obs))
+    act = policy.begin()
+    np.testing.assert_array_equal(np.load(tmp_path / "action.npy"), [act(obs) for obs in episode])
 
 
 def test_a_npz_needs_no_jax(tmp_path):
@@ -199,6 +247,7 @@ class TestCheckpoint:
             "env": "point_mass",
             "obs_size": 3,
             "action_size": 2,
+            "history": 1,
         }
         obs = observations(size=3)
         assert np.abs(RUN[suffix](out, obs) - np.asarray(act(obs))).max() <= 1e-5
@@ -255,7 +304,11 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"format": np.int64(2)}, "has format 2, this version reads 1"),
+            ({"format": np.int64(3)}, "has format 3, this version reads 1 and 2"),
+            ({"format": np.int64(2)}, "lacks history"),
+            ({"format": np.int64(2), "history": np.int64(3)}, "history is 3"),
+            ({"format": np.int64(2), "history": np.int64(0)}, "history is 0"),
+            ({"format": np.int64(2), "history": np.float32([1, 2])}, "history is "),
             ({"format": None}, "is no policy written by mjxppo export"),
             ({"weight_1": None}, "lacks weight_1|weight_2 is"),
             ({"weight_0": None, "weight_1": None, "weight_2": None}, "lacks weight_0"),

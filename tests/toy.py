@@ -35,3 +35,24 @@ class PointMass(Environment):
     def _advance(self, physics: Any, action: Array) -> tuple[Any, dict[str, Array], Array]:
         x = physics["x"] + 0.3 * jnp.clip(action, -1, 1)
         return {"x": x}, {"reward_distance": -jnp.square(x).sum(-1)}, jnp.abs(x).max(-1) > 3
+
+
+class Crosswind(PointMass):
+    """The same in a wind of the episode's own, which is not observed.
+
+    Who knows the wind, or sees what the last action has led to, can hold the point against it.
+    """
+
+    name = "crosswind"
+
+    def _initial(self, keys: Array) -> Any:
+        wind = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, 1), (2,), minval=-0.2, maxval=0.2))(keys)
+        return super()._initial(keys) | {"wind": wind}
+
+    def _hidden(self, physics: Any) -> dict[str, Array]:
+        return {"wind": 5 * physics["wind"]}
+
+    def _advance(self, physics: Any, action: Array) -> tuple[Any, dict[str, Array], Array]:
+        blown = physics | {"x": physics["x"] + physics["wind"]}
+        moved, terms, terminated = super()._advance(blown, action)
+        return blown | moved, terms, terminated

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from tyro.conf import Positional
@@ -35,6 +35,9 @@ class EvaluateArguments:
     """Seed of the first episode; the others follow on."""
     out: Path | None = None
     """Also write the JSON to this file."""
+    as_trained: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """In the worlds that the run trained in (randomized, with privileged observations); with --engine own, planar
+    or mjx."""
     perturb: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """NAME=LOW:HIGH: evaluate on robots that differ from the model by factors in this range (friction, mass, inertia,
     strength, damping, stiffness, armature, gravity; slope in degrees); once or twice, for a grid of returns."""
@@ -68,7 +71,7 @@ def _returns(parsed: EvaluateArguments, loaded: Sequence[Loaded]) -> dict[str, A
     from mjxppo.evaluate import evaluate_each
 
     policies = [(one.policy, one.config) for one in loaded]
-    results = evaluate_each(policies, parsed.engine, parsed.episodes, parsed.seed)
+    results = evaluate_each(policies, parsed.engine, parsed.episodes, parsed.seed, parsed.as_trained)
     if len(loaded) == 1:
         return results[0]
     return {"policies": {one.run_dir.name: own for one, own in zip(loaded, results, strict=True)}}

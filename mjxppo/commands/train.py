@@ -177,14 +177,15 @@ def _evaluate(policies: list[Loaded], config: Config, path: Path) -> dict[str, A
     from mjxppo.evaluate import evaluate_each
     from mjxppo.progress import say, waiting
 
-    engine: Engine = "own" if gym_id_of(config.env) is None else "gymnasium"
+    as_trained = config.policy.privileged == "both"
+    engine: Engine = "own" if as_trained or gym_id_of(config.env) is None else "gymnasium"
     with waiting(f"evaluating {config.eval.episodes} episodes" + (" of each policy" if len(policies) > 1 else "")):
         results = evaluate_each(
-            [(one.policy, one.config) for one in policies], engine, config.eval.episodes, config.eval.seed
+            [(one.policy, one.config) for one in policies], engine, config.eval.episodes, config.eval.seed, as_trained
         )
     for one, result in zip(policies, results, strict=True):
         run_dir.write_json(one.run_dir / run_dir.EVAL, result)
-    where = physics_of(results[0]["engine"])
+    where = "the worlds of its training" if as_trained else physics_of(results[0]["engine"])
     if members.several(config):
         together = scores.together(config, results)
         run_dir.write_json(path / run_dir.EVAL, together)

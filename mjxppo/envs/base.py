@@ -102,6 +102,8 @@ class Environment(ABC):
     """Time limit in environment steps."""
     step_duration: float
     """Simulated seconds per environment step."""
+    privileged_size: int = 0
+    """How many numbers at the end of each observation are ``_hidden`` ones, which no robot has."""
 
     @abstractmethod
     def _initial(self, keys: Array) -> Any:
@@ -119,6 +121,10 @@ class Environment(ABC):
     def _advance(self, physics: Any, action: Array) -> tuple[Any, dict[str, Array], Array]:
         """One environment step: the new worlds, the reward's terms (each [N]), and ``terminated`` [N]."""
 
+    def _hidden(self, physics: Any) -> dict[str, Array]:
+        """What is known of simulated worlds and not observed in them, by name, each [N, any]; by default nothing."""
+        return {}
+
     def _term_names(self, physics: Any, action: Array) -> list[str]:
         """Names of the reward's terms; here found by tracing a whole step, which takes a second for some physics."""
         return list(jax.eval_shape(self._advance, physics, action)[1])
@@ -130,6 +136,11 @@ class Environment(ABC):
     def step_info(self, state: EnvState) -> dict[str, Array]:
         """What Gymnasium's counterpart says in ``info`` of worlds that ``advance`` has just left, each [N]."""
         return self.reset_info(state.physics) | state.reward_terms
+
+    def hidden_sizes(self) -> dict[str, int]:
+        """The names in ``_hidden``, and how many numbers each has."""
+        known = jax.eval_shape(lambda keys: self._hidden(self._initial(keys)), jax.random.split(jax.random.key(0), 1))
+        return {name: x.shape[1] for name, x in known.items() if x.shape[1]}
 
     def reset(self, keys: Array) -> EnvState:
         """Starts N episodes, one per random key.

@@ -86,6 +86,10 @@ class ActorCritic(nn.Module):
     std: StdKind
     init_log_std: float
     min_log_std: float
+    actor_inputs: int | None = None
+    """The actor sees so many numbers of an observation, from its beginning; None: all."""
+    critic_inputs: int | None = None
+    """Likewise the critic."""
 
     def setup(self) -> None:
         self.actor = Actor(
@@ -104,11 +108,11 @@ class ActorCritic(nn.Module):
 
     def policy(self, x: Array) -> tuple[Array, Array]:
         """See ``apply_policy``."""
-        return self.actor(x)
+        return self.actor(x if self.actor_inputs is None else x[..., : self.actor_inputs])
 
     def value(self, x: Array) -> Array:
         """See ``apply_value``."""
-        return self.critic(x)[..., 0]
+        return self.critic(x if self.critic_inputs is None else x[..., : self.critic_inputs])[..., 0]
 
 
 def apply_policy(network: ActorCritic, params: Params, obs: Array) -> tuple[Array, Array]:
@@ -146,8 +150,14 @@ def rescale_value_head(params: Params, old_mean: Array, old_std: Array, new_mean
     return {"params": params["params"] | {"critic": critic | {"head": head}}}
 
 
-def build(action_size: int, config: PolicyConfig) -> ActorCritic:
-    """The networks that a ``PolicyConfig`` describes."""
+def build(action_size: int, config: PolicyConfig, own_size: int | None = None) -> ActorCritic:
+    """The networks that a ``PolicyConfig`` describes.
+
+    Args:
+        action_size: numbers in an action.
+        config: the networks.
+        own_size: so many numbers at the beginning of an observation are no privilege; None: all.
+    """
     return ActorCritic(
         action_size=action_size,
         hidden_sizes=tuple(config.hidden_sizes),
@@ -157,6 +167,8 @@ def build(action_size: int, config: PolicyConfig) -> ActorCritic:
         std=config.std,
         init_log_std=config.init_log_std,
         min_log_std=config.min_log_std,
+        actor_inputs=None if config.privileged == "both" else own_size,
+        critic_inputs=None if config.privileged != "none" else own_size,
     )
 
 

@@ -51,7 +51,8 @@ class Trainer:
         self.env = env
         self.config = config
         self.members = members.of(config) if members.several(config) else ()
-        self.network = networks.build(env.action_size, config.policy)
+        own_size = env.obs_size - env.privileged_size if env.privileged_size else None
+        self.network = networks.build(env.action_size, config.policy, own_size)
         self.num_devices = choose_num_devices(config, jax.device_count())
         self.mesh = Mesh(np.array(jax.devices()[: self.num_devices]), (AXIS,))
         self.env_steps_per_update = config.ppo.num_envs * config.ppo.rollout_length

@@ -61,7 +61,7 @@ def parameters(
             if spread.operation == "scale":
                 fields[field] = value * number
             else:
-                fields[field] = jnp.maximum(value + number * _can_be_added_to(model, field), 0.0)
+                fields[field] = jnp.maximum(value + number * can_be_added_to(model, field), 0.0)
     if config.slope.on:
         angle = jnp.deg2rad(numbers(config.slope, keys, "slope", 1, extent)[:, 0])
         gravity = fields.get("opt.gravity", jnp.asarray(model.opt.gravity[None], jnp.float32))
@@ -70,7 +70,7 @@ def parameters(
     return physics.set_const(model, fields)
 
 
-def _can_be_added_to(model: mujoco.MjModel, field: str) -> np.ndarray:
+def can_be_added_to(model: mujoco.MjModel, field: str) -> np.ndarray:
     """Where an offset makes sense, 0 or 1 an element: at motors' joints, not at those between robot and world."""
     if field == "geom_friction":
         return np.array([1.0, 0.0, 0.0])  # sliding, torsional, rolling

@@ -13,7 +13,7 @@ import numpy as np
 from mjxppo.envs.base import Array, Environment, EnvState
 from mjxppo.envs.locomotion import Locomotion
 from mjxppo.errors import UserError
-from mjxppo.randomize import draw
+from mjxppo.randomize import draw, hidden
 from mjxppo.randomize.config import RandomizeConfig
 
 
@@ -120,6 +120,20 @@ class RandomizedEnvironment(Environment):
             noise = jax.vmap(lambda k: jax.random.normal(k, (self.obs_size,)))(keys)
             obs = obs + self.config.observation_noise * noise
         return obs
+
+    def _hidden(self, physics: World) -> dict[str, Array]:
+        known = self.env._hidden(physics.physics)
+        if self.config.physical:
+            assert isinstance(self.env, Locomotion)
+            known |= hidden.factors(self.config, self.env.model, physics.physics.parameters)
+        if self.config.observation_noise or physics.observation_bias is not None:
+            known["observation"] = self.env._observe(physics.physics)
+        if physics.delay is not None and physics.past_actions is not None:
+            known["action_delay"] = physics.delay[:, None] / self.config.max_action_delay
+            known["past_actions"] = physics.past_actions.reshape(len(physics.delay), -1)
+        if physics.action_in_effect is not None:
+            known["action_in_effect"] = physics.action_in_effect
+        return known
 
     def _advance(self, physics: World, action: Array) -> tuple[World, dict[str, Array], Array]:
         world, action = self._effective(physics, action)

@@ -12,6 +12,7 @@ import mujoco
 import numpy as np
 
 from mjxppo.errors import UserError
+from mjxppo.policy import begin
 from mjxppo.quiet import without_model_warnings
 
 Policy = Callable[[np.ndarray], np.ndarray]
@@ -89,11 +90,12 @@ def _record(policy: Policy, env: gymnasium.Env, gym_id: str, seed: int, max_step
     if not isinstance(getattr(inner, "model", None), mujoco.MjModel):
         raise UserError(f"{gym_id} is not a MuJoCo environment, so it cannot be drawn")
     obs, _ = env.reset(seed=seed)
+    act = begin(policy)
     qpos = [inner.data.qpos.copy()]
     rewards: list[float] = []
     terminated = truncated = False
     while not (terminated or truncated) and len(rewards) != max_steps:
-        action = np.asarray(policy(np.asarray(obs)[None]))
+        action = np.asarray(act(np.asarray(obs)[None]))
         if action.shape != (1, *env.action_space.shape):  # type: ignore[misc]
             raise UserError(
                 f"the policy's actions are {list(action.shape)}, but {gym_id} takes [1, {inner.model.nu}]: "

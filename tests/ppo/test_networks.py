@@ -72,3 +72,15 @@ def test_lecun_normal_initialisation_draws_weights_of_unit_output_variance():
     np.testing.assert_allclose(kernel.std(), 1 / np.sqrt(400), rtol=0.02)
     gram = kernel.T @ kernel
     assert np.abs(gram - np.diag(np.diag(gram))).max() > 0.05, "not orthogonal"
+
+
+@pytest.mark.parametrize("privileged", ["none", "critic", "both"])
+def test_who_sees_the_privileged_end_of_an_observation(privileged):
+    network = networks.build(3, PolicyConfig(hidden_sizes=(16,), privileged=privileged), own_size=5)
+    params = networks.init_params(network, 9, jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (4, 9))
+    of_policy = jax.grad(lambda x: sum(jnp.square(y).sum() for y in networks.apply_policy(network, params, x)))(x)
+    of_value = jax.grad(lambda x: networks.apply_value(network, params, x).sum())(x)
+    assert (np.asarray(of_policy[:, :5]) != 0).all() and (np.asarray(of_value[:, :5]) != 0).all()
+    assert (np.asarray(of_policy[:, 5:]) != 0).all() == (privileged == "both") == np.asarray(of_policy[:, 5:]).any()
+    assert (np.asarray(of_value[:, 5:]) != 0).all() == (privileged != "none") == np.asarray(of_value[:, 5:]).any()

@@ -23,12 +23,13 @@ VARIANTS = {
     "two-devices": {"num_devices": 2},
     # Few enough worlds for seeds to be vectorised.
     "two-seeds": {"num_devices": 2, "num_seeds": 2},
+    "history": {"num_devices": 2, "policy": {"history": 3}},
 }
 ALWAYS = {
     ("half_cheetah", "one-device"),
     ("half_cheetah_50m", "two-devices"),
     ("hopper", "two-seeds"),
-    ("hopper_randomized", "two-devices"),
+    ("hopper_randomized", "history"),
 }
 """Every configuration of another kind once; ``make test ARGS="-m exhaustive"`` tries all with all variants."""
 CASES = [

@@ -17,11 +17,14 @@ from mjxppo.envs.base import Array, Environment
 from mjxppo.errors import UserError
 from mjxppo.quiet import import_mjx
 
+_PRIVILEGED = "privileged_state"
+
 
 class FromBrax(Environment):
     """An environment with Brax's interface, with fresh random resets and a time limit of its own.
 
-    Of observations in several parts the policy sees the one that Playground calls "state".
+    Of observations in several parts the policy sees the one that Playground calls "state"; "privileged_state" is
+    hidden.
     """
 
     gym_id = None
@@ -59,6 +62,10 @@ class FromBrax(Environment):
 
     def _observe(self, physics: Any) -> Array:
         return _observation(physics.obs)
+
+    def _hidden(self, physics: Any) -> dict[str, Array]:
+        known = isinstance(physics.obs, Mapping) and _PRIVILEGED in physics.obs
+        return {_PRIVILEGED: physics.obs[_PRIVILEGED]} if known else {}
 
     def _advance(self, physics: Any, action: Array) -> tuple[Any, dict[str, Array], Array]:
         physics = jax.vmap(self._env.step)(physics, action)
