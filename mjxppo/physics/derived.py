@@ -23,20 +23,23 @@ from mjxppo.physics.planar.model import Scalar
 
 _SOURCES = ("body_mass", "body_inertia", "body_ipos", "dof_armature")
 """The fields that the inertia depends on."""
+_PLACES = ("body_pos", "jnt_pos")
+"""Those that say where it is."""
 
 
 def set_const(model: mujoco.MjModel, parameters: Mapping[str, ArrayLike]) -> Parameters:
     """Adds ``body_invweight0``, ``dof_invweight0`` and ``tendon_invweight0`` to the parameters of N worlds.
 
-    To be called whenever masses, inertias, centres of mass or armatures were changed, as ``mj_setConst`` in C; without
-    it they keep the model's own values. Elementwise over worlds: jittable, and the same bits for any N.
+    To be called whenever masses, inertias, centres of mass, armatures, or places of bodies or joints were changed, as
+    ``mj_setConst`` in C; without it they keep the model's own values. Elementwise over worlds: jittable, and the same
+    bits for any N.
 
     Args:
         model: the nominal model.
         parameters: model fields, each [N, *shape of the field].
     """
     arrays = {name: jnp.asarray(value) for name, value in parameters.items()}
-    given = [arrays[name] for name in _SOURCES if name in arrays]
+    given = [arrays[name] for name in (*_SOURCES, *_PLACES) if name in arrays]
     if not given:
         return arrays
     pose = _reference_pose(model)
@@ -47,7 +50,8 @@ def set_const(model: mujoco.MjModel, parameters: Mapping[str, ArrayLike]) -> Par
             return jnp.moveaxis(arrays[name], 0, -1)
         return jnp.asarray(nominal(model, name)[..., None], dtype)
 
-    arms = pose.arms(batch_last("body_ipos"))
+    moved = _moved(model, pose, {name: batch_last(name) for name in _PLACES if name in arrays})
+    arms = pose.arms(batch_last("body_ipos"), moved)
     inverse = _inverse(model, _inertia(pose, arms, *(batch_last(name) for name in _SOURCES if name != "body_ipos")))
     translation = _trace(arms, inverse) / 3
     rotation = _trace(jnp.asarray(pose.rotations[..., None], dtype), inverse) / 3
@@ -81,9 +85,15 @@ class _ReferencePose:
     tendon_inertia: np.ndarray
     """What the tendons' armature adds to M, [nv, nv]."""
 
-    def arms(self, ipos: jax.Array) -> jax.Array:
-        """Velocity of each body's centre of mass for a unit velocity of each dof, [nbody, nv, 3, N]."""
+    def arms(self, ipos: jax.Array, moved: jax.Array | None) -> jax.Array:
+        """Velocity of each body's centre of mass for a unit velocity of each dof, [nbody, nv, 3, N].
+
+        Args:
+            ipos: centres of mass in their bodies, [nbody, 3, N].
+            moved: by how much bodies are elsewhere than in the model, seen from the joints, [nbody, nv, 3, N].
+        """
         offset = (self.frames[..., None] * ipos[:, None]).sum(2)[:, None]
+        offset = offset if moved is None else offset + moved
         turning = self.turning[..., None]
         turned = [
             turning[:, :, i - 2] * offset[:, :, i - 1] - turning[:, :, i - 1] * offset[:, :, i - 2] for i in range(3)
@@ -112,6 +122,36 @@ def _reference_pose(model: mujoco.MjModel) -> _ReferencePose:
         tendons=tendons,
         tendon_inertia=tendons.T * model.tendon_armature @ tendons,
     )
+
+
+def _moved(model: mujoco.MjModel, pose: _ReferencePose, places: dict[str, jax.Array]) -> jax.Array | None:
+    """How much further bodies' frames are from the joints at qpos0 than in the model, [nbody, nv, 3, N].
+
+    Args:
+        model: the nominal model.
+        pose: its pose.
+        places: N worlds' ``body_pos`` [nbody, 3, N] and ``jnt_pos`` [njnt, 3, N], where they have their own.
+    """
+    if not places:
+        return None
+
+    def change(name: str, index: int, body: int) -> jax.Array | float:
+        """Of a place in a body's frame, in the world's directions, [3, N]."""
+        if name not in places:
+            return 0.0
+        differs = places[name][index] - nominal(model, name)[index][:, None].astype(places[name].dtype)
+        return (pose.frames[body][..., None].astype(differs.dtype) * differs).sum(1)
+
+    like = jnp.zeros_like(next(iter(places.values()))[0])
+    bodies: list[jax.Array] = [like]
+    for body in range(1, model.nbody):
+        parent = int(model.body_parentid[body])
+        # A body with a free joint is where qpos0 says.
+        free = model.body_jntnum[body] and model.jnt_type[model.body_jntadr[body]] == int(mujoco.mjtJoint.mjJNT_FREE)
+        bodies.append(like if free else bodies[parent] + change("body_pos", body, parent))
+    joints = [bodies[body] + change("jnt_pos", joint, body) for joint, body in enumerate(model.jnt_bodyid.tolist())]
+    dofs = [joints[joint] for joint in model.dof_jntid.tolist()]
+    return jnp.stack([jnp.stack([body - dof for dof in dofs]) for body in bodies])
 
 
 def _inertia(

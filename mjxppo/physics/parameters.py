@@ -23,6 +23,7 @@ Parameters = dict[str, jax.Array]
 
 FIELDS = (
     *("opt.gravity", "body_mass", "body_inertia", "body_ipos", "geom_friction"),
+    *("body_pos", "jnt_pos", "geom_pos", "geom_size"),
     *("dof_armature", "dof_damping", "jnt_stiffness", "qpos_spring"),
     *("actuator_gear", "actuator_gainprm", "actuator_biasprm"),
     *("body_invweight0", "dof_invweight0", "tendon_invweight0"),
@@ -79,4 +80,12 @@ def modify_model(model: mujoco.MjModel, fields: Mapping[str, np.ndarray]) -> Non
         for part in path:
             owner = getattr(owner, part)
         getattr(owner, field)[:] = value
+    if set(fields) & {"body_pos", "geom_pos", "geom_size"}:
+        _forget_bounds(model)
     mujoco.mj_setConst(model, mujoco.MjData(model))
+
+
+def _forget_bounds(model: mujoco.MjModel) -> None:
+    """Makes the shortcuts of MuJoCo's collision detection hold for geoms of any size: they only cost it time."""
+    model.geom_rbound[model.geom_rbound > 0] = 1e3
+    model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE

@@ -31,6 +31,18 @@ def random_parameters(model: mujoco.MjModel, count: int, seed: int = 0) -> dict[
     return fields
 
 
+def random_sizes(model: mujoco.MjModel, count: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Every part of every body elsewhere and of another size, in the plane; masses stay as they are."""
+    rng = np.random.default_rng(seed)
+    in_plane = np.array([1.0, 0.0, 1.0])
+    fields = {}
+    for name in ("body_pos", "jnt_pos", "geom_pos"):
+        value = nominal(model, name)
+        fields[name] = value + in_plane * rng.uniform(-0.05, 0.05, (count, *value.shape))
+    fields["geom_size"] = model.geom_size * rng.uniform(0.7, 1.4, (count, model.ngeom, 3))
+    return fields
+
+
 def c_step_of_each(model: mujoco.MjModel, fields: dict[str, np.ndarray], worlds: Worlds, steps: int) -> np.ndarray:
     """qvel [N, nv] after ``steps`` steps of C MuJoCo, world i on the model with its own fields."""
     rows = []

@@ -12,7 +12,7 @@ import pytest
 from compiling import QUICKLY
 from jax.sharding import Mesh, PartitionSpec
 from mujoco import mjx
-from parameter_cases import c_step_of_each, random_parameters
+from parameter_cases import c_step_of_each, random_parameters, random_sizes
 from planar_models import gymnasium_worlds
 
 from mjxppo import physics
@@ -363,7 +363,7 @@ def test_model_without_any_constraint_falls_freely():
 def test_every_world_is_c_mujoco_on_its_own_model(task):
     model = gymnasium_model(f"{task}.xml")
     worlds = gymnasium_worlds(task, 64)
-    fields = random_parameters(model, len(worlds))
+    fields = random_parameters(model, len(worlds)) | random_sizes(model, len(worlds))
     expected = c_step_of_each(model, fields, worlds, 1)
     with jax.enable_x64(True):
         sim = MjxPhysics(model, 1)

@@ -8,7 +8,7 @@ import pytest
 from compiling import QUICKLY
 from hypothesis import given
 from jax.sharding import PartitionSpec
-from parameter_cases import c_step_of_each, random_parameters
+from parameter_cases import c_step_of_each, random_parameters, random_sizes
 from planar_generated import generated, planar_models
 from planar_models import Worlds, gymnasium_model, gymnasium_worlds, hard_worlds, rollout_worlds
 
@@ -43,6 +43,13 @@ def test_every_world_is_c_mujoco_on_its_own_model(name):
     model = gymnasium_model(name)
     worlds = gymnasium_worlds(name, 400)[-COUNT:] + hard_worlds(model, COUNT)
     assert relative_error(model, random_parameters(model, len(worlds)), worlds, 1) < 1e-9
+
+
+@pytest.mark.parametrize("name", GYMNASIUM)
+def test_every_world_is_c_mujoco_on_its_own_model_of_other_sizes(name):
+    model = gymnasium_model(name)
+    worlds = gymnasium_worlds(name, 400)[-COUNT:] + hard_worlds(model, COUNT)
+    assert relative_error(model, random_sizes(model, len(worlds)), worlds, 1) < 1e-9
 
 
 @generated(max_examples=3)
@@ -152,7 +159,7 @@ def test_parameters_that_cannot_be_are_refused():
     model = gymnasium_model("hopper")
     sim = PlanarPhysics(model, 4)
     qpos, qvel = np.zeros((2, model.nq)), np.zeros((2, model.nv))
-    with pytest.raises(UserError, match=r"^parameters: geom_size cannot differ between worlds; opt\.gravity"):
-        sim.init(qpos, qvel, {"geom_size": np.zeros((2, model.ngeom, 3))})
+    with pytest.raises(UserError, match=r"^parameters: geom_quat cannot differ between worlds; opt\.gravity"):
+        sim.init(qpos, qvel, {"geom_quat": np.zeros((2, model.ngeom, 4))})
     with pytest.raises(ValueError, match=r"parameters\['body_mass'\] must be \[2, 5\], not \[2, 4\]"):
         sim.init(qpos, qvel, {"body_mass": np.zeros((2, 4))})

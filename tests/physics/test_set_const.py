@@ -40,11 +40,21 @@ def random_inertias(model: mujoco.MjModel, count: int) -> dict[str, np.ndarray]:
         "body_inertia": model.body_inertia * rng.uniform(0.3, 3, (count, model.nbody, 1)),
         "body_ipos": model.body_ipos + rng.uniform(-0.1, 0.1, (count, model.nbody, 3)),
         "dof_armature": model.dof_armature + rng.uniform(0, 0.3, (count, model.nv)),
+        "body_pos": model.body_pos + rng.uniform(-0.1, 0.1, (count, model.nbody, 3)),
+        "jnt_pos": model.jnt_pos + rng.uniform(-0.1, 0.1, (count, model.njnt, 3)),
     }
 
 
 @pytest.mark.parametrize("name", ["hopper", "half_cheetah", "every joint"])
-@pytest.mark.parametrize("fields", [("body_mass", "body_inertia"), ("body_mass", "body_ipos", "dof_armature")])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("body_mass", "body_inertia"),
+        ("body_mass", "body_ipos", "dof_armature"),
+        ("body_pos",),
+        ("body_mass", "body_ipos", "body_pos", "jnt_pos"),
+    ],
+)
 def test_derived_constants_are_mj_set_consts(name, fields):
     model = mujoco.MjModel.from_xml_string(EVERY_JOINT) if name == "every joint" else gymnasium_model(name)
     parameters = {field: value for field, value in random_inertias(model, 4).items() if field in fields}

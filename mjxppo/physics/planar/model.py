@@ -148,7 +148,7 @@ class Capsule:
     link: int
     center: Vector
     axis: Vector
-    half_length: float
+    half_length: Scalar
     radius: Scalar
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from mjxppo.physics.planar.algebra import add2, array, dot, mul, scale2, sub, sub2
+from mjxppo.physics.planar.algebra import add2, array, dot, is_zero, mul, scale2, sub, sub2
 from mjxppo.physics.planar.constraint import diagonal
 from mjxppo.physics.planar.kinematics import Kinematics
 from mjxppo.physics.planar.model import WORLD, Capsule, PairContact, PlanarModel, Scalar, Vector
@@ -26,7 +26,7 @@ class _Segment:
 
     center: Vector
     direction: Vector
-    half_length: float
+    half_length: Scalar
 
     def at(self, position: Scalar) -> Vector:
         return add2(self.center, scale2(position, self.direction))
@@ -79,8 +79,8 @@ def _contacts(
         offset = add2(scale2(position2, second.direction), between)
         return jnp.clip(array(dot(first.direction, offset), like), -h1, h1)
 
-    if h1 == 0.0:
-        return [(0.0, 0.0 if h2 == 0.0 else on_second(0.0), None)]
+    if is_zero(h1):
+        return [(0.0, 0.0 if is_zero(h2) else on_second(0.0), None)]
     # Coplanar lines that are not parallel meet: their closest points are the intersection, whose position on
     # each axis is a ratio of cross products. This is MuJoCo's (mc u - mb v) / det without its cancellation.
     sine = array(_cross(first.direction, second.direction), like)

@@ -5,17 +5,27 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from mjxppo.physics.planar.algebra import maximum, total
-from mjxppo.physics.planar.compile.common import OUT_OF_PLANE, disabled, impedance, link_of, name_of, refuse, xz
+from mjxppo.physics.planar.algebra import add2, dot, maximum, scale2, sub2, total
+from mjxppo.physics.planar.compile.common import (
+    OUT_OF_PLANE,
+    disabled,
+    impedance,
+    link_of,
+    name_of,
+    refuse,
+    rounded,
+    xz,
+)
+from mjxppo.physics.planar.compile.places import Places
 from mjxppo.physics.planar.compile.values import Values
-from mjxppo.physics.planar.model import WORLD, Capsule, ContactParameters, PairContact, PlaneContact, Vector
+from mjxppo.physics.planar.model import WORLD, Capsule, ContactParameters, PairContact, PlaneContact, Scalar, Vector
 
 _MINMU = 1e-5
 _PLANE, _SPHERE, _CAPSULE = (int(getattr(mujoco.mjtGeom, f"mjGEOM_{kind}")) for kind in ("PLANE", "SPHERE", "CAPSULE"))
 
 
 def compile_contacts(
-    model: mujoco.MjModel, values: Values, pose: mujoco.MjData, origins: np.ndarray
+    model: mujoco.MjModel, values: Values, pose: mujoco.MjData, places: Places, origins: list[Vector]
 ) -> tuple[tuple[PlaneContact, ...], tuple[PairContact, ...]]:
     """All contacts that can occur.
 
@@ -23,7 +33,8 @@ def compile_contacts(
         model: the model.
         values: its fields.
         pose: its kinematics at qpos0, where all links' frames are aligned with the world's.
-        origins: world position of every link's origin in that pose, [nv, 3].
+        places: of its parts in that pose.
+        origins: world position of every link's origin in that pose.
     """
     planes: list[PlaneContact] = []
     pairs: list[PairContact] = []
@@ -37,9 +48,9 @@ def compile_contacts(
             first, second = (b, a) if model.geom_type[a] > model.geom_type[b] else (a, b)
             _check_types(model, first, second)
             if model.geom_type[first] == _PLANE:
-                planes += _plane_contacts(model, values, pose, origins, first, second)
+                planes += _plane_contacts(model, values, pose, places, origins, first, second)
             else:
-                pairs += _pair_contacts(model, values, pose, origins, first, second)
+                pairs += _pair_contacts(model, values, pose, places, origins, first, second)
     return tuple(planes), tuple(pairs)
 
 
@@ -104,32 +115,43 @@ def _axis(pose: mujoco.MjData, geom: int) -> np.ndarray:
     return pose.geom_xmat[geom].reshape(3, 3)[:, 2]
 
 
-def _local(model: mujoco.MjModel, origins: np.ndarray, geom: int, point: np.ndarray) -> Vector:
+def _local(model: mujoco.MjModel, origins: list[Vector], geom: int, point: Vector) -> Vector:
     link = link_of(model, model.geom_bodyid[geom])
-    return xz(point if link == WORLD else point - origins[link])
+    x, z = point if link == WORLD else sub2(point, origins[link])
+    return rounded(x), rounded(z)
 
 
 def _plane_contacts(
-    model: mujoco.MjModel, values: Values, pose: mujoco.MjData, origins: np.ndarray, plane: int, geom: int
+    model: mujoco.MjModel,
+    values: Values,
+    pose: mujoco.MjData,
+    places: Places,
+    origins: list[Vector],
+    plane: int,
+    geom: int,
 ) -> list[PlaneContact]:
     parameters = _parameters(model, values, plane, geom)
     normal = _axis(pose, plane)
     if abs(normal[1]) > OUT_OF_PLANE:
         raise refuse(f"the normal of {name_of(model, 'geom', plane)}: it is not in the xz plane")
-    ends = [np.zeros(3)]
+    ends: list[Vector] = [(0.0, 0.0)]
     if model.geom_type[geom] == _CAPSULE:
         axis = _axis(pose, geom)
         # MuJoCo turns the friction pyramid with the capsule: its edges are in xz and along y only if the capsule is.
         if parameters.condim == 3 and min(abs(axis[1]), 1 - abs(axis[1])) > OUT_OF_PLANE:
             raise refuse(f"friction of the capsule {name_of(model, 'geom', geom)}: its axis is oblique to the xz plane")
-        ends = [axis * model.geom_size[geom, 1], -axis * model.geom_size[geom, 1]]
+        end = scale2(values("geom_size", geom, 1), (float(axis[0]), float(axis[2])))
+        ends = [end, scale2(-1.0, end)]
+    height: Scalar = float(normal @ pose.geom_xpos[plane])
+    if values.vary("body_pos") or values.vary("geom_pos"):
+        height = dot(xz(normal), places.geom(plane))
     return [
         PlaneContact(
             link=link_of(model, model.geom_bodyid[geom]),
-            center=_local(model, origins, geom, pose.geom_xpos[geom] + end),
-            radius=float(model.geom_size[geom, 0]),
+            center=_local(model, origins, geom, add2(places.geom(geom), end)),
+            radius=values("geom_size", geom, 0),
             normal=xz(normal),
-            height=float(normal @ pose.geom_xpos[plane]),
+            height=height,
             parameters=parameters,
         )
         for end in ends
@@ -137,26 +159,36 @@ def _plane_contacts(
 
 
 def _pair_contacts(
-    model: mujoco.MjModel, values: Values, pose: mujoco.MjData, origins: np.ndarray, a: int, b: int
+    model: mujoco.MjModel,
+    values: Values,
+    pose: mujoco.MjData,
+    places: Places,
+    origins: list[Vector],
+    a: int,
+    b: int,
 ) -> list[PairContact]:
     parameters = _parameters(model, values, a, b)
     for geom in (a, b):
         if model.geom_type[geom] == _CAPSULE and abs(_axis(pose, geom)[1]) > OUT_OF_PLANE:
             raise refuse(f"contact of {_both(model, a, b)}: an axis is not in the xz plane")
     apart = abs(float(pose.geom_xpos[a, 1] - pose.geom_xpos[b, 1]))
-    if apart >= model.geom_size[a, 0] + model.geom_size[b, 0] + parameters.margin:
+    sizes_vary = any(values.vary(name) for name in ("body_pos", "geom_pos", "geom_size"))
+    if apart >= model.geom_size[a, 0] + model.geom_size[b, 0] + parameters.margin and not sizes_vary:
         return []  # They pass each other at a distance in y.
     if apart > OUT_OF_PLANE:
         raise refuse(f"contact of {_both(model, a, b)}: they are not in the same xz plane")
-    return [PairContact(_capsule(model, pose, origins, a), _capsule(model, pose, origins, b), parameters)]
+    first, second = (_capsule(model, values, pose, places, origins, geom) for geom in (a, b))
+    return [PairContact(first, second, parameters)]
 
 
-def _capsule(model: mujoco.MjModel, pose: mujoco.MjData, origins: np.ndarray, geom: int) -> Capsule:
+def _capsule(
+    model: mujoco.MjModel, values: Values, pose: mujoco.MjData, places: Places, origins: list[Vector], geom: int
+) -> Capsule:
     sphere = model.geom_type[geom] == _SPHERE
     return Capsule(
         link=link_of(model, model.geom_bodyid[geom]),
-        center=_local(model, origins, geom, pose.geom_xpos[geom]),
+        center=_local(model, origins, geom, places.geom(geom)),
         axis=xz(_axis(pose, geom)),
-        half_length=0.0 if sphere else float(model.geom_size[geom, 1]),
-        radius=float(model.geom_size[geom, 0]),
+        half_length=0.0 if sphere else values("geom_size", geom, 1),
+        radius=values("geom_size", geom, 0),
     )

@@ -9,7 +9,7 @@ import jax
 import mujoco
 import numpy as np
 
-from mjxppo.physics.planar.algebra import add, add2, dot, is_zero, mul, scale2, sub2, total
+from mjxppo.physics.planar.algebra import add, dot, is_zero, mul, scale2, sub2, total
 from mjxppo.physics.planar.compile.common import (
     OUT_OF_PLANE,
     disabled,
@@ -22,6 +22,7 @@ from mjxppo.physics.planar.compile.common import (
     xz,
 )
 from mjxppo.physics.planar.compile.contacts import compile_contacts
+from mjxppo.physics.planar.compile.places import Places
 from mjxppo.physics.planar.compile.support import check_features
 from mjxppo.physics.planar.compile.values import Values
 from mjxppo.physics.planar.model import WORLD, Actuator, Limit, Link, PlanarModel, Scalar, Tree, Vector
@@ -45,11 +46,12 @@ def compile_model(model: mujoco.MjModel, parameters: Mapping[str, jax.Array] | N
     pose = mujoco.MjData(model)
     pose.qpos[:] = model.qpos0
     mujoco.mj_kinematics(model, pose)
-    origins = _link_origins(model, pose)
-    links = tuple(_with_bodies(model, values, pose, origins, dof) for dof in range(model.nv))
+    places = Places(model, values, pose)
+    origins = _link_origins(model, places)
+    links = tuple(_with_bodies(model, values, pose, places, origins, dof) for dof in range(model.nv))
     loaded = {dof for dof, link in enumerate(links) if not is_zero(link.mass)}
     loaded |= {link_of(model, b) for b in range(1, model.nbody) if model.body_geomnum[b] > 0}
-    plane_contacts, pair_contacts = compile_contacts(model, values, pose, origins)
+    plane_contacts, pair_contacts = compile_contacts(model, values, pose, places, origins)
     return PlanarModel(
         timestep=float(model.opt.timestep),
         integrator="euler" if model.opt.integrator == mujoco.mjtIntegrator.mjINT_EULER else "rk4",
@@ -75,24 +77,24 @@ def _gravity(values: Values) -> Vector:
     return rounded(values("opt.gravity", 0)), rounded(values("opt.gravity", 2))
 
 
-def _link_origins(model: mujoco.MjModel, pose: mujoco.MjData) -> np.ndarray:
-    """World position of every link's origin at qpos0, [nv, 3].
+def _link_origins(model: mujoco.MjModel, places: Places) -> list[Vector]:
+    """World position of every link's origin at qpos0.
 
     A hinge's origin is its anchor. A slide's can be chosen: that of the hinge which follows in the same body,
     so that the hinge needs no offset; else the body's frame.
     """
-    origins = np.zeros((model.nv, 3))
+    origins: list[Vector] = [(0.0, 0.0)] * model.nv
     for body in range(1, model.nbody):
-        following = pose.xpos[body]
+        following = places.body(body)
         first = model.body_jntadr[body]
         for joint in reversed(range(first, first + model.body_jntnum[body])):
             if model.jnt_type[joint] == _HINGE:
-                following = pose.xanchor[joint]
+                following = places.anchor(joint)
             origins[joint] = following
     return origins
 
 
-def _joint(model: mujoco.MjModel, values: Values, pose: mujoco.MjData, origins: np.ndarray, dof: int) -> Link:
+def _joint(model: mujoco.MjModel, values: Values, pose: mujoco.MjData, origins: list[Vector], dof: int) -> Link:
     """A link without its body."""
     joint = int(model.dof_jntid[dof])
     hinge = bool(model.jnt_type[joint] == _HINGE)
@@ -107,7 +109,7 @@ def _joint(model: mujoco.MjModel, values: Values, pose: mujoco.MjData, origins: 
         kind="hinge" if hinge else "slide",
         axis=(0.0, 0.0) if hinge else xz(axis),
         sign=float(np.sign(axis[1])) if hinge else 0.0,
-        offset=xz(origins[dof] - (origins[parent] if parent >= 0 else 0.0)),
+        offset=_rounded(sub2(origins[dof], origins[parent] if parent >= 0 else (0.0, 0.0))),
         qpos0=float(model.qpos0[dof]),
         mass=0.0,
         com=(0.0, 0.0),
@@ -119,14 +121,15 @@ def _joint(model: mujoco.MjModel, values: Values, pose: mujoco.MjData, origins: 
     )
 
 
-def _with_bodies(model: mujoco.MjModel, values: Values, pose: mujoco.MjData, origins: np.ndarray, dof: int) -> Link:
+def _with_bodies(
+    model: mujoco.MjModel, values: Values, pose: mujoco.MjData, places: Places, origins: list[Vector], dof: int
+) -> Link:
     """A link with the bodies it carries: its joint's, and those fixed to it. Offsets along y play no part."""
     bodies = [b for b in range(1, model.nbody) if link_of(model, b) == dof]
     masses = [values("body_mass", b) for b in bodies]
-    centers = [_center_of_mass(values, pose, b) for b in bodies]
+    centers = [places.center_of_mass(b) for b in bodies]
     mass = total(*masses)
-    origin: Vector = float(origins[dof][0]), float(origins[dof][2])
-    com = origin
+    com = origins[dof]
     if len(bodies) == 1:
         com = centers[0]
     elif not is_zero(mass):
@@ -138,24 +141,17 @@ def _with_bodies(model: mujoco.MjModel, values: Values, pose: mujoco.MjData, ori
         inertia = add(inertia, dot(_squares(pose, b), tuple(values("body_inertia", b, i) for i in range(3))))
         arm = sub2(center, com)
         inertia = add(inertia, mul(m, dot(arm, arm)))
-    offset = sub2(com, origin)
     link = _joint(model, values, pose, origins, dof)
-    return replace(link, mass=mass, com=(rounded(offset[0]), rounded(offset[1])), inertia=inertia)
+    return replace(link, mass=mass, com=_rounded(sub2(com, origins[dof])), inertia=inertia)
+
+
+def _rounded(v: Vector) -> Vector:
+    return rounded(v[0]), rounded(v[1])
 
 
 def _squares(pose: mujoco.MjData, body: int) -> tuple[float, ...]:
     """Shares of a body's principal moments of inertia in that about y."""
     return tuple(float(x) ** 2 for x in pose.ximat[body].reshape(3, 3)[1])
-
-
-def _center_of_mass(values: Values, pose: mujoco.MjData, body: int) -> Vector:
-    """A body's centre of mass in the world at qpos0."""
-    if not values.vary("body_ipos"):
-        return float(pose.xipos[body][0]), float(pose.xipos[body][2])
-    rotation = pose.xmat[body].reshape(3, 3)
-    offset = tuple(values("body_ipos", body, i) for i in range(3))
-    x, z = (dot(tuple(rounded(float(c)) for c in rotation[i]), offset) for i in (0, 2))
-    return add2((float(pose.xpos[body][0]), float(pose.xpos[body][2])), (x, z))
 
 
 def _tree(links: tuple[Link, ...], root: int, loaded: set[int]) -> Tree:
