@@ -158,7 +158,7 @@ def _varied_parameters(model: mujoco.MjModel, num_envs: int, seed: int) -> physi
         value = nominal(model, name)
         return jnp.asarray(value * rng.uniform(0.8, 1.2, (num_envs, *value.shape)), jnp.float32)
 
-    names = sorted({name for fields in quantities.FIELDS.values() for name in fields})
+    names = sorted({name for quantity, own in quantities.FIELDS.items() if quantity != "size" for name in own})
     return physics.set_const(model, {name: varied(name) for name in names})
 
 

@@ -19,56 +19,97 @@ from mjxppo.machine import describe
 from mjxppo.ppo.collective import AXIS, Devices
 from mjxppo.ppo.trainer import Trainer
 from mjxppo.ppo.update import Algorithm, learn
+from mjxppo.randomize.config import RandomizeConfig, Spread
 
 Array = jax.Array
 
 _UPDATES_PER_ROUND = 4
 
 
-def run(configs: Sequence[Config], repeats: int = 5) -> dict[str, Any]:
+_SCALED: dict[str, Any] = {
+    name: Spread("uniform", 0.8, 1.2, each=name not in ("friction", "gravity"))
+    for name in ("mass", "inertia", "friction", "strength", "damping", "stiffness", "armature", "gravity")
+}
+EVERYTHING = RandomizeConfig(
+    **_SCALED,
+    slope=Spread("uniform", -3.0, 3.0, operation="add"),
+    observation_bias=Spread("uniform", -0.01, 0.01, operation="add"),
+    observation_noise=0.01,
+    max_action_delay=2,
+    drop_action=0.05,
+    push=0.005,
+)
+"""Everything that can vary, varies."""
+
+
+def run(configs: Sequence[Config], repeats: int = 5, skip_updates: int = 0) -> dict[str, Any]:
     """Measures training.
+
+    All programs are compiled first; then they take turns, round after round, so that a change of the machine's load
+    hits them alike.
 
     Args:
         configs: checked configurations; of one with several policies the first is measured.
         repeats: rounds of some updates each; the median counts.
+        skip_updates: trained before the first round at least; short episodes at the start of a run cost resets.
 
     Returns:
         ``{"hardware", "versions", "results"}``; for each configuration ``env_steps_per_s`` of training with
-        everything included, milliseconds of an update and of its parts, and ``compile_s``.
+        everything included, ``relative`` to the first configuration (median over rounds), milliseconds of an update
+        and of its parts, and ``compile_s``.
     """
-    return {**describe(), "results": [_run_one(config, repeats) for config in configs]}
+    trainings = [_Training(config) for config in configs]
+    for _ in range(1 + skip_updates // _UPDATES_PER_ROUND):  # the first round is a warm-up
+        for training in trainings:
+            training.round()
+    seconds = np.array([[training.round() for training in trainings] for _ in range(repeats)])
+    speeds = np.array([training.trainer.env_steps_per_update for training in trainings]) / seconds
+    relative = np.median(speeds / speeds[:, :1], axis=0)
+    rows = [
+        training.row(own, float(share), repeats)
+        for training, own, share in zip(trainings, seconds.T, relative, strict=True)
+    ]
+    return {**describe(), "results": rows}
 
 
-def _run_one(config: Config, repeats: int) -> dict[str, Any]:
-    config = members.of(config)[0].config
-    log = dataclasses.replace(config.log, every_updates=_UPDATES_PER_ROUND)
-    trainer = train.build(dataclasses.replace(config, log=log, total_env_steps=10**12))
-    state = trainer.init()
-    total = trainer.budget(10**12)
-    started = time.perf_counter()
-    program = trainer.train_chunk.lower(state, total).compile()  # type: ignore[attr-defined]
-    compile_s = time.perf_counter() - started
-    seconds = []
-    for i in range(repeats + 1):
+class _Training:
+    """One configuration's compiled program and its state."""
+
+    def __init__(self, config: Config):
+        config = members.of(config)[0].config
+        log = dataclasses.replace(config.log, every_updates=_UPDATES_PER_ROUND)
+        self.config = config
+        self.trainer = train.build(dataclasses.replace(config, log=log, total_env_steps=10**12))
+        self.state = self.trainer.init()
+        self.total = self.trainer.budget(10**12)
         started = time.perf_counter()
-        state, metrics = program(state, total)
+        self.program = self.trainer.train_chunk.lower(self.state, self.total).compile()  # type: ignore[attr-defined]
+        self.compile_s = time.perf_counter() - started
+
+    def round(self) -> float:
+        """Seconds that some updates take."""
+        started = time.perf_counter()
+        self.state, metrics = self.program(self.state, self.total)
         jax.block_until_ready(metrics)
-        if i:  # the first round is a warm-up
-            seconds.append(time.perf_counter() - started)
-    update_s = float(np.median(seconds)) / _UPDATES_PER_ROUND
-    parts = _parts(trainer, state, repeats)
-    return {
-        "env": config.env,
-        "num_envs": config.ppo.num_envs,
-        "rollout_length": config.ppo.rollout_length,
-        "num_devices": trainer.num_devices,
-        "env_steps_per_s": trainer.env_steps_per_update / update_s,
-        "env_steps_per_s_min": trainer.env_steps_per_update * _UPDATES_PER_ROUND / max(seconds),
-        "env_steps_per_s_max": trainer.env_steps_per_update * _UPDATES_PER_ROUND / min(seconds),
-        "update_ms": 1e3 * update_s,
-        "compile_s": compile_s,
-        **parts,
-    }
+        return time.perf_counter() - started
+
+    def row(self, seconds: np.ndarray, relative: float, repeats: int) -> dict[str, Any]:
+        """The results, from the seconds of each round."""
+        env_steps = self.trainer.env_steps_per_update * _UPDATES_PER_ROUND
+        return {
+            "env": self.config.env,
+            "randomized": self.config.randomize.on,
+            "num_envs": self.config.ppo.num_envs,
+            "rollout_length": self.config.ppo.rollout_length,
+            "num_devices": self.trainer.num_devices,
+            "env_steps_per_s": env_steps / float(np.median(seconds)),
+            "env_steps_per_s_min": env_steps / seconds.max(),
+            "env_steps_per_s_max": env_steps / seconds.min(),
+            "relative": relative,
+            "update_ms": 1e3 * float(np.median(seconds)) / _UPDATES_PER_ROUND,
+            "compile_s": self.compile_s,
+            **_parts(self.trainer, self.state, repeats),
+        }
 
 
 def _parts(trainer: Trainer, state: Any, repeats: int) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -50,6 +51,10 @@ class TrainArguments:
     """Tasks, with their shipped configurations."""
     config: tuple[str, ...] = ()
     """YAML files, or names of shipped configurations, to measure instead."""
+    randomized: bool = False
+    """Measure each of them with everything randomised as well."""
+    skip_updates: int = 0
+    """Updates trained before the first round."""
     against: tuple[str, ...] = ()
     """Other trainers to measure in the same run: sb3, brax (its own environment), brax-ours."""
     repeats: int = 5
@@ -158,7 +163,9 @@ def _train(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
     files = [config_io.read_named(name) for name in parsed.config]
     values = files or [config_io.defaults_for(_canonical(task)) for task in parsed.tasks]
     configs = [config_io.check(config_io.from_dict(v)) for v in values]
-    result = train.run(configs, parsed.repeats)
+    if parsed.randomized:
+        configs = [variant for c in configs for variant in (c, dataclasses.replace(c, randomize=train.EVERYTHING))]
+    result = train.run(configs, parsed.repeats, parsed.skip_updates)
     if parsed.against:
         from mjxppo.benchmarks import others
 
