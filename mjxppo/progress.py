@@ -58,7 +58,7 @@ class ProgressLine:
             BarColumn(),
             TextColumn("{task.fields[steps]} steps"),
             TextColumn("{task.fields[speed]} steps/s"),
-            TextColumn("return [bold]{task.fields[episode_return]}"),
+            TextColumn("return [bold]{task.fields[episode_return]}[/]{task.fields[extent]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -68,7 +68,13 @@ class ProgressLine:
         )
         self._total = total_env_steps
         self._task = self._progress.add_task(
-            label, total=total_env_steps, completed=done, steps=self._steps(done), speed="-", episode_return="-"
+            label,
+            total=total_env_steps,
+            completed=done,
+            steps=self._steps(done),
+            speed="-",
+            episode_return="-",
+            extent="",
         )
 
     def _steps(self, done: int) -> str:
@@ -83,9 +89,13 @@ class ProgressLine:
     ) -> None:
         self._progress.stop()
 
-    def update(self, env_steps: int, env_steps_per_s: float, episode_return: float | None) -> None:
-        """Shows where training stands."""
+    def update(
+        self, env_steps: int, env_steps_per_s: float, episode_return: float | None, extent: float | None = None
+    ) -> None:
+        """Shows where training stands; ``extent`` is the share of the randomisation's ranges, where that changes."""
         fields: dict[str, Any] = {"steps": self._steps(env_steps), "speed": human(env_steps_per_s)}
         if episode_return is not None:
             fields["episode_return"] = f"{episode_return:.0f}"
+        if extent is not None:
+            fields["extent"] = f" at {extent:.0%} of the ranges"
         self._progress.update(self._task, completed=env_steps, **fields)

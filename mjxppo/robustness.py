@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mujoco
 import numpy as np
@@ -16,8 +16,13 @@ from mjxppo.errors import UserError
 from mjxppo.evaluate import ActFunction, in_processes
 from mjxppo.files import replacing
 from mjxppo.physics.parameters import nominal
-from mjxppo.randomize.quantities import FIELDS, tilted
+from mjxppo.randomize.quantities import FIELDS, check, factor, tilted
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FALLEN, KEPT = 0.5, 0.8
+"""Shares of the nominal return: what keeps less than the first has fallen, what keeps the second bears a change."""
 FILE, SUFFIXES = "robustness.png", (".png", ".pdf", ".svg")
 QUANTITIES = (*FIELDS, "slope")
 """What can be changed: by a factor on the model's own value, the slope to an angle (degrees, uphill is positive)."""
@@ -52,12 +57,22 @@ def parse_axis(text: str, points: int) -> Axis:
     return Axis(name, tuple(float(x) for x in np.linspace(low, high, points).round(10)))
 
 
+def check_axes(axes: Sequence[Axis]) -> None:
+    """Raises UserError unless there are one or two axes, of different quantities."""
+    names = [axis.name for axis in axes]
+    if not 1 <= len(axes) <= 2 or len(set(names)) != len(names):
+        raise UserError(f"perturb: one quantity, or two different ones, not {' and '.join(names) or 'none'}")
+
+
 def changed_fields(model: mujoco.MjModel, changes: dict[str, float]) -> dict[str, np.ndarray]:
     """The model's fields after changes of quantities, by MuJoCo's names."""
+    check(model, changes, "perturb: size")
     fields: dict[str, np.ndarray] = {}
     for name, change in changes.items():
-        for field in FIELDS.get(name, ()):
-            fields[field] = fields.get(field, nominal(model, field)) * change
+        for field, power in FIELDS.get(name, {}).items():
+            value = fields.get(field, nominal(model, field))
+            share = np.reshape(factor(model, field, np.full(1, change**power)), (-1, *(1,) * (value.ndim - 1)))
+            fields[field] = value * share
     if "slope" in changes:
         angle = np.deg2rad(changes["slope"])
         gravity = fields.get("opt.gravity", nominal(model, "opt.gravity"))
@@ -83,9 +98,8 @@ def grid(
     Raises:
         UserError: an axis twice or too many, or a task that is none of Gymnasium's.
     """
+    check_axes(axes)
     names = [axis.name for axis in axes]
-    if not 1 <= len(axes) <= 2 or len(set(names)) != len(names):
-        raise UserError(f"perturb: one quantity, or two different ones, not {' and '.join(names)}")
     cells: list[dict[str, float]] = [{}]
     cells += [dict(zip(names, values, strict=True)) for values in itertools.product(*(axis.values for axis in axes))]
     jobs = [(policy, config, "gymnasium", num_episodes, seed, cell) for policy, config in policies for cell in cells]
@@ -105,6 +119,53 @@ def grid(
     }
 
 
+def compare(grids: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Several results of ``grid`` on the same robots, against the first of them.
+
+    Returns:
+        For each: ``nominal`` (return on the model itself), ``mean`` and ``least`` of the shares of it that are kept;
+        ``fallen``, how many robots there are on which the first keeps less than half; on those ``fallen_mean`` and
+        ``fallen_least`` (None where there are none), and ``kept``, on how many of them it keeps at least 80 %.
+    """
+    shares = {name: np.array(result["share"]) for name, result in grids.items()}
+    fallen = next(iter(shares.values())) < FALLEN
+    return {
+        name: {
+            "nominal": float(np.mean(grids[name]["nominal"])),
+            "mean": float(share.mean()),
+            "least": float(share.min()),
+            "fallen": int(fallen.sum()),
+            "fallen_mean": float(share[fallen].mean()) if fallen.any() else None,
+            "fallen_least": float(share[fallen].min()) if fallen.any() else None,
+            "kept": int((share[fallen] >= KEPT).sum()),
+        }
+        for name, share in shares.items()
+    }
+
+
+def draw_shares(grids: Mapping[str, dict[str, Any]], out: Path) -> None:
+    """Writes pictures of several results of ``grid`` beside each other, as shares of each one's nominal return."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(0.8 + 4.4 * len(grids), 4.2), layout="constrained")
+    panels = figure.subplots(1, len(grids), squeeze=False, sharey=True)[0]
+    for panel, (name, result) in zip(panels, grids.items(), strict=True):
+        share = np.array(result["share"])
+        if share.ndim == 2:
+            image = _heat_map(panel, result, 100 * share, (0, 100))
+        else:
+            (axis, values), *_ = result["axes"].items()
+            panel.plot(values, 100 * share, "o-")
+            panel.set(xlabel=_label(axis), ylim=(0, max(105, 105 * share.max())))
+        panel.set_title(f"{name}: {np.mean(result['nominal']):.0f} on the model itself", fontsize=9, loc="left")
+    if share.ndim == 2:
+        figure.colorbar(image, ax=panels, label="return (% of that on the model itself)")
+    else:
+        panels[0].set_ylabel("return (% of that on the model itself)")
+    with replacing(out) as temporary:
+        figure.savefig(temporary, format=out.suffix.lower().lstrip("."), dpi=160)
+
+
 def draw(result: dict[str, Any], out: Path) -> None:
     """Writes a picture of a grid: a heat map, or a line where there is one axis; ``out``'s suffix names the format."""
     from matplotlib.figure import Figure
@@ -113,18 +174,8 @@ def draw(result: dict[str, Any], out: Path) -> None:
     panel = figure.subplots()
     (first, values), *others = result["axes"].items()
     mean = np.array(result["mean"])
-    panel.set_ylabel(_label(first))
     if others:
-        second, columns = others[0]
-        image = panel.imshow(mean, origin="lower", aspect="auto", cmap="viridis")
-        figure.colorbar(image, label="mean return")
-        panel.set_xticks(range(len(columns)), [f"{x:g}" for x in columns])
-        panel.set_yticks(range(len(values)), [f"{x:g}" for x in values])
-        panel.set_xlabel(_label(second))
-        middle = (mean.min() + mean.max()) / 2
-        for (i, j), share in np.ndenumerate(np.array(result["share"])):
-            dark = mean[i, j] < middle
-            panel.text(j, i, f"{100 * share:.0f} %", ha="center", va="center", color="white" if dark else "black")
+        figure.colorbar(_heat_map(panel, result, mean, (mean.min(), mean.max())), label="mean return")
     else:
         panel.plot(values, mean, "o-")
         panel.axhline(np.mean(result["nominal"]), color="#666666", linestyle="--", label="the model itself")
@@ -136,6 +187,19 @@ def draw(result: dict[str, Any], out: Path) -> None:
     panel.set_title(f"{result['env']}, {policies}, {result['episodes']} episodes each{how}", fontsize=9, loc="left")
     with replacing(out) as temporary:
         figure.savefig(temporary, format=out.suffix.lower().lstrip("."), dpi=160)
+
+
+def _heat_map(panel: Axes, result: dict[str, Any], colors: np.ndarray, limits: tuple[float, float]) -> Any:
+    """A grid with two axes; the text in each cell is the share of the nominal return."""
+    (first, rows), (second, columns) = result["axes"].items()
+    image = panel.imshow(colors, origin="lower", aspect="auto", cmap="viridis", vmin=limits[0], vmax=limits[1])
+    panel.set_xticks(range(len(columns)), [f"{x:g}" for x in columns])
+    panel.set_yticks(range(len(rows)), [f"{x:g}" for x in rows])
+    panel.set(xlabel=_label(second), ylabel=_label(first))
+    for (i, j), share in np.ndenumerate(np.array(result["share"])):
+        dark = colors[i, j] < sum(limits) / 2
+        panel.text(j, i, f"{100 * share:.0f} %", ha="center", va="center", color="white" if dark else "black")
+    return image
 
 
 def _label(name: str) -> str:

@@ -17,13 +17,32 @@ from typing import Any
 
 import pydantic
 
-from mjxppo import config_io, run_dir
+from mjxppo import config_io, robustness, run_dir
 from mjxppo.config import Config
 from mjxppo.errors import UserError
 from mjxppo.files import write_bytes
+from mjxppo.locate import load_all
 from mjxppo.progress import say
 
 RESULTS = "results"
+_FIRST_SEED = 1_000_000
+"""Of the episodes on robots that differ: as ``mjxppo evaluate``."""
+
+
+@dataclass(frozen=True)
+class Perturbations:
+    """Robots that differ from the model, in C MuJoCo."""
+
+    grids: dict[str, tuple[str, ...]]
+    """By name, one or two ranges each, as ``mjxppo evaluate --perturb`` takes them."""
+    points: int = 5
+    """Values for each range."""
+    episodes: int = 5
+    """Episodes of each policy on each robot."""
+
+    def axes(self) -> dict[str, list[robustness.Axis]]:
+        """The grids' axes, by name; raises UserError where a range is wrong."""
+        return {name: [robustness.parse_axis(text, self.points) for text in axes] for name, axes in self.grids.items()}
 
 
 @dataclass(frozen=True)
@@ -36,9 +55,12 @@ class Study:
     """What each variant is tried in, by name: fields of a configuration, env at least; ``config`` names a shipped
     configuration that they are on top of, instead of the task's."""
     variants: dict[str, dict[str, Any]]
-    """What is compared, by name: fields of a configuration on top of a setting's."""
+    """What is compared, by name: fields of a configuration on top of a setting's; ``config`` as there."""
     metrics: tuple[str, ...] = ("episode_return",)
     """Columns of metrics.jsonl to draw."""
+    perturb: Perturbations | None = None
+    """Robots on which the trained policies are compared as well; the first variant is what the others are held
+    against."""
 
 
 def find(name: str) -> Path:
@@ -75,6 +97,11 @@ def read(path: Path) -> Study:
         raise UserError(f"study: {path} needs settings, variants, and num_seeds of at least 2")
     for _ in configurations(study):
         pass
+    if study.perturb is not None:
+        for axes in study.perturb.axes().values():
+            robustness.check_axes(axes)
+        if study.perturb.episodes < 1:
+            raise UserError(f"study: perturb.episodes: must be at least 1, not {study.perturb.episodes}")
     return study
 
 
@@ -91,10 +118,10 @@ def configurations(study: Study) -> Iterator[tuple[str, str, Config]]:
             if "env" not in fields:
                 raise UserError(f"study: settings.{setting} names no env")
             env = canonical_name(fields["env"])
-            base = config_io.defaults_for(fields.get("config", env))
-            fields = {name: value for name, value in fields.items() if name != "config"}
+            base = config_io.defaults_for(changes.get("config", fields.get("config", env)))
             values = config_io.merge(config_io.merge(base, fields), changes)
             values |= {"env": env, "num_seeds": study.num_seeds}
+            values.pop("config", None)
             try:
                 config = config_io.check(config_io.from_dict(values))
                 if not config.eval.episodes:
@@ -125,8 +152,10 @@ def run(study: Study, directory: Path, jobs: int = 1) -> dict[str, Any]:
     for setting, variant, path, _ in planned:
         results.setdefault(setting, {})[variant] = run_dir.read_json(path / run_dir.EVAL)
     content = {"question": study.question, "results": results, "plots": _draw(study, directory)}
+    if study.perturb is not None:
+        content["perturbed"] = {setting: _perturbed(study, directory / setting) for setting in study.settings}
     run_dir.write_json(directory / f"{RESULTS}.json", content)
-    write_bytes(directory / f"{RESULTS}.md", markdown(study, results).encode())
+    write_bytes(directory / f"{RESULTS}.md", markdown(study, content).encode())
     return content
 
 
@@ -150,6 +179,29 @@ def _train(path: Path, config: Config) -> None:
         raise UserError(f"study: the run {path} did not finish; the same command goes on from there")
 
 
+def _perturbed(study: Study, directory: Path) -> dict[str, Any]:
+    """Returns of each variant's policies on each grid of robots, compared and drawn; what is there is not run again."""
+    perturb = study.perturb
+    assert perturb is not None
+    compared = {}
+    for name, axes in perturb.axes().items():
+        grids = {}
+        for variant in study.variants:
+            file = directory / variant / f"{name}.json"
+            asked = {"axes": {axis.name: list(axis.values) for axis in axes}, "episodes": perturb.episodes}
+            grid = run_dir.read_json(file) or {}
+            if {key: grid.get(key) for key in asked} != asked:
+                say(f"study: {file}")
+                policies = [(one.policy, one.config) for one in load_all(directory / variant)]
+                grid = robustness.grid(policies, axes, perturb.episodes, _FIRST_SEED)
+                run_dir.write_json(file, grid)
+            grids[variant] = grid
+        picture = directory / f"{name}.png"
+        robustness.draw_shares(grids, picture)
+        compared[name] = {"compared": robustness.compare(grids), "grids": grids, "plot": str(picture)}
+    return compared
+
+
 def _draw(study: Study, directory: Path) -> list[str]:
     from mjxppo.plot import plot
 
@@ -162,10 +214,10 @@ def _draw(study: Study, directory: Path) -> list[str]:
     return plots
 
 
-def markdown(study: Study, results: dict[str, dict[str, Any]]) -> str:
-    """The results as tables, one for each setting."""
+def markdown(study: Study, content: dict[str, Any]) -> str:
+    """The results as tables, one or two for each setting."""
     lines = [f"**{study.question}**", ""]
-    for setting, variants in results.items():
+    for setting, variants in content["results"].items():
         lines += [
             f"{setting}, {study.num_seeds} seeds:",
             "",
@@ -180,4 +232,26 @@ def markdown(study: Study, results: dict[str, dict[str, Any]]) -> str:
                 f"| {variant} | {group['iqm']:.0f}{interval} | {group['mean']:.0f} | {group['worst']:.0f} | {each} |"
             )
         lines.append("")
+        if "perturbed" in content:
+            lines += [*_robustness_table(content["perturbed"][setting]), ""]
     return "\n".join(lines)
+
+
+def _robustness_table(perturbed: dict[str, Any]) -> list[str]:
+    first = next(iter(next(iter(perturbed.values()))["grids"]))
+    lines = [
+        f"On robots that differ from the model, as shares of each variant's own return on the model. *Fallen* are the "
+        f"robots on which `{first}` keeps less than half:",
+        "",
+        "| robots | variant | return on the model | share on all: mean, least | share on fallen: mean, least "
+        "| of the fallen, kept to 80 % |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, grid in perturbed.items():
+        for variant, row in grid["compared"].items():
+            fallen = "none" if row["fallen_mean"] is None else f"{row['fallen_mean']:.0%}, {row['fallen_least']:.0%}"
+            lines.append(
+                f"| {name} | {variant} | {row['nominal']:.0f} | {row['mean']:.0%}, {row['least']:.0%} | {fallen} "
+                f"| {row['kept']} of {row['fallen']} |"
+            )
+    return lines

@@ -212,7 +212,9 @@ class _Loop:
                 rows = self._rows(jax.device_get(metrics), started, chunk_started)
                 self._warn_of_slow_calls(time.perf_counter() - chunk_started)
                 self._write(partial(self._log, rows))
-                line.update(self.env_steps, len(rows) * rows[0][-1]["env_steps_per_s"], self.episode_return)
+                newest = rows[0][-1]
+                speed, extent = len(rows) * newest["env_steps_per_s"], newest.get("randomization_extent")
+                line.update(self.env_steps, speed, self.episode_return, extent)
                 self._check_health(rows)
                 self.enough = self.callbacks.metrics(rows[0]) is True
                 self._write(self.checkpoints.poll)

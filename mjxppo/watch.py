@@ -28,7 +28,13 @@ State = Literal["starting", "training", "finishing", "complete", "stopped"]
 
 _COLOURS = {"starting": "yellow", "training": "green", "finishing": "green", "complete": "cyan", "stopped": "red"}
 _KEPT = ("update", "env_steps", "env_steps_per_s", "episode_return", "episode_length", "episodes", "time_s")
-_DETAILS = {"explained_variance": "explained variance", "approx_kl": "KL", "clip_fraction": "clipped", "std": "std"}
+_DETAILS = {
+    "explained_variance": "explained variance",
+    "approx_kl": "KL",
+    "clip_fraction": "clipped",
+    "std": "std",
+    "randomization_extent": "share of the randomisation's ranges",
+}
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _MAX_POLICIES = 20
 _SPARK_WIDTH = 40

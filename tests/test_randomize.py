@@ -1,6 +1,7 @@
 """Domain randomisation: what is drawn, what it does to a world, and what it must not depend on."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,12 @@ from mjxppo.checkpoint import flatten, unflatten
 from mjxppo.config import Config, LogConfig, PolicyConfig, PpoConfig
 from mjxppo.envs.half_cheetah import HalfCheetah, HalfCheetahOptions
 from mjxppo.errors import UserError
+from mjxppo.metrics import read_rows
+from mjxppo.plot import plot
 from mjxppo.ppo.trainer import Trainer
 from mjxppo.randomize.config import RandomizeConfig, Spread, check
 from mjxppo.randomize.environment import RandomizedEnvironment, wrap
+from mjxppo.train import Callbacks, train
 
 SLED = """
 <mujoco>
@@ -39,6 +43,7 @@ PHYSICAL = RandomizeConfig(
     friction=Spread("log_uniform", 0.5, 2.0),
     strength=Spread("normal", 0.8, 1.2),
     damping=Spread("uniform", 0.0, 0.3, operation="add"),
+    size=Spread("uniform", 0.8, 1.25),
     gravity=Spread("uniform", 0.9, 1.1),
     slope=Spread("uniform", -5.0, 5.0, operation="add"),
 )
@@ -55,6 +60,10 @@ def sled(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "sled.xml"
     path.write_text(SLED)
     return HalfCheetah(HalfCheetahOptions(xml_file=str(path), frame_skip=2, max_episode_steps=10), "planar")
+
+
+def parameters_of(env, state):
+    return env.robots(state.physics).parameters
 
 
 def keys(count, seed=0):
@@ -75,12 +84,17 @@ def test_an_environment_that_is_not_randomised_is_left_alone():
 
 def test_numbers_stay_within_their_ranges_and_fill_them(sled):
     env = wrap(sled, PHYSICAL)
-    own = {name: np.asarray(x) for name, x in jax.jit(env.reset)(keys(2000)).physics.physics.parameters.items()}
+    own = {name: np.asarray(x) for name, x in parameters_of(env, jax.jit(env.reset)(keys(2000))).items()}
     model = sled.model
-    mass = own["body_mass"][:, 1:] / model.body_mass[1:]
+    size = own["body_pos"][:, 2, 2] / model.body_pos[2, 2]
+    assert (size.min(), size.max()) == (pytest.approx(0.8, abs=0.01), pytest.approx(1.25, abs=0.01))
+    np.testing.assert_allclose(own["geom_size"][:, 0], model.geom_size[0][None].repeat(2000, 0))  # the floor
+    np.testing.assert_allclose(own["geom_size"][:, 2, :2], model.geom_size[2, :2] * size[:, None], 1e-6)
+    mass = own["body_mass"][:, 1:] / model.body_mass[1:] / size[:, None] ** 3
     assert (mass.min(), mass.max()) == (pytest.approx(0.5, abs=0.01), pytest.approx(2.0, abs=0.01))
     assert abs(np.corrcoef(mass.T)[0, 1]) < 0.1, "each body has its own"
-    np.testing.assert_allclose(own["body_inertia"][:, 1:] / model.body_inertia[1:], mass[..., None].repeat(3, -1), 1e-6)
+    inertia = own["body_inertia"][:, 1:] / model.body_inertia[1:] / size[:, None, None] ** 5
+    np.testing.assert_allclose(inertia, mass[..., None].repeat(3, -1), 1e-5)
     friction = own["geom_friction"][:, :, 0] / model.geom_friction[:, 0]
     assert np.median(friction) == pytest.approx(1.0, abs=0.05)
     assert friction.min() >= 0.5 and friction.max() <= 2.0
@@ -99,39 +113,70 @@ def test_numbers_stay_within_their_ranges_and_fill_them(sled):
 
 def test_uphill_pulls_back(sled):
     env = wrap(sled, RandomizeConfig(slope=Spread("uniform", 3.0, 5.0, operation="add")))
-    assert np.all(np.asarray(jax.jit(env.reset)(keys(4)).physics.physics.parameters["opt.gravity"])[:, 0] < 0)
+    assert np.all(np.asarray(parameters_of(env, jax.jit(env.reset)(keys(4)))["opt.gravity"])[:, 0] < 0)
 
 
-def test_every_episode_draws_anew_and_no_step_in_between(sled):
+def test_an_episode_has_a_robot_of_its_own_from_its_first_step_to_its_last(sled):
+    env = wrap(sled, PHYSICAL)
+    step, renew = jax.jit(env.step), jax.jit(env.renew)
+    state = jax.jit(env.reset)(keys(8))
+    robots = [parameters_of(env, state)]
+    for t in range(1, 51):
+        state = step(state if t in (33, 41) else renew(state), jnp.zeros((8, 1)))  # updates come at any time
+        assert np.all(state.truncated) == (t % 10 == 0)
+        if t % 10 == 0:
+            robots.append(parameters_of(env, state))
+        assert_same_bits(parameters_of(env, state), robots[-1])
+    masses = [np.asarray(robot["body_mass"])[:, 1:] for robot in robots]
+    assert all(np.all(a != b) for a, b in itertools.combinations(masses, 2))
+
+
+def test_between_two_updates_a_world_gets_one_new_robot(sled):
     env = wrap(sled, PHYSICAL)
     step = jax.jit(env.step)
     state = jax.jit(env.reset)(keys(8))
-    first = state.physics.physics.parameters
-    for _ in range(9):
+    first, seen = parameters_of(env, state), []
+    for _ in range(3):
+        for _ in range(10):
+            state = step(state, jnp.zeros((8, 1)))
+        seen.append(parameters_of(env, state))
+    assert_same_bits(seen[1], seen[0])
+    assert_same_bits(seen[2], seen[0])
+    assert np.all(np.asarray(seen[0]["body_mass"] != first["body_mass"])[:, 1:])
+
+
+def test_renewing_changes_nothing_that_is_in_use(sled):
+    env = wrap(sled, dataclasses.replace(PHYSICAL, observation_noise=0.1))
+    step, renew = jax.jit(env.step), jax.jit(env.renew)
+    state = jax.jit(env.reset)(keys(8))
+    assert_same_bits(renew(state), state)
+    state = dataclasses.replace(state, clock_offset=jnp.arange(8))  # they end one after the other
+    for _ in range(7):
         state = step(state, jnp.zeros((8, 1)))
-    assert_same_bits(state.physics.physics.parameters, first)
-    state = step(state, jnp.zeros((8, 1)))
-    assert np.all(state.truncated)
-    assert np.all(np.asarray(state.physics.physics.parameters["body_mass"] != first["body_mass"])[:, 1:])
+    assert 0 < np.sum(state.physics.exchanged) < 8
+    renewed = renew(state)
+    assert not np.any(renewed.physics.exchanged)
+    assert_same_bits(env.robots(renewed.physics), env.robots(state.physics))
+    assert_same_bits(step(renewed, jnp.zeros((8, 1))).obs, step(state, jnp.zeros((8, 1))).obs)
 
 
 def test_a_world_may_keep_its_parameters_for_good(sled):
     env = wrap(sled, dataclasses.replace(PHYSICAL, redraw="never", max_action_delay=3))
     state = jax.jit(env.reset)(keys(8))
-    first, step = state.physics, jax.jit(env.step)
+    first, step = env.robots(state.physics), jax.jit(env.step)
     for _ in range(11):
-        state = step(state, jnp.zeros((8, 1)))
+        state = step(env.renew(state), jnp.zeros((8, 1)))
     assert np.all(state.episode_length == 1)
-    assert_same_bits((state.physics.physics.parameters, state.physics.delay), (first.physics.parameters, first.delay))
+    assert_same_bits(env.robots(state.physics), first)
 
 
 def test_a_world_depends_neither_on_its_neighbours_nor_on_what_else_varies(sled):
     env = wrap(sled, PHYSICAL)
     many, few = jax.jit(env.reset)(keys(64)), jax.jit(env.reset)(keys(64)[:16])
     assert_same_bits(jax.tree.map(lambda x: x[:16], many), few)
-    mass_only = jax.jit(wrap(sled, RandomizeConfig(mass=PHYSICAL.mass)).reset)(keys(16))
+    friction_only = jax.jit(wrap(sled, RandomizeConfig(friction=PHYSICAL.friction)).reset)(keys(16))
     np.testing.assert_array_equal(
-        mass_only.physics.physics.parameters["body_mass"], few.physics.physics.parameters["body_mass"]
+        friction_only.physics.robots.parameters["geom_friction"], few.physics.robots.parameters["geom_friction"]
     )
 
 
@@ -142,9 +187,9 @@ def test_a_randomised_world_is_c_mujoco_on_its_own_model(sled):
     moved = state
     for _ in range(5):
         moved = jax.jit(env.step)(moved, action)
-    start, end = state.physics.physics, moved.physics.physics
+    start, end, own = state.physics.physics, moved.physics.physics, parameters_of(env, state)
     for i in range(16):
-        fields = {name: np.asarray(x[i], np.float64) for name, x in start.parameters.items()}
+        fields = {name: np.asarray(x[i], np.float64) for name, x in own.items()}
         model = physics.modified_model(sled.model, fields)
         data = mujoco.MjData(model)
         data.qpos[:], data.qvel[:], data.ctrl[:] = start.qpos[i], start.qvel[i], action[i]
@@ -154,19 +199,24 @@ def test_a_randomised_world_is_c_mujoco_on_its_own_model(sled):
 
 def test_pushes_change_the_roots_velocity_only(sled):
     always = wrap(sled, RandomizeConfig(push=1.0, push_speed=0.5))
-    state = jax.jit(always.reset)(keys(32))
-    pushed = np.asarray(always._pushed(state.physics).physics.qvel - state.physics.physics.qvel)
+    state = jax.jit(always.reset)(keys(200))
+
+    def change(env):
+        return np.asarray(env._disturbed(state.physics, None)[0].physics.qvel - state.physics.physics.qvel)
+
+    pushed = change(always)
     assert np.all(pushed[:, 2] == 0)
     assert np.abs(pushed[:, :2]).max() <= 0.5
-    assert np.abs(pushed[:, :2]).max() > 0.4
-    never = wrap(sled, RandomizeConfig(push=1e-9))
-    np.testing.assert_array_equal(never._pushed(state.physics).physics.qvel, state.physics.physics.qvel)
+    assert pushed[:, :2].max(0).min() > 0.4 and pushed[:, :2].min(0).max() < -0.4
+    assert abs(np.corrcoef(pushed[:, 0], pushed[:, 1])[0, 1]) < 0.2
+    some = np.any(change(wrap(sled, RandomizeConfig(push=0.3, push_speed=0.5))) != 0, axis=1)
+    assert some.mean() == pytest.approx(0.3, abs=0.1)
 
 
 def test_actions_take_effect_late_by_a_time_that_is_the_episodes_own():
     env = wrap(PointMass(), RandomizeConfig(max_action_delay=3))
     state = jax.jit(env.reset)(keys(40))
-    delay = np.asarray(state.physics.delay)
+    delay = np.asarray(env.robots(state.physics).delay)
     assert set(delay) == {0, 1, 2, 3}
     actions = 0.1 * np.arange(1, 7)
     for t, action in enumerate(actions):
@@ -202,22 +252,23 @@ def test_observations_have_a_lasting_error_and_a_passing_one():
     for _ in range(8):
         state = step(state, jnp.zeros((1000, 2)))
         errors.append(np.asarray(state.obs - env.env._observe(state.physics.physics)))
-    lasting, passing = np.mean(errors, axis=0), np.array(errors) - np.asarray(state.physics.observation_bias)
+    lasting, passing = np.mean(errors, axis=0), np.array(errors) - np.asarray(state.physics.robots.observation_bias)
     assert np.abs(lasting).max() < 0.1 + 0.09
     assert passing.std() == pytest.approx(0.05, abs=0.003)
     assert abs(np.corrcoef(passing[0].ravel(), passing[1].ravel())[0, 1]) < 0.1
     assert np.asarray(state.reward) == pytest.approx(-np.square(state.physics.physics["x"]).sum(1), abs=1e-5)
 
 
-def trainer(num_devices=1):
+def trainer(num_devices=1, randomize=SENSES):
     config = Config(
         env="point_mass",
+        total_env_steps=32 * 8 * 8,
         num_devices=num_devices,
         policy=PolicyConfig(hidden_sizes=(8,)),
         ppo=PpoConfig(num_envs=32, block_size=4, rollout_length=8, num_minibatches=4, num_epochs=1),
         log=LogConfig(every_updates=2),
     )
-    return Trainer(wrap(PointMass(max_episode_steps=6), SENSES), config)
+    return Trainer(wrap(PointMass(max_episode_steps=6), randomize), config)
 
 
 def test_training_goes_on_to_the_bit_from_what_a_checkpoint_holds():
@@ -289,28 +340,54 @@ def test_a_file_can_say_it_all():
         config_io.from_dict(values)
 
 
+CURRICULUM = RandomizeConfig(
+    observation_bias=Spread("uniform", 0.5, 1.0, operation="add"), curriculum_return=-3.0, curriculum_step=0.25
+)
+
+
 def test_the_curriculum_widens_where_the_return_holds_and_narrows_where_it_does_not():
-    bias = Spread("uniform", 0.5, 1.0, operation="add")
-    config = RandomizeConfig(observation_bias=bias, curriculum_return=-3.0, curriculum_step=0.25)
-    env = wrap(PointMass(max_episode_steps=6), config)
-    step, state = jax.jit(env.step), jax.jit(env.reset)(keys(6))
-    assert np.all(np.asarray(state.physics.observation_bias) == 0), "at first, the model itself"
+    env = wrap(PointMass(max_episode_steps=6), CURRICULUM)
+    step, renew, state = jax.jit(env.step), jax.jit(env.renew), jax.jit(env.reset)(keys(6))
     state = dataclasses.replace(state, clock_offset=jnp.array([0, 0, 0, 0, 0, 1]))
     good = jnp.array([True, True, True, False, False, True])[:, None]
 
     def act(state, good):
         x = state.physics.physics["x"]
-        return step(state, jnp.where(good, jnp.clip(-x / 0.3, -1, 1), jnp.sign(x)))
+        return step(renew(state), jnp.where(good, jnp.clip(-x / 0.3, -1, 1), jnp.sign(x)))
 
+    def errors(state):
+        return np.asarray(env.robots(state.physics).observation_bias)
+
+    assert np.all(errors(state) == 0), "at first, the model itself"
     for _ in range(5):
         state = act(state, good)
     assert state.done[5] and state.physics.extent[5] == 0, "an episode that was cut short says nothing"
     for _ in range(7):
         state = act(state, good)
     np.testing.assert_allclose(state.physics.extent[:5], [0.5, 0.5, 0.5, 0, 0])
-    errors = np.asarray(state.physics.observation_bias)
-    assert errors[:3].min() >= 0.25 and errors[:3].max() <= 0.5
-    assert np.all(errors[3:5] == 0)
+    assert errors(state)[:3].min() >= 0.125 and errors(state)[:3].max() <= 0.25, "felt an episode later"
+    assert np.all(errors(state)[3:5] == 0)
+    np.testing.assert_array_equal(env.metrics(state)["randomization_extent"], state.physics.extent)
     for _ in range(6):
         state = act(state, ~good)
     assert np.all(np.asarray(state.physics.extent[:3]) < 0.5)
+    assert errors(state)[:3].min() >= 0.25 and errors(state)[:3].max() <= 0.5
+
+
+def test_how_far_the_curriculum_has_come_is_a_metric_like_any(tmp_path):
+    run = trainer(randomize=dataclasses.replace(CURRICULUM, curriculum_return=-1e6))
+    seen = []
+    train(run, tmp_path, callbacks=Callbacks(metrics=lambda rows: seen.extend(rows)))
+    extents = [row["randomization_extent"] for row in seen]
+    assert extents == sorted(extents) and 0 < extents[0] < extents[-1] == 1.0
+    assert [row["randomization_extent"] for row in read_rows(tmp_path)] == extents
+    assert b"learning/randomization_extent" in b"".join(path.read_bytes() for path in (tmp_path / "tb").iterdir())
+    (tmp_path / "config.yaml").write_text(config_io.to_yaml(run.config))
+    curves = plot([tmp_path], y="randomization_extent")["curves"]
+    assert curves[0]["final_y"] == 1.0
+    assert "randomization_extent" not in env_metrics(SENSES)
+
+
+def env_metrics(randomize):
+    env = wrap(PointMass(), randomize)
+    return env.metrics(jax.jit(env.reset)(keys(2)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -66,13 +67,17 @@ def test_shipped_studies_hold_runs_that_differ_in_their_variants_only(path):
             "fast with bad: ppo.gama: no such field; did you mean ppo.gamma?",
         ),
         ({"num_seeds": "many"}, "num_seeds"),
+        ({"perturb": {"grids": {"a": ["mass=2:1"]}}}, "the range of mass must be from a smaller to a larger number"),
+        ({"perturb": {"grids": {"a": ["mass=1:2", "mass=1:2"]}}}, "one quantity, or two different ones"),
+        ({"perturb": {"grids": {"a": ["mass=1:2"]}, "episodes": 0}}, "perturb.episodes: must be at least 1"),
+        ({"perturb": {"grids": {"a": ["mass=1:2"]}, "points": 1}}, "perturb_points: must be at least 2"),
         ({"variants": {"blind": {"eval": {"episodes": 0}}}}, "fast with blind: eval.episodes: must be at least 1"),
     ],
 )
 def test_a_bad_study_is_refused_before_anything_is_trained(tmp_path, changes, message):
     path = tmp_path / "bad.yaml"
     path.write_text(yaml.safe_dump(STUDY | changes))
-    with pytest.raises(UserError, match="study") as error:
+    with pytest.raises(UserError, match=r"study|perturb") as error:
         study.read(path)
     assert message in str(error.value)
 
@@ -92,6 +97,36 @@ def test_runs_of_other_settings_are_not_taken_for_the_studys(tmp_path):
         study.run(study.read(path), tmp_path / "out")
 
 
+def test_a_study_compares_its_policies_on_robots_that_differ(tmp_path):
+    hopper = {
+        "env": "hopper",
+        "total_env_steps": 256,
+        "ppo": {"num_envs": 16, "block_size": 8, "rollout_length": 8, "num_minibatches": 2, "num_epochs": 1},
+        "policy": {"hidden_sizes": [8]},
+        "log": {"tensorboard": False},
+        "eval": {"episodes": 1, "video": False},
+    }
+    perturb = {"grids": {"heavy": ["gravity=0.5:1.5", "mass=0.5:2"], "limp": ["strength=0.5:1"]}, "points": 2}
+    variants = {"nominal": {}, "noisy": {"config": "hopper_randomized", **hopper}}
+    values = {**STUDY, "settings": {"hop": hopper}, "variants": variants, "perturb": perturb | {"episodes": 1}}
+    path = tmp_path / "robust.yaml"
+    path.write_text(yaml.safe_dump(values))
+    read = study.read(path)
+    randomized = {variant: config.randomize.on for _, variant, config in study.configurations(read)}
+    assert randomized == {"nominal": False, "noisy": True}
+    content = study.run(read, tmp_path / "out")
+    perturbed = content["perturbed"]["hop"]
+    assert np.shape(perturbed["heavy"]["grids"]["noisy"]["share"]) == (2, 2)
+    assert len(perturbed["limp"]["grids"]["nominal"]["policies"]) == 2
+    assert all(Path(grid["plot"]).stat().st_size > 10_000 for grid in perturbed.values())
+    assert "| heavy | noisy | " in (tmp_path / "out/results.md").read_text()
+    evaluated = (tmp_path / "out/hop/noisy/heavy.json").stat().st_mtime_ns
+    assert study.run(read, tmp_path / "out") == content
+    assert (tmp_path / "out/hop/noisy/heavy.json").stat().st_mtime_ns == evaluated
+
+
 def test_an_unknown_study_names_the_shipped_ones():
-    with pytest.raises(UserError, match="shipped: advantage_normalization, algorithm, final, implementation"):
+    with pytest.raises(
+        UserError, match="shipped: advantage_normalization, algorithm, final, implementation, robustness"
+    ):
         study.find("nothing")

@@ -40,7 +40,7 @@ class EvaluateArguments:
     or mjx."""
     perturb: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """NAME=LOW:HIGH: evaluate on robots that differ from the model by factors in this range (friction, mass, inertia,
-    strength, damping, stiffness, armature, gravity; slope in degrees); once or twice, for a grid of returns."""
+    size, strength, damping, stiffness, armature, gravity; slope in degrees); once or twice, for a grid of returns."""
     perturb_points: int = 5
     """Values for each --perturb."""
     heat_map: Path | None = None

@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     directory = parsed.out or Path("runs/studies") / path.stem
     read = study.read(path)
     content = study.run(read, directory, parsed.jobs)
-    say(study.markdown(read, content["results"]))
+    say(study.markdown(read, content))
     json.dump(content, sys.stdout, indent=1)
     print()
     return 0

@@ -109,6 +109,10 @@ class Environment(ABC):
     def _initial(self, keys: Array) -> Any:
         """Fresh random worlds, one per key [N]."""
 
+    def _variables(self, physics: Any) -> Any:
+        """What a step may turn non-finite; by default all of the worlds' state."""
+        return physics
+
     def _restart(self, state: EnvState, keys: Array) -> Any:
         """Fresh random worlds, one per key [N], to follow the episodes that have ended in ``state``."""
         return self._initial(keys)
@@ -132,6 +136,20 @@ class Environment(ABC):
     def reset_info(self, physics: Any) -> dict[str, Array]:
         """What Gymnasium's counterpart says in ``info`` of worlds at any time, each [N]; by default nothing."""
         return {}
+
+    def metrics(self, state: EnvState) -> dict[str, Array]:
+        """What is to be logged of the worlds while training, each [N], by its name in the metrics; by default nothing.
+
+        Means over all worlds are logged.
+        """
+        return {}
+
+    def renew(self, state: EnvState) -> EnvState:
+        """Prepares the worlds for the coming steps; called before each rollout. Here they need nothing.
+
+        It changes nothing that the next step sees: what is dear is done here for many steps at once.
+        """
+        return state
 
     def step_info(self, state: EnvState) -> dict[str, Array]:
         """What Gymnasium's counterpart says in ``info`` of worlds that ``advance`` has just left, each [N]."""
@@ -177,7 +195,7 @@ class Environment(ABC):
         action = jnp.asarray(action, state.obs.dtype)
         physics, terms, terminated = self._advance(state.physics, action)
         obs = self._observe(physics)
-        finite = all_finite((physics, obs, terms))
+        finite = all_finite((self._variables(physics), obs, terms))
         terms = {name: jnp.where(finite, term, 0) for name, term in terms.items()}
         reward = sum(terms.values(), jnp.zeros_like(state.reward))
         final_obs = jnp.where(finite[:, None], obs, jnp.nan_to_num(state.obs, nan=0.0, posinf=0.0, neginf=0.0))
@@ -247,6 +265,8 @@ def select(mask: Array, new: T, old: T) -> T:
     """Worlds of ``new`` where ``mask`` [N] holds, else of ``old``; pytrees whose arrays lead with N."""
 
     def pick(new: Array, old: Array) -> Array:
+        if new is old:  # what no branch changes is neither copied nor carried
+            return old
         return jnp.where(mask.reshape(mask.shape + (1,) * (new.ndim - mask.ndim)), new, old)
 
     return jax.tree.map(pick, new, old)

@@ -58,6 +58,16 @@ class ObservedEnvironment(Environment):
     def step_info(self, state: EnvState) -> dict[str, Array]:
         return self.env.step_info(replace(state, physics=state.physics.physics))
 
+    def metrics(self, state: EnvState) -> dict[str, Array]:
+        return self.env.metrics(replace(state, physics=state.physics.physics))
+
+    def renew(self, state: EnvState) -> EnvState:
+        inner = self.env.renew(replace(state, physics=state.physics.physics))
+        return replace(state, physics=replace(state.physics, physics=inner.physics))
+
+    def _variables(self, physics: World) -> Any:
+        return self.env._variables(physics.physics), physics.stack
+
     def _initial(self, keys: Array) -> World:
         return self._begun(self.env._initial(keys))
 

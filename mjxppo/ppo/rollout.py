@@ -152,7 +152,7 @@ def rollout(
         state = lax.cond(active.all(), lambda: stepped, lambda: select(active, stepped, state))
         return state, (batch, stats)
 
-    state, (batch, stats) = lax.scan(act, state, jnp.arange(config.rollout_length))
+    state, (batch, stats) = lax.scan(act, env.renew(state), jnp.arange(config.rollout_length))
     return state, batch, see(state.obs), jax.tree.map(lambda x: x.sum(0), stats)
 
 

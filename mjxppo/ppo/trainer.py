@@ -170,6 +170,7 @@ class Trainer:
                 learner.obs_moments, stats.obs_sum, stats.obs_sum_of_squares, stats.steps - stats.nonfinite
             ),
         )
+        of_worlds = {name: devices.mean(x.mean()) for name, x in self.env.metrics(env_state).items()}
         env_steps = counters.add(state.env_steps, stats.steps)
         state = TrainState(
             learner=learner,
@@ -178,7 +179,7 @@ class Trainer:
             update=state.update + 1,
             env_steps=env_steps,
         )
-        return state, metrics | _episode_metrics(stats) | {
+        return state, metrics | _episode_metrics(stats) | of_worlds | {
             "ran": jnp.array(True),
             "update": state.update,
             "env_steps_high": env_steps.high,

@@ -44,6 +44,9 @@ class RandomizeConfig:
     """Masses, and with them the rotational inertias, as a change of density would; a factor."""
     inertia: Spread = field(default_factory=Spread)
     """Rotational inertias, beyond what mass does; a factor."""
+    size: Spread = field(default_factory=Spread)
+    """All lengths of the robot, at the density that it has: masses go with the third power, inertias with the fifth.
+    One factor for all: a link's length alone is no number of a MuJoCo model."""
     friction: Spread = field(default_factory=Spread)
     """Sliding friction. Always one number for all geoms: a contact has the larger of its two geoms' friction."""
     strength: Spread = field(default_factory=Spread)
@@ -82,7 +85,18 @@ class RandomizeConfig:
     @property
     def physical(self) -> dict[str, Spread]:
         """What varies of the model."""
-        names = ("mass", "inertia", "friction", "strength", "damping", "stiffness", "armature", "gravity", "slope")
+        names = (
+            "mass",
+            "inertia",
+            "size",
+            "friction",
+            "strength",
+            "damping",
+            "stiffness",
+            "armature",
+            "gravity",
+            "slope",
+        )
         return {name: getattr(self, name) for name in names if getattr(self, name).on}
 
     @property
@@ -93,10 +107,10 @@ class RandomizeConfig:
         return any(spread.on for spread in spreads) or any(others)
 
 
-_ONLY_SCALE = ("mass", "inertia", "strength", "gravity")
+_ONLY_SCALE = ("mass", "inertia", "size", "strength", "gravity")
 _ONLY_ADD = ("slope", "observation_bias")
-_ONLY_ONE = ("friction", "gravity", "slope")
-_POSITIVE = ("mass", "inertia")
+_ONLY_ONE = ("size", "friction", "gravity", "slope")
+_POSITIVE = ("mass", "inertia", "size")
 
 
 def check(config: RandomizeConfig) -> None:

@@ -13,7 +13,7 @@ from mjxppo.physics import Parameters
 from mjxppo.physics.parameters import nominal
 from mjxppo.randomize import draw
 from mjxppo.randomize.config import RandomizeConfig
-from mjxppo.randomize.quantities import FIELDS
+from mjxppo.randomize.quantities import FIELDS, factor
 
 Array = jax.Array
 
@@ -30,9 +30,9 @@ def factors(config: RandomizeConfig, model: mujoco.MjModel, parameters: Paramete
             size = np.linalg.norm(model.opt.gravity) or 1.0
             found["gravity"] = parameters["opt.gravity"][:, ::2] / jnp.float32(size)
             continue
-        field = FIELDS[name][0]
+        field = next(iter(FIELDS[name]))
         own = _first(nominal(model, field)[None])[0]
-        varies = own != 0
+        varies = (own != 0) & (factor(model, field, np.zeros(1)) == 0)  # the ground's size does not
         if spread.operation == "add" and name != "friction":
             varies = draw.can_be_added_to(model, field) > 0
         elements = np.flatnonzero(varies)[: None if spread.each else 1]

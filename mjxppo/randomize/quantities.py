@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
+import mujoco
+import numpy as np
+
+from mjxppo.errors import UserError
+
 FIELDS = {
-    "mass": ("body_mass", "body_inertia"),
-    "inertia": ("body_inertia",),
-    "friction": ("geom_friction",),
-    "strength": ("actuator_gainprm", "actuator_biasprm"),
-    "damping": ("dof_damping",),
-    "stiffness": ("jnt_stiffness",),
-    "armature": ("dof_armature",),
-    "gravity": ("opt.gravity",),
+    "mass": {"body_mass": 1, "body_inertia": 1},
+    "inertia": {"body_inertia": 1},
+    "size": {
+        **dict.fromkeys(("geom_size", "geom_pos", "body_pos", "jnt_pos", "body_ipos"), 1),
+        "body_mass": 3,
+        "body_inertia": 5,
+    },
+    "friction": {"geom_friction": 1},
+    "strength": {"actuator_gainprm": 1, "actuator_biasprm": 1},
+    "damping": {"dof_damping": 1},
+    "stiffness": {"jnt_stiffness": 1},
+    "armature": {"dof_armature": 1},
+    "gravity": {"opt.gravity": 1},
 }
-"""The model fields that a factor on a quantity multiplies."""
+"""The model fields that a factor on a quantity multiplies, and with which power of it."""
+
+_SIZED = ("PLANE", "SPHERE", "CAPSULE", "ELLIPSOID", "CYLINDER", "BOX")
+
+
+def factor(model: mujoco.MjModel, field: str, number: Any) -> Any:
+    """What a factor on a quantity is for each element of a field, [N, elements] or [N, 1]: the ground has no size."""
+    if field not in ("geom_pos", "geom_size"):
+        return number
+    robot = model.geom_bodyid > 0
+    return number * robot + ~robot
+
+
+def check(model: mujoco.MjModel, names: Collection[str], path: str) -> None:
+    """Raises UserError, naming ``path``, where one of the quantities cannot be changed in this model."""
+    if "size" not in names:
+        return
+    known = [int(getattr(mujoco.mjtGeom, f"mjGEOM_{kind}")) for kind in _SIZED]
+    if not np.isin(model.geom_type, known).all():
+        raise UserError(f"{path}: the model has geoms whose shape is in a file and does not grow")
+    if np.any(model.wrap_type != int(mujoco.mjtWrap.mjWRAP_JOINT)):
+        raise UserError(f"{path}: the model has tendons through points, which do not move")
 
 
 def tilted(gravity: Any, cos: Any, sin: Any) -> tuple[Any, Any, Any]:

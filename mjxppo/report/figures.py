@@ -29,6 +29,7 @@ _PANELS = {
     "std": "std of actions before squashing",
     "learning_rate": "learning rate",
     "grad_norm": "norm of the gradient",
+    "randomization_extent": "share of the randomisation's ranges",
 }
 _COLUMNS = 3
 

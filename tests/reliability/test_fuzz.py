@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from mjxppo import cli, config_io, train
 from mjxppo.config import Config
+from mjxppo.randomize.config import Spread
 
 CASES = {"deadline": None, "derandomize": True}
 TASKS = ("hopper", "half_cheetah", "walker2d")
@@ -27,6 +28,7 @@ FREE = ("env", "env_options", "grid", "num_seeds", "num_devices")
 FITTING = (
     *("policy.init_log_std", "policy.min_log_std", "policy.final_min_log_std", "policy.hidden_sizes"),
     *("policy.critic_hidden_sizes", "ppo.num_envs", "ppo.block_size", "ppo.rollout_length", "ppo.num_minibatches"),
+    *("randomize.redraw", "randomize.curriculum_return"),
 )
 
 
@@ -78,24 +80,20 @@ def assert_refused(result: int | Config, out: str, err: str) -> None:
     assert len(err) > len("mjxppo: \n")
 
 
-def fields() -> dict[str, typing.Any]:
-    """All leaf fields of a configuration by their dotted names, with their annotations."""
+def fields(of: type = Config, prefix: str = "") -> dict[str, typing.Any]:
+    """All leaf fields of a configuration by their dotted names, with their annotations; spreads count as leaves."""
     found = {}
-    for name, kind in typing.get_type_hints(Config, include_extras=True).items():
-        if dataclasses.is_dataclass(kind):
-            nested = typing.get_type_hints(kind, include_extras=True)
-            found |= {f"{name}.{inner}": inner_kind for inner, inner_kind in nested.items()}
+    for name, kind in typing.get_type_hints(of, include_extras=True).items():
+        if dataclasses.is_dataclass(kind) and kind is not Spread:
+            found |= fields(kind, f"{prefix}{name}.")
         else:
-            found[name] = kind
+            found[f"{prefix}{name}"] = kind
     return found
 
 
 FIELDS = fields()
-SECTIONS_THAT_FIT = ("randomize.",)
-"""Ranges of ranges, which have tests of their own."""
-INDEPENDENT = sorted(
-    name for name in FIELDS if name not in (*FREE, *FITTING) and not name.startswith(SECTIONS_THAT_FIT)
-)
+SPREADS = sorted(name for name, kind in FIELDS.items() if kind is Spread)
+INDEPENDENT = sorted(name for name in FIELDS if name not in (*FREE, *FITTING, *SPREADS))
 DEFAULTS = config_io.to_dict(Config(env="hopper"))
 
 
@@ -148,12 +146,65 @@ def good_configs(draw) -> dict[str, typing.Any]:
         put(values, "policy.min_log_std", floor)
         put(values, "policy.init_log_std", floor + draw(st.integers(1, 2)))
         put(values, "policy.hidden_sizes", draw(st.lists(st.integers(1, 512), min_size=1, max_size=4)))
+    for name in draw(st.lists(st.sampled_from(SPREADS), unique=True, max_size=2)):
+        put(values, name, draw(good_spreads(name)))
+    redraw = draw(st.sampled_from((None, "episode", "never")))
+    if redraw is not None:
+        put(values, "randomize.redraw", redraw)
+    if redraw != "never" and draw(st.booleans()):
+        put(values, "randomize.curriculum_return", draw(st.floats(-1e6, 1e6, width=32)))
     return values
 
 
+SCALED = ("mass", "inertia", "size", "strength", "gravity")
+ADDED = ("slope", "observation_bias")
+SHARED = ("size", "friction", "gravity", "slope")
+
+
+@st.composite
+def good_spreads(draw, name: str) -> dict[str, typing.Any]:
+    """A quantity that varies as it may."""
+    quantity = name.removeprefix("randomize.")
+    operation = (
+        "scale" if quantity in SCALED else "add" if quantity in ADDED else draw(st.sampled_from(("scale", "add")))
+    )
+    distribution = draw(st.sampled_from(("uniform", "log_uniform", "normal")))
+    least = 2.0**-10 if distribution == "log_uniform" or quantity in ("mass", "inertia", "size") else 0.0
+    numbers = st.floats(-1e6 if operation == "add" and least == 0 else least, 1e6, width=32)
+    low, high = sorted(draw(st.tuples(numbers, numbers)))
+    spread = {"distribution": distribution, "low": low, "high": high, "operation": operation}
+    return spread if quantity in SHARED else spread | {"each": draw(st.booleans())}
+
+
+@st.composite
+def bad_spreads(draw, name: str) -> dict[str, typing.Any]:
+    """A quantity that varies as it may but for one thing."""
+    quantity, spread = name.removeprefix("randomize."), draw(good_spreads(name))
+    wrong: list[dict[str, typing.Any]] = [
+        {"low": spread["high"] + 1, "high": spread["high"]},
+        {"distribution": "log_uniform", "low": 0.0},
+        {"distribution": "gaussian"},
+        {"high": 1e7},
+        {"low": math.nan},
+        {"each": "some"},
+        {"hihg": 1.0},
+    ]
+    if spread["operation"] == "scale":
+        wrong.append({"low": -0.5})
+    if quantity in ("mass", "inertia", "size"):
+        wrong.append({"low": 0.0})
+    if quantity in (*SCALED, *ADDED):
+        wrong.append({"operation": "scale" if quantity in ADDED else "add"})
+    if quantity in SHARED:
+        wrong.append({"each": True})
+    return spread | draw(st.sampled_from(wrong))
+
+
 def put(values: dict, name: str, value: typing.Any) -> None:
-    section, dot, field = name.rpartition(".")
-    (values.setdefault(section, {}) if dot else values)[field] = value
+    *sections, field = name.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+    values[field] = value
 
 
 def as_options(values: dict, prefix: str = "") -> list[str]:
@@ -175,7 +226,7 @@ def as_options(values: dict, prefix: str = "") -> list[str]:
 @given(good_configs(), st.booleans())
 def test_no_good_configuration_is_refused(values, in_a_file):
     with elsewhere():
-        if in_a_file:
+        if in_a_file or "randomize" in values:  # which has no options: it takes a file
             Path("config.yaml").write_text(yaml.safe_dump(values))
             result, _, err = run("train", "--config", "config.yaml")
         else:
@@ -201,29 +252,33 @@ def bad_configs(draw) -> dict[str, typing.Any]:
     values = draw(good_configs())
     name = draw(st.sampled_from([name for name in INDEPENDENT if base(FIELDS[name]) in (int, float)]))
     limits = bounds(FIELDS[name])
-    kind = draw(st.sampled_from(("type", "name", "section", "low", "high", "misfit")))
+    kind = draw(st.sampled_from(("type", "name", "section", "low", "high", "spread", "misfit")))
     if kind == "type":
         put(values, name, draw(WRONG.filter(lambda value: not could_be_a_number(value, limits))))
     elif kind == "name":
         put(values, name[:-1] + draw(st.sampled_from(("x", "_2", ""))), 1)
     elif kind == "section":
-        values[draw(st.sampled_from(("ppo", "policy", "log", "checkpoint", "eval", "physics")))] = draw(
-            WRONG.filter(lambda value: not isinstance(value, dict))
+        section = draw(
+            st.sampled_from(("ppo", "policy", "log", "checkpoint", "eval", "physics", "randomize", *SPREADS))
         )
+        put(values, section, draw(WRONG.filter(lambda value: not isinstance(value, dict))))
     elif kind == "low":
         put(values, name, limits["min_value"] - draw(st.integers(1, 10**6)))
     elif kind == "high":
         put(values, name, limits.get("max_value", 2**64) + draw(st.integers(1, 10**6)))
+    elif kind == "spread":
+        name = draw(st.sampled_from(SPREADS))
+        put(values, name, draw(bad_spreads(name)))
     else:
-        put(
-            values,
-            *draw(
-                st.sampled_from(
-                    (("ppo.num_minibatches", 10007), ("ppo.block_size", 1009), ("num_devices", 7 * 11 * 13))
-                )
-            ),
-        )
+        fitting = {"ppo.num_minibatches": 10007, "ppo.block_size": 1009, "num_devices": 7 * 11 * 13}
+        put(values, *draw(st.sampled_from(sorted(fitting.items()))))
     return values
+
+
+def test_the_cases_reach_every_field_of_a_configuration():
+    known = {*FREE, *FITTING, *SPREADS, *INDEPENDENT}
+    assert set(FIELDS) == known
+    assert all(name.startswith("randomize.") for name in SPREADS) and len(SPREADS) == 11
 
 
 def could_be_a_number(value: typing.Any, limits: dict) -> bool:

@@ -1,0 +1,49 @@
+"""Random numbers of every world and step, cheaply: a counter-based hash of the episode's key, the time and a number.
+
+``jax.random`` would derive a key for each world and purpose, hash once for each number, and invert the error function.
+Here one hash gives two numbers, nothing is derived, and arrays lie worlds last, as vector units want them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.extend.random import threefry_2x32
+
+from mjxppo.physics.planar.algebra import sincos
+
+Array = jax.Array
+
+NOISE, EVENTS = 1 << 16, 2 << 16
+"""First counter of each purpose. Smaller ones belong to ``jax.random.split``, so that the key may be split as well."""
+
+
+def bits(keys: Array, time: Array, purpose: int, pairs: int) -> Array:
+    """Random words, [2 pairs, N] uint32; each depends on its world's key, the time, the purpose and ``pairs`` alone.
+
+    Args:
+        keys: typed random keys, [N].
+        time: a number that no other call for these keys and this purpose has, [N].
+        purpose: NOISE or EVENTS.
+        pairs: hashes, each of which gives two words.
+    """
+    shape = (pairs, keys.shape[0])
+    first, second = (jnp.broadcast_to(word, shape).ravel() for word in jax.random.key_data(keys)[:, :2].T)
+    times = jnp.broadcast_to(time.astype(jnp.uint32), shape)
+    numbers = jnp.broadcast_to((purpose + jnp.arange(pairs, dtype=jnp.uint32))[:, None], shape)
+    return threefry_2x32((first, second), jnp.concatenate([times, numbers]).ravel()).reshape(2 * pairs, -1)
+
+
+def uniform(words: Array) -> Array:
+    """Numbers in [0, 1), float32, multiples of 2^-24."""
+    return (words >> 8).astype(jnp.float32) * jnp.float32(2**-24)
+
+
+def normal(words: Array) -> Array:
+    """Numbers of the standard normal distribution, float32, for words [2 n, ...]: by Box and Muller, up to 5.8."""
+    radius, angle = jnp.split(uniform(words), 2)
+    radius = jnp.sqrt(-2 * jnp.log(1 - radius))
+    sin, cos = sincos(2 * math.pi * angle)
+    return jnp.concatenate([radius * cos, radius * sin])
