@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
-from mjxppo import cli, config_io, study
+from mjxppo import cli, config_io, run_dir, study
+from mjxppo.config import Config
 from mjxppo.errors import UserError
 
 SMALL = {
@@ -97,23 +99,34 @@ def test_runs_of_other_settings_are_not_taken_for_the_studys(tmp_path):
         study.run(study.read(path), tmp_path / "out")
 
 
-def test_a_study_compares_its_policies_on_robots_that_differ(tmp_path):
-    hopper = {
-        "env": "hopper",
-        "total_env_steps": 256,
-        "ppo": {"num_envs": 16, "block_size": 8, "rollout_length": 8, "num_minibatches": 2, "num_epochs": 1},
-        "policy": {"hidden_sizes": [8]},
-        "log": {"tensorboard": False},
-        "eval": {"episodes": 1, "video": False},
+def stand(obs):
+    """A policy that lets all joints go limp."""
+    return np.zeros((len(obs), 3))
+
+
+def test_a_study_compares_its_policies_on_robots_that_differ(tmp_path, monkeypatch):
+    group = {"iqm": 1.0, "iqm_ci95": None, "mean": 1.0, "worst": 1.0, "means": [1.0, 1.0]}
+    loaded = types.SimpleNamespace(policy=stand, config=Config(env="hopper"))
+
+    def trained(path, config):
+        path.mkdir(parents=True, exist_ok=True)
+        run_dir.write_json(path / run_dir.EVAL, {"groups": [group]})
+
+    monkeypatch.setattr(study, "_train", trained)
+    monkeypatch.setattr(study, "_draw", lambda *_: [])
+    monkeypatch.setattr(study, "load_all", lambda _: [loaded, loaded])
+    grids = {"heavy": ["gravity=0.5:1.5", "mass=0.5:2"], "limp": ["strength=0.5:1"]}
+    values = STUDY | {
+        "settings": {"hop": {"env": "hopper", "seed": 7}},
+        "variants": {"nominal": {}, "noisy": {"config": "hopper_randomized"}},
+        "perturb": {"grids": grids, "points": 2, "episodes": 1},
     }
-    perturb = {"grids": {"heavy": ["gravity=0.5:1.5", "mass=0.5:2"], "limp": ["strength=0.5:1"]}, "points": 2}
-    variants = {"nominal": {}, "noisy": {"config": "hopper_randomized", **hopper}}
-    values = {**STUDY, "settings": {"hop": hopper}, "variants": variants, "perturb": perturb | {"episodes": 1}}
     path = tmp_path / "robust.yaml"
     path.write_text(yaml.safe_dump(values))
     read = study.read(path)
-    randomized = {variant: config.randomize.on for _, variant, config in study.configurations(read)}
-    assert randomized == {"nominal": False, "noisy": True}
+    configs = {variant: config for _, variant, config in study.configurations(read)}
+    assert {variant: config.randomize.on for variant, config in configs.items()} == {"nominal": False, "noisy": True}
+    assert {config.seed for config in configs.values()} == {7}
     content = study.run(read, tmp_path / "out")
     perturbed = content["perturbed"]["hop"]
     assert np.shape(perturbed["heavy"]["grids"]["noisy"]["share"]) == (2, 2)
@@ -122,7 +135,7 @@ def test_a_study_compares_its_policies_on_robots_that_differ(tmp_path):
     assert "| heavy | noisy | " in (tmp_path / "out/results.md").read_text()
     evaluated = (tmp_path / "out/hop/noisy/heavy.json").stat().st_mtime_ns
     assert study.run(read, tmp_path / "out") == content
-    assert (tmp_path / "out/hop/noisy/heavy.json").stat().st_mtime_ns == evaluated
+    assert (tmp_path / "out/hop/noisy/heavy.json").stat().st_mtime_ns == evaluated, "what is done is not done again"
 
 
 def test_an_unknown_study_names_the_shipped_ones():

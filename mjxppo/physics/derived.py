@@ -142,14 +142,17 @@ def _moved(model: mujoco.MjModel, pose: _ReferencePose, places: dict[str, jax.Ar
         differs = places[name][index] - nominal(model, name)[index][:, None].astype(places[name].dtype)
         return (pose.frames[body][..., None].astype(differs.dtype) * differs).sum(1)
 
-    like = jnp.zeros_like(next(iter(places.values()))[0])
-    bodies: list[jax.Array] = [like]
+    # What has a free joint is where qpos0 says, and turns about its frame.
+    free = set(model.jnt_bodyid[model.jnt_type == int(mujoco.mjtJoint.mjJNT_FREE)].tolist())
+    zero = jnp.zeros_like(next(iter(places.values()))[0])
+    bodies = [zero]
     for body in range(1, model.nbody):
         parent = int(model.body_parentid[body])
-        # A body with a free joint is where qpos0 says.
-        free = model.body_jntnum[body] and model.jnt_type[model.body_jntadr[body]] == int(mujoco.mjtJoint.mjJNT_FREE)
-        bodies.append(like if free else bodies[parent] + change("body_pos", body, parent))
-    joints = [bodies[body] + change("jnt_pos", joint, body) for joint, body in enumerate(model.jnt_bodyid.tolist())]
+        bodies.append(zero if body in free else bodies[parent] + change("body_pos", body, parent))
+    joints = [
+        bodies[body] + (zero if body in free else change("jnt_pos", joint, body))
+        for joint, body in enumerate(model.jnt_bodyid.tolist())
+    ]
     dofs = [joints[joint] for joint in model.dof_jntid.tolist()]
     return jnp.stack([jnp.stack([body - dof for dof in dofs]) for body in bodies])
 

@@ -45,7 +45,7 @@ def test_every_world_is_c_mujoco_on_its_own_model(name):
     assert relative_error(model, random_parameters(model, len(worlds)), worlds, 1) < 1e-9
 
 
-@pytest.mark.parametrize("name", GYMNASIUM)
+@pytest.mark.parametrize("name", ["hopper", "half_cheetah"])
 def test_every_world_is_c_mujoco_on_its_own_model_of_other_sizes(name):
     model = gymnasium_model(name)
     worlds = gymnasium_worlds(name, 400)[-COUNT:] + hard_worlds(model, COUNT)
