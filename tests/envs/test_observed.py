@@ -128,7 +128,7 @@ def test_a_randomised_world_knows_the_truth_behind_its_sensors_and_what_becomes_
     known = hidden_parts(env, state)
     np.testing.assert_allclose(known["observation"], np.concatenate([x, x[:, :1] * 100 + 50], 1), rtol=1e-6)
     assert (known["observation"] != np.asarray(state.obs)[:, :OBS]).all()
-    np.testing.assert_array_equal(known["action_delay"][:, 0], np.asarray(world.delay) / 2)
+    np.testing.assert_array_equal(known["action_delay"][:, 0], np.asarray(world.robots.delay) / 2)
     np.testing.assert_array_equal(known["past_actions"][:, :2], actions(1)[0])
     np.testing.assert_array_equal(known["action_in_effect"], world.action_in_effect)
 
@@ -146,9 +146,22 @@ def test_the_parameters_of_a_robot_are_told_in_units_of_the_models_own():
     assert env.privileged == {"mass": 7, "friction": 1, "strength": 1, "damping": 6, "gravity": 2}
     state = jax.jit(env.reset)(keys(200))
     known = hidden_parts(env, state)
-    own = {name: np.asarray(x) for name, x in state.physics.physics.physics.parameters.items()}
+    own = {name: np.asarray(x) for name, x in env.env.robots(state.physics.physics).parameters.items()}
     np.testing.assert_allclose(known["mass"], own["body_mass"][:, 1:] / task.model.body_mass[1:], rtol=1e-5)
     np.testing.assert_allclose(known["friction"], own["geom_friction"][:, :1, 0] / 0.4, rtol=1e-5)
     assert 0.8 <= known["strength"].min() < 0.85 and 1.15 < known["strength"].max() <= 1.2
     np.testing.assert_allclose(known["damping"], own["dof_damping"][:, 3:] / task.model.dof_damping[3:], rtol=1e-5)
     np.testing.assert_allclose(known["gravity"], own["opt.gravity"][:, [0, 2]] / 9.81, rtol=1e-5)
+
+
+def test_robots_are_renewed_and_the_curriculum_is_measured_through_it():
+    bias = Spread("uniform", 0.5, 1.0, operation="add")
+    config = RandomizeConfig(observation_bias=bias, curriculum_return=-1e6, curriculum_step=0.25)
+    env = observed.wrap(randomize.wrap(PointMass(max_episode_steps=1), config), 2, True)
+    state = env.step(env.reset(keys(4)), jnp.zeros((4, 2)))
+    assert np.all(state.physics.physics.exchanged)
+    renewed = env.renew(state)
+    assert not np.any(renewed.physics.physics.exchanged)
+    assert np.all(np.asarray(renewed.physics.physics.next_robots.observation_bias) > 0)
+    np.testing.assert_array_equal(renewed.obs, state.obs)
+    np.testing.assert_array_equal(env.metrics(renewed)["randomization_extent"], 0.25)
