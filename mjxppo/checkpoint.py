@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mjxppo import config_io
+from mjxppo import config_io, distributed
 from mjxppo.config import CheckpointConfig, Config
 from mjxppo.errors import UserError
 from mjxppo.files import WriteFailed, check_room, reason, write_bytes
@@ -28,6 +28,8 @@ from mjxppo.names import CHECKSUMS
 
 _STEP = re.compile(r"0|[1-9][0-9]{0,17}")
 """Name of a step's folder."""
+_MOST_WAITING_S = 300
+"""Seconds that processes wait for each other while a step is written."""
 _OVERHEAD = 2**18
 """Bytes that a step takes on disk at most, beside its arrays."""
 FORMAT = 1
@@ -44,11 +46,24 @@ def flatten(state: Any) -> dict[str, np.ndarray]:
     The arrays are copies, because the device program reuses the buffers of the state it is given. Arrays without any
     element, such as a simulator's contacts in a model that has none, are left out: Orbax refuses them.
     """
+    return {name: np.array(leaf, copy=True) for name, leaf in _named(state).items()}
+
+
+def _named(state: Any) -> dict[str, Any]:
     return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): np.array(_raw(leaf), copy=True)
+        jax.tree_util.keystr(path, simple=True, separator="/"): _raw(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(state)
         if leaf.size
     }
+
+
+def _copy_shards(state: Any) -> dict[str, jax.Array]:
+    """As ``flatten``, but arrays stay on their devices, each process holding its own shards."""
+    named = _named(state)
+    shardings = {name: array.sharding for name, array in named.items()}
+    copy = jax.jit(lambda arrays: jax.tree.map(jnp.copy, arrays), out_shardings=shardings)
+    copies: dict[str, jax.Array] = copy(named)
+    return copies
 
 
 def unflatten(template: Any, arrays: dict[str, np.ndarray]) -> Any:
@@ -65,7 +80,7 @@ def unflatten(template: Any, arrays: dict[str, np.ndarray]) -> Any:
     restored = []
     for name, (_, leaf) in zip(names, leaves, strict=True):
         if not leaf.size:
-            restored.append(leaf)
+            restored.append(jnp.zeros(leaf.shape, leaf.dtype))
             continue
         if name not in arrays:
             raise UserError(f"checkpoint: lacks {name}, which this configuration needs")
@@ -85,7 +100,11 @@ def _raw(leaf: Any) -> Any:
 
 
 class CheckpointWriter:
-    """Saves steps of one run in the background and keeps the newest and the best."""
+    """Saves steps of one run in the background and keeps the newest and the best.
+
+    Of several processes each writes the shards that it holds, into one directory that all of them see; they have to
+    call each method at the same moment, and where one fails, it raises on all.
+    """
 
     def __init__(self, directory: Path, config: Config):
         import orbax.checkpoint as ocp
@@ -95,18 +114,30 @@ class CheckpointWriter:
         self._checkpoint = config.checkpoint
         self._config = config_io.to_dict(config)
         self._directory = directory
-        self.newest: int | None = next(iter(steps(directory)), None)
+        self.newest: int | None = distributed.of_first(next(iter(steps(directory)), None))
         """The newest whole step; what is there at the start has been looked at by whoever resumes."""
         self._pending: int | None = None
         self._manager: Any = None
 
     def _open(self) -> Any:
         options = self._ocp.CheckpointManagerOptions(
-            create=True,
+            create=not distributed.several(),  # what Orbax does not do for some of the processes
             cleanup_tmp_directories=True,
             preservation_policy=_preservation(self._ocp, self._checkpoint),
+            **self._sharing(),
         )
         return self._ocp.CheckpointManager(self._directory.absolute(), options=options)
+
+    def _sharing(self) -> dict[str, Any]:
+        """Orbax's options for several processes, which wait for each other through JAX's coordination service."""
+        if not distributed.several():
+            return {}
+        options = self._ocp.options
+        processes = set(range(jax.process_count()))
+        return {
+            "multiprocessing_options": options.MultiprocessingOptions(active_processes=processes),
+            "async_options": options.AsyncOptions(timeout_secs=_MOST_WAITING_S),
+        }
 
     def save(self, update: int, state: Any, episode_return: float | None) -> None:
         """Starts saving ``state`` as step ``update``; returns once the state has been copied.
@@ -121,10 +152,12 @@ class CheckpointWriter:
             WriteFailed: this step, or the one still under way, could not be written.
         """
         self.finish()
-        arrays = flatten(state)
-        self._directory.mkdir(parents=True, exist_ok=True)
-        # Orbax's own report of a full disk is pages long, and comes from several threads.
-        check_room(self._directory, sum(array.nbytes for array in arrays.values()) + _OVERHEAD)
+        arrays = _copy_shards(state) if distributed.several() else flatten(state)
+        with distributed.failing_together(WriteFailed):
+            if distributed.is_first():
+                self._directory.mkdir(parents=True, exist_ok=True)
+                # Orbax's own report of a full disk is pages long, and comes from several threads.
+                check_room(self._directory, sum(array.nbytes for array in arrays.values()) + _OVERHEAD)
         if self._manager is None:
             self._manager = self._open()
         args = self._ocp.args
@@ -139,8 +172,9 @@ class CheckpointWriter:
 
     def poll(self) -> None:
         """Completes a save that has finished in the background; never waits. Raises WriteFailed as ``finish``."""
-        if self._pending is not None and not self._manager.is_saving_in_progress():
-            self.finish()
+        if self._pending is None or distributed.any_of(self._manager.is_saving_in_progress()):
+            return
+        self.finish()
 
     def finish(self) -> None:
         """Waits until the save under way, if any, is complete.
@@ -153,8 +187,8 @@ class CheckpointWriter:
         update, self._pending = self._pending, None
         with self._abandoning(update):
             self._manager.wait_until_finished()
-            step = self._directory / str(update)
-            write_checksums(step)
+            if distributed.is_first():
+                write_checksums(self._directory / str(update))
         self.newest = update
 
     @contextlib.contextmanager
@@ -165,12 +199,14 @@ class CheckpointWriter:
         not whole, would later count among those to keep, in place of a good one.
         """
         try:
-            yield
+            with distributed.failing_together(Exception):
+                yield
         except Exception as error:
             with contextlib.suppress(Exception):
                 self._manager.close()
-            for left in (*self._directory.glob(f"{update}.orbax-*"), self._directory / str(update)):
-                shutil.rmtree(left, ignore_errors=True)
+            if distributed.is_first():
+                for left in (*self._directory.glob(f"{update}.orbax-*"), self._directory / str(update)):
+                    shutil.rmtree(left, ignore_errors=True)
             self._manager = None
             raise WriteFailed(f"checkpoint: step {update} could not be saved: {reason(error)}") from error
 
@@ -279,10 +315,13 @@ def read(step: Path) -> tuple[dict[str, np.ndarray], Config]:
 
     _quiet_orbax()
     restore_args = ocp.args.PyTreeRestore
+    # Of several processes each reads on its own.
+    this = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=this, active_processes={this})
     try:
-        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler(), multiprocessing_options=alone) as reader:
             content = reader.restore((step / "config").absolute())
-        with ocp.PyTreeCheckpointer() as reader:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(), multiprocessing_options=alone) as reader:
             shapes = reader.metadata((step / "state").absolute()).item_metadata.tree
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
             arrays = reader.restore((step / "state").absolute(), args=restore_args(restore_args=as_numpy))

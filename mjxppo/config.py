@@ -67,12 +67,16 @@ class PpoConfig:
     """Steps per world between two updates."""
     num_minibatches: Count = 16
     """Gradient steps per epoch; divides rollout_length times block_size."""
+    minibatch_size: Annotated[int, Ge(0), Le(2**31 - 1)] = 0
+    """Samples per gradient step, whatever num_envs is; 0: num_minibatches."""
+    num_microbatches: Count = 1
+    """Parts of each gradient, one after the other, for less memory."""
     num_epochs: Count = 4
     """Passes over each batch."""
     block_size: Count = 128
-    """Worlds that are simulated together; divides num_envs. Sets speed and the order of sums, not the meaning."""
+    """Worlds simulated together; divides num_envs. Sets speed and rounding only."""
     gamma: Share = 0.99
-    """Discount per environment step, in [0, 1]."""
+    """Discount per environment step."""
     gae_lambda: Share = 0.95
     """Lambda of generalised advantage estimation, in [0, 1]."""
     loss: Literal["clip", "kl_penalty", "policy_gradient"] = "clip"
@@ -183,6 +187,13 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+def minibatches_per_epoch(ppo: PpoConfig) -> int:
+    """As many as ``num_minibatches`` says, or as the batch holds of ``minibatch_size`` samples."""
+    if ppo.minibatch_size:
+        return ppo.num_envs * ppo.rollout_length // ppo.minibatch_size
+    return ppo.num_minibatches
 
 
 def splits_per_step(rollout_length: int, block_size: int, num_minibatches: int) -> int | None:

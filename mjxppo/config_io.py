@@ -14,7 +14,7 @@ from typing import Any
 import pydantic
 import yaml
 
-from mjxppo.config import Config, splits_per_step
+from mjxppo.config import Config, PpoConfig, minibatches_per_epoch
 from mjxppo.errors import UserError
 from mjxppo.randomize import config as randomize
 
@@ -201,15 +201,11 @@ def check(config: Config) -> Config:
         raise UserError(
             f"ppo.block_size: {ppo.block_size} does not divide ppo.num_envs = {ppo.num_envs}; {fits} would do"
         )
-    if splits_per_step(ppo.rollout_length, ppo.block_size, ppo.num_minibatches) is None:
-        raise UserError(
-            f"ppo.num_minibatches: {ppo.num_minibatches} does not divide ppo.rollout_length * ppo.block_size = "
-            f"{ppo.rollout_length} * {ppo.block_size}; {_nearest_minibatches(config)} would do"
-        )
     if ppo.num_envs * ppo.rollout_length >= 2**31:
         raise UserError(
             f"ppo.num_envs: {ppo.num_envs} worlds times ppo.rollout_length = {ppo.rollout_length} must stay below 2^31"
         )
+    _check_minibatches(ppo)
     if policy.min_log_std >= policy.init_log_std:
         raise UserError(
             f"policy.min_log_std: must be below policy.init_log_std = {policy.init_log_std}, is {policy.min_log_std}"
@@ -234,7 +230,28 @@ def check(config: Config) -> Config:
     return config
 
 
-def _nearest_minibatches(config: Config) -> int:
-    ppo = config.ppo
-    fits = [m for m in range(1, 4 * ppo.num_minibatches) if splits_per_step(ppo.rollout_length, ppo.block_size, m)]
-    return min(fits, key=lambda m: abs(m - ppo.num_minibatches))
+def _check_minibatches(ppo: PpoConfig) -> None:
+    batch, block = ppo.num_envs * ppo.rollout_length, ppo.rollout_length * ppo.block_size
+    if ppo.minibatch_size:
+        if batch % ppo.minibatch_size or block % (batch // ppo.minibatch_size):
+            number = _nearest_divisor(block, max(batch // ppo.minibatch_size, 1))
+            raise UserError(
+                f"ppo.minibatch_size: {ppo.minibatch_size} samples cannot be drawn evenly from {batch // block} blocks "
+                f"of ppo.rollout_length * ppo.block_size = {block}; {batch // number} would do"
+            )
+    elif block % ppo.num_minibatches:
+        raise UserError(
+            f"ppo.num_minibatches: {ppo.num_minibatches} does not divide ppo.rollout_length * ppo.block_size = "
+            f"{ppo.rollout_length} * {ppo.block_size}; {_nearest_divisor(block, ppo.num_minibatches)} would do"
+        )
+    share = block // minibatches_per_epoch(ppo)
+    if share % ppo.num_microbatches:
+        raise UserError(
+            f"ppo.num_microbatches: {ppo.num_microbatches} does not divide a minibatch's samples from each block, "
+            f"{share}; {_nearest_divisor(share, ppo.num_microbatches)} would do"
+        )
+
+
+def _nearest_divisor(number: int, wanted: int) -> int:
+    small = [divisor for divisor in range(1, math.isqrt(number) + 1) if number % divisor == 0]
+    return min(sorted({*small, *(number // divisor for divisor in small)}), key=lambda divisor: abs(divisor - wanted))

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from mjxppo import checkpoint, config_io, counters, members, train
+from mjxppo import checkpoint, config_io, counters, distributed, members, train
 from mjxppo.config import Config
 from mjxppo.envs import EnvState
 from mjxppo.errors import UserError
@@ -81,6 +81,9 @@ def record(config: Config, run_dir: Path, update: int, member: int = 0) -> Path:
 def leave(config: Config, run_dir: Path, error: train.TrainingFailed) -> None:
     """Records what stopped a run, if non-finite numbers did; without a dump the run has failed no less."""
     if error.nonfinite is None:
+        return
+    if distributed.several():
+        say("no dump of the failure: several processes leave none (docs/scaling.md)")
         return
     try:
         with waiting("computing the failure again, for its dump"):
@@ -191,7 +194,7 @@ def _last_checkpoint(trainer: Trainer, directory: Path) -> TrainState:
 
 
 def _state(trainer: Trainer, arrays: dict[str, np.ndarray]) -> TrainState:
-    return trainer.place(checkpoint.unflatten(jax.eval_shape(trainer.init), arrays))
+    return trainer.place(checkpoint.unflatten(trainer.shapes(), arrays))
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:

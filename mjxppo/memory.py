@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 
 from mjxppo import members
-from mjxppo.config import Config
+from mjxppo.config import Config, minibatches_per_epoch
 from mjxppo.errors import UserError
 from mjxppo.ppo.trainer import Trainer
 
@@ -64,7 +64,7 @@ def estimate(trainer: Trainer) -> Estimate:
     return Estimate(
         state=_STATE_COPIES * state,
         batch=_BATCH_COPIES * samples * sample * at_a_time,
-        minibatch=samples / ppo.num_minibatches * per_step * at_a_time,
+        minibatch=samples / (minibatches_per_epoch(ppo) * ppo.num_microbatches) * per_step * at_a_time,
         host=_PROGRAM + _CHECKPOINT_COPIES * state,
     )
 
@@ -76,7 +76,7 @@ def _bytes_of_state(trainer: Trainer) -> float:
         is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         return math.prod(leaf.shape) * (8 if is_key else leaf.dtype.itemsize)
 
-    return float(sum(size(leaf) for leaf in jax.tree.leaves(jax.eval_shape(trainer.init))))
+    return float(sum(size(leaf) for leaf in jax.tree.leaves(trainer.shapes())))
 
 
 def check(trainer: Trainer) -> None:
@@ -86,13 +86,13 @@ def check(trainer: Trainer) -> None:
         UserError: it needs more memory than there is; says how much, and what would need less.
     """
     needed = estimate(trainer)
-    on_host = needed.host
+    on_host, on_devices = needed.host, needed.device / jax.process_count()
     if jax.default_backend() == "cpu":
-        on_host += needed.device
+        on_host += on_devices
     else:
         available = _free_on_devices(trainer)
-        if available is not None and needed.device > available:
-            raise _does_not_fit(trainer.config, needed, needed.device, available, "device")
+        if available is not None and on_devices > available:
+            raise _does_not_fit(trainer.config, needed, on_devices, available, "device")
     available = available_on_host()
     if available is not None and on_host > available:
         raise _does_not_fit(trainer.config, needed, on_host, available, "host")
@@ -104,8 +104,8 @@ def _does_not_fit(config: Config, needed: Estimate, total: float, available: flo
     return UserError(
         f"ppo.num_envs: {ppo.num_envs} worlds times ppo.rollout_length = {ppo.rollout_length}{policies} need about "
         f"{_gib(total)} of {where} memory (worlds {_gib(needed.state)}, batch {_gib(needed.batch)}, minibatch "
-        f"{_gib(needed.minibatch)}), and there are {_gib(available)}; lower one of them, or raise ppo.num_minibatches "
-        f"if it is the minibatch"
+        f"{_gib(needed.minibatch)}), and there are {_gib(available)}; lower one of them, or raise "
+        f"ppo.num_microbatches if it is the minibatch"
     )
 
 

@@ -11,10 +11,23 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+_silent = False
+
+
+def be_silent() -> None:
+    """From now on nothing here shows anything: of several processes that train together only one speaks."""
+    global _silent
+    _silent = True
+
 
 def say(message: str) -> None:
     """Prose for a person, on standard error."""
-    print(message, file=sys.stderr, flush=True)
+    if not _silent:
+        print(message, file=sys.stderr, flush=True)
+
+
+def _for_a_terminal() -> bool:
+    return sys.stderr.isatty() and not _silent
 
 
 def human(count: float) -> str:
@@ -41,7 +54,7 @@ def duration(seconds: float) -> str:
 def waiting(message: str) -> Iterator[None]:
     """Shows on a terminal what is being waited for; silent elsewhere."""
     console = Console(stderr=True)
-    if not sys.stderr.isatty():
+    if not _for_a_terminal():
         yield
         return
     with console.status(message):
@@ -63,7 +76,7 @@ class ProgressLine:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
+            disable=not _for_a_terminal(),
             transient=True,
         )
         self._total = total_env_steps

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from mjxppo import config_io, members
+from mjxppo import config_io, distributed, members
 from mjxppo.config import Config
 from mjxppo.errors import UserError
 from mjxppo.files import write_bytes
@@ -39,6 +39,8 @@ def default_run_dir(config: Config) -> Path:
 def open_run_dir(path: Path, config: Config, resume: bool) -> Iterator[Path]:
     """Makes (or, to resume, finds) a run directory and holds it until the block ends.
 
+    Of several processes that train together the first one does so for all.
+
     Args:
         path: the directory.
         config: written to ``config.yaml``.
@@ -47,6 +49,9 @@ def open_run_dir(path: Path, config: Config, resume: bool) -> Iterator[Path]:
     Raises:
         UserError: it cannot be written, another process uses it, or it holds a run and ``resume`` is false.
     """
+    if not distributed.is_first():
+        yield path
+        return
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = (path / _LOCK).open("a")

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mjxppo import checkpoint, counters, envs, machine, members, runtime
+from mjxppo import checkpoint, counters, distributed, envs, machine, members, runtime
 from mjxppo.checkpoint import CheckpointWriter
-from mjxppo.config import Config
+from mjxppo.config import Config, minibatches_per_epoch
 from mjxppo.envs import observed
 from mjxppo.errors import UserError
 from mjxppo.files import WriteFailed, attempt
@@ -119,19 +119,35 @@ def train(trainer: Trainer, run_dir: Path, resume: bool = False, callbacks: Call
         stopping_at_once(),
     ):
         program = trainer.train_chunk.lower(state, total).compile()  # type: ignore[attr-defined]
+        distributed.wait_for_all("compiled")
     compile_s = time.perf_counter() - started
-    first_update = int(state.update.ravel()[0])
-    machine.record(run_dir, first_update)
+    first_update = int(_host(state.update))
+    if distributed.is_first():
+        machine.record(run_dir, first_update)
     loop = _Loop(config, run_dir, first_update, callbacks)
     try:
-        return loop.run(program, state, total, compile_s, trainer.num_devices)
-    finally:
-        loop.close()
+        outcome = loop.run(program, state, total, compile_s, trainer.num_devices)
+    except BaseException as error:
+        # Closing takes all processes, and only this failure is sure to be everyone's.
+        if not distributed.several() or isinstance(error, TrainingFailed):
+            loop.close()
+        raise
+    loop.close()
+    return outcome
+
+
+def _host(x: jax.Array) -> np.ndarray:
+    """The value of a replicated array, []; all members have the same, where there are several."""
+    value: np.ndarray = np.asarray(x).ravel()[0]
+    return value
 
 
 def _restore(trainer: Trainer, state: TrainState, directory: Path) -> TrainState:
     damage: list[str] = []
-    step = checkpoint.newest_whole_step(directory, damage.append)
+    found = checkpoint.newest_whole_step(directory, damage.append) if distributed.is_first() else None
+    # All processes have to read the same step, whatever each of them sees at this moment.
+    name = distributed.of_first(found.name if found else None)
+    step = directory / name if name else None
     if step is None:
         if damage:
             raise UserError(f"checkpoint: no step in {directory} is whole; the newest: {damage[0]}")
@@ -140,8 +156,9 @@ def _restore(trainer: Trainer, state: TrainState, directory: Path) -> TrainState
     for message in damage:
         say(f"skipping a damaged checkpoint: {message}; going on from step {step.name}")
     arrays, _ = checkpoint.read(step)
-    restored = trainer.place(checkpoint.unflatten(state, arrays))
-    _set_aside_newer(directory, int(step.name))
+    restored = trainer.place(checkpoint.unflatten(trainer.shapes(), arrays))
+    if distributed.is_first():
+        _set_aside_newer(directory, int(step.name))
     return restored
 
 
@@ -166,8 +183,9 @@ class _Loop:
         self.metrics = [
             MetricsWriter(directory, resume_after=first_update, config=member.config)
             for directory, member in zip(directories, members.of(config), strict=True)
+            if distributed.is_first()
         ]
-        for directory, metrics in zip(directories, self.metrics, strict=True):
+        for directory, metrics in zip(directories, self.metrics, strict=False):
             if metrics.missing:
                 say(
                     f"{directory / JSONL} was damaged: of the {first_update} updates before, the metrics of "
@@ -199,14 +217,13 @@ class _Loop:
         self, program: Any, state: TrainState, total: counters.Counter, compile_s: float, num_devices: int
     ) -> Outcome:
         config = self.config
-        # All members take the same number of steps.
-        self.env_steps = first_env_steps = counters.to_int(jax.tree.map(lambda x: x.ravel()[0], state.env_steps))
+        self.env_steps = first_env_steps = counters.to_int(jax.tree.map(_host, state.env_steps))
         started = time.perf_counter()
         with (
             StopRequest() as stop,
             ProgressLine(f"{config.env} on {num_devices} devices", config.total_env_steps, self.env_steps) as line,
         ):
-            while self.env_steps < config.total_env_steps and stop.signal_number is None and not self.enough:
+            while self.env_steps < config.total_env_steps and not self._asked_to_stop(stop):
                 chunk_started = time.perf_counter()
                 state, metrics = program(state, total)
                 rows = self._rows(jax.device_get(metrics), started, chunk_started)
@@ -216,7 +233,7 @@ class _Loop:
                 speed, extent = len(rows) * newest["env_steps_per_s"], newest.get("randomization_extent")
                 line.update(self.env_steps, speed, self.episode_return, extent)
                 self._check_health(rows)
-                self.enough = self.callbacks.metrics(rows[0]) is True
+                self.enough = distributed.is_first() and self.callbacks.metrics(rows[0]) is True
                 self._write(self.checkpoints.poll)
                 self._tell_checkpoint()
                 if self.update - self.saved_update >= config.checkpoint.every_updates:
@@ -233,6 +250,13 @@ class _Loop:
             exit_code=stop.exit_code if self.env_steps < config.total_env_steps else 0,
         )
 
+    def _asked_to_stop(self, stop: StopRequest) -> bool:
+        """Whether a signal or a callback asks for it, of any process; all of them stop at the same update."""
+        signal_number, enough = distributed.most(stop.signal_number or 0, self.enough)
+        if signal_number:
+            stop.signal_number = signal_number
+        return bool(signal_number or enough)
+
     def _warn_of_slow_calls(self, seconds: float) -> None:
         if seconds > _SLOW_CALL_S and not self.warned:
             self.warned = True
@@ -243,7 +267,7 @@ class _Loop:
 
     def _tell_checkpoint(self) -> None:
         newest = self.checkpoints.newest
-        if newest is not None and newest != self.told:
+        if newest is not None and newest != self.told and distributed.is_first():
             self.callbacks.checkpoint(self.directory / CKPT / str(newest))
         self.told = newest
 
@@ -285,10 +309,12 @@ class _Loop:
         return "there is no checkpoint yet" if newest is None else f"the last good checkpoint is step {newest}"
 
     def _log(self, rows: list[list[Row]]) -> None:
-        attempt(partial(metrics.write, own) for metrics, own in zip(self.metrics, rows, strict=True))
+        with distributed.failing_together(WriteFailed):
+            attempt(partial(metrics.write, own) for metrics, own in zip(self.metrics, rows, strict=False))
 
     def _sync_metrics(self) -> None:
-        attempt(metrics.sync for metrics in self.metrics)
+        with distributed.failing_together(WriteFailed):
+            attempt(metrics.sync for metrics in self.metrics)
 
     def _rows(self, metrics: dict[str, np.ndarray], started: float, chunk_started: float) -> list[list[Row]]:
         """For each member one row for each update of a chunk; times are those at which the chunk came to the host."""
@@ -318,7 +344,7 @@ class _Loop:
         """Ends the run when too much of a device call's work came to nothing."""
         ppo, rows = self.config.ppo, [row for own in rows_of_members for row in own]
         steps = sum(row["env_steps_this_update"] for row in rows)
-        gradient_steps = len(rows) * ppo.num_epochs * ppo.num_minibatches
+        gradient_steps = len(rows) * ppo.num_epochs * minibatches_per_epoch(ppo)
         for name, of, what in (
             ("nonfinite_steps", steps, "steps ended in a non-finite world"),
             ("skipped_gradient_steps", gradient_steps, "gradient steps were skipped for a non-finite gradient"),

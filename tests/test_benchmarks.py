@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from mjxppo import config_io, train
 from mjxppo.benchmarks import compile as compilation
-from mjxppo.benchmarks import physics
+from mjxppo.benchmarks import physics, scale
 from mjxppo.errors import UserError
 from mjxppo.physics.mjx.model import compiler_aborts
 
@@ -47,3 +48,33 @@ def test_compile_times_are_measured_in_processes_of_their_own(monkeypatch):
 def test_bad_input_names_the_field(bad, field):
     with pytest.raises(UserError, match=field):
         physics.run(**bad)
+
+
+class TestScale:
+    VALUES = {  # noqa: RUF012
+        "env": "brax:fast",
+        "ppo": {"num_envs": 32, "block_size": 8, "rollout_length": 8, "num_minibatches": 4, "num_epochs": 1},
+    }
+
+    def test_weak_and_strong_scaling_and_the_share_of_collectives(self):
+        config = config_io.check(config_io.from_dict(self.VALUES))
+        report = scale.run([config], num_devices=(1, 2), repeats=1)
+        assert [(row["mode"], row["num_devices"], row["num_envs"]) for row in report["results"]] == [
+            *(("weak", 1, 32), ("weak", 2, 64)),
+            *(("strong", 1, 32), ("strong", 2, 32)),
+        ]
+        for row in report["results"]:
+            assert row["env_steps_per_s"] > 0 and 0 <= row["collective_share"] < 1
+            assert row["gradient_steps"] == 4 and row["gradient_bytes"] % 4 == 0
+        assert report["results"][0]["efficiency"] == report["results"][2]["efficiency"] == 1
+        json.dumps(report)
+
+    def test_the_program_to_compare_with_has_no_collectives(self):
+        trainer = train.build(config_io.check(config_io.from_dict(self.VALUES | {"num_devices": 2})))
+        arguments = trainer.shapes(), trainer.budget(10**6)
+        assert "all_reduce" in trainer.train_chunk.lower(*arguments).as_text()
+        assert "all_reduce" not in scale.without_reductions(trainer).train_chunk.lower(*arguments).as_text()
+
+    def test_more_devices_than_there_are_is_one_line(self):
+        with pytest.raises(UserError, match="num_devices: 4096 cannot be measured with 8 devices"):
+            scale.run([], num_devices=(4096,))

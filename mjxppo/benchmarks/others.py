@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from mjxppo import envs
-from mjxppo.config import Config
+from mjxppo.config import Config, minibatches_per_epoch
 from mjxppo.envs.registry import gym_id_of
 from mjxppo.errors import UserError
 
@@ -45,7 +45,7 @@ def sb3(config: Config) -> dict[str, Any]:
         "MlpPolicy",
         env,
         n_steps=samples // _SB3_ENVS,
-        batch_size=samples // ppo.num_minibatches,
+        batch_size=samples // minibatches_per_epoch(ppo),
         n_epochs=ppo.num_epochs,
         policy_kwargs={"net_arch": list(config.policy.hidden_sizes)},
         device="cpu",
@@ -93,7 +93,7 @@ def _brax(config: Config, make: Callable[[], Any], label: str) -> dict[str, Any]
         episode_length=1000,
         num_envs=ppo.num_envs,
         unroll_length=ppo.rollout_length,
-        batch_size=ppo.num_envs // ppo.num_minibatches,
+        batch_size=ppo.num_envs // minibatches_per_epoch(ppo),
         num_minibatches=ppo.num_minibatches,
         num_updates_per_batch=ppo.num_epochs,
         normalize_observations=True,

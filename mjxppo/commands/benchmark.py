@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mjxppo import distributed
 from mjxppo.commands.parsing import nearest, parse
 from mjxppo.errors import UserError
 from mjxppo.progress import say
@@ -17,6 +18,7 @@ from mjxppo.progress import say
 _KINDS = {
     "physics": "environment steps a second: ours, stock MJX and C MuJoCo, in one run",
     "train": "training throughput, everything included, and its split",
+    "scale": "training on 1, 2, 4, ... devices, and the share of the collectives",
     "compile": "seconds to compile, without a cache",
     "return": "seconds from the start of the program until the policy has given returns",
     "gymnasium": "steps a second through Gymnasium's vector interface: ours, its sync and async one",
@@ -57,6 +59,26 @@ class TrainArguments:
     """Updates trained before the first round."""
     against: tuple[str, ...] = ()
     """Other trainers to measure in the same run: sb3, brax (its own environment), brax-ours."""
+    repeats: int = 5
+    """Rounds; the median counts."""
+    out: Path | None = None
+    """Also write the JSON to this file."""
+
+
+@dataclass(frozen=True)
+class ScaleArguments:
+    """What to measure, and how long."""
+
+    tasks: tuple[str, ...] = ("half_cheetah",)
+    """Tasks, with their shipped configurations."""
+    config: tuple[str, ...] = ()
+    """YAML files, or names of shipped configurations, to measure instead."""
+    modes: tuple[str, ...] = ("weak", "strong")
+    """weak (the configuration's worlds on each device), strong (so many on all together)."""
+    num_devices: tuple[int, ...] = ()
+    """Numbers of devices; none: 1, 2, 4, ... up to those there are."""
+    num_envs: int = 0
+    """Worlds, instead of the configuration's; 0: as configured."""
     repeats: int = 5
     """Rounds; the median counts."""
     out: Path | None = None
@@ -114,6 +136,7 @@ class GymnasiumArguments:
 ARGUMENTS = {
     "physics": (PhysicsArguments, _KINDS["physics"]),
     "train": (TrainArguments, _KINDS["train"]),
+    "scale": (ScaleArguments, _KINDS["scale"]),
     "compile": (CompileArguments, _KINDS["compile"]),
     "return": (ReturnArguments, _KINDS["return"]),
     "gymnasium": (GymnasiumArguments, _KINDS["gymnasium"]),
@@ -130,10 +153,17 @@ def main(arguments: list[str]) -> int:
     kind, rest = arguments[0], arguments[1:]
     if kind not in _KINDS:
         raise UserError(f"benchmark: there is no kind {kind!r}; {nearest(kind, list(_KINDS))}")
-    measure = {"physics": _physics, "train": _train, "compile": _compile, "return": _return, "gymnasium": _gymnasium}[
-        kind
-    ]
+    measure = {
+        "physics": _physics,
+        "train": _train,
+        "scale": _scale,
+        "compile": _compile,
+        "return": _return,
+        "gymnasium": _gymnasium,
+    }[kind]
     result, out = measure(rest)
+    if not distributed.is_first():
+        return 0
     _print_table(result["results"])
     for task, backend in result.get("fastest", {}).items():
         say(f"{task}: fastest is {backend}: --physics.backend {backend.split(':')[0]}")
@@ -174,6 +204,19 @@ def _train(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
         result["against"] = [row for rows in compared for row in rows]
         _print_table(result["against"])
     return result, parsed.out
+
+
+def _scale(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
+    parsed = parse(ScaleArguments, arguments, prog="mjxppo benchmark scale", description=_KINDS["scale"])
+    from mjxppo import config_io
+    from mjxppo.benchmarks import scale
+
+    changes = {"ppo": {"num_envs": parsed.num_envs}} if parsed.num_envs else {}
+    files = [config_io.read_named(name) for name in parsed.config]
+    values = files or [config_io.defaults_for(_canonical(task)) for task in parsed.tasks]
+    configs = [config_io.check(config_io.from_dict(config_io.merge(v, changes))) for v in values]
+    with distributed.joined():
+        return scale.run(configs, parsed.modes, parsed.num_devices, parsed.repeats), parsed.out
 
 
 def _compile(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from mjxppo import config_io, run_dir
+from mjxppo import config_io, distributed, run_dir
 from mjxppo.commands import layers
 from mjxppo.commands.parsing import parse
 from mjxppo.config import Config
@@ -48,16 +48,21 @@ def main(arguments: list[str], grid: dict[str, list[float]] | None = None) -> in
     """Runs the command, with a grid of settings where ``mjxppo sweep`` gives one; returns the exit code."""
     parsed = _parse(arguments, {"grid": grid} if grid else {})
     config = _config_of(parsed)
-    path = _run_dir_of(parsed, config)
-    if parsed.resume:
-        run_dir.check_resumable(path, config)
-    from mjxppo import memory, train, weights_and_biases
+    with distributed.joined():
+        distributed.check_same("config", config_io.to_yaml(config))
+        # Others may have come when the first had begun the run already.
+        resume = distributed.of_first(parsed.resume)
+        path = Path(distributed.of_first(str(_run_dir_of(parsed, config))))
+        if resume:
+            run_dir.check_resumable(path, config)
+        from mjxppo import memory, train, weights_and_biases
 
-    trainer = train.build(config)
-    weights_and_biases.check(config)
-    memory.check(trainer)
-    with run_dir.open_run_dir(path, config, parsed.resume):
-        return _train(trainer, path, parsed.resume)
+        trainer = train.build(config)
+        if distributed.is_first():
+            weights_and_biases.check(config)
+        memory.check(trainer)
+        with run_dir.open_run_dir(path, config, resume):
+            return _train(trainer, path, resume)
 
 
 def _parse(arguments: list[str], changes: dict[str, Any]) -> TrainArguments:
@@ -119,6 +124,9 @@ def _train(trainer: Trainer, path: Path, resume: bool) -> int:
         say(f"mjxppo: training stopped: {error}")
         failure.leave(config, path, error)
         return 1
+    distributed.leave()
+    if not distributed.is_first():
+        return outcome.exit_code
     summary: dict[str, Any] = {"run_dir": str(path), **outcome._asdict()}
     if outcome.exit_code:
         say(f"stopped at {human(outcome.env_steps)} steps; saved. Go on with: mjxppo train --resume --run-dir {path}")

@@ -9,17 +9,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from mjxppo import counters, members
 from mjxppo.config import Config, PpoConfig
 from mjxppo.counters import Counter
 from mjxppo.envs import Environment, EnvState
 from mjxppo.envs.base import stagger
-from mjxppo.ppo import networks, normalize
+from mjxppo.ppo import networks, normalize, placement
 from mjxppo.ppo.collective import AXIS, Devices
 from mjxppo.ppo.rollout import Batch, Policy, RolloutStats, rollout
 from mjxppo.ppo.state import Learner, TrainState
@@ -36,14 +35,6 @@ VECTORIZED_WORLDS = 64
 """On a CPU, members with so many worlds or more are trained one after the other: they fill the vector units alone."""
 
 
-def choose_num_devices(config: Config, available: int) -> int:
-    """As many devices as there are and as divide the number of blocks of worlds evenly, unless configured."""
-    blocks = config.ppo.num_envs // config.ppo.block_size
-    if config.num_devices:
-        return config.num_devices
-    return max(count for count in range(1, min(available, blocks) + 1) if blocks % count == 0)
-
-
 class Trainer:
     """Builds the initial training state and the jitted function that advances it."""
 
@@ -53,8 +44,9 @@ class Trainer:
         self.members = members.of(config) if members.several(config) else ()
         own_size = env.obs_size - env.privileged_size if env.privileged_size else None
         self.network = networks.build(env.action_size, config.policy, own_size)
-        self.num_devices = choose_num_devices(config, jax.device_count())
-        self.mesh = Mesh(np.array(jax.devices()[: self.num_devices]), (AXIS,))
+        self.num_devices = placement.choose_num_devices(config, jax.device_count(), jax.process_count())
+        self.mesh = placement.mesh(self.num_devices)
+        self.devices = Devices(self.num_devices)
         self.env_steps_per_update = config.ppo.num_envs * config.ppo.rollout_length
         # For each part of the state, how it lies on the devices: worlds are split, the rest is copied.
         copied: Any = NamedSharding(self.mesh, _REPLICATED)
@@ -64,19 +56,24 @@ class Trainer:
 
     def init(self) -> TrainState:
         """The training state before the first update, on its devices; arrays lead with the members, if several."""
-        if not self.members:
-            return self.place(jax.jit(partial(self._init, config=self.config.ppo))(jax.random.key(self.config.seed)))
-        keys = jnp.stack([jax.random.key(member.config.seed) for member in self.members])
-        return self.place(jax.jit(partial(self._each, self._init))(keys))
+        return self.place(jax.jit(self._initial)(self._keys()))
+
+    def shapes(self) -> TrainState:
+        """The training state's shapes and types; nothing is computed."""
+        shapes: TrainState = jax.eval_shape(self._initial, self._keys())
+        return shapes
 
     def budget(self, total_env_steps: int) -> Counter:
         """The step budget as ``train_chunk`` takes it."""
-        return jax.device_put(counters.make(total_env_steps), NamedSharding(self.mesh, _REPLICATED))
+        counter, copied = counters.make(total_env_steps), NamedSharding(self.mesh, _REPLICATED)
+        budget: Counter = placement.put(counter, jax.tree.map(lambda _: copied, counter))
+        return budget
 
     def place(self, state: TrainState) -> TrainState:
         """Puts a training state (from ``init`` or a checkpoint) on the devices: worlds split, the rest copied."""
         shardings = jax.tree.broadcast(self.sharding, state, is_leaf=lambda x: isinstance(x, NamedSharding))
-        return jax.device_put(state, shardings)
+        placed: TrainState = placement.put(state, shardings)
+        return placed
 
     @property
     def in_turn(self) -> bool:
@@ -95,6 +92,16 @@ class Trainer:
             return function(*arguments, replace(self.config.ppo, **settings))
 
         return lax.map(one, (arguments, swept)) if self.in_turn else jax.vmap(one)((arguments, swept))
+
+    def _keys(self) -> Array:
+        """The run's random key, [], or one for each member, [members]."""
+        if not self.members:
+            return jax.random.key(self.config.seed)
+        return jnp.stack([jax.random.key(member.config.seed) for member in self.members])
+
+    def _initial(self, keys: Array) -> TrainState:
+        state: TrainState = self._each(self._init, keys) if self.members else self._init(keys, self.config.ppo)
+        return state
 
     def _init(self, key: Array, config: PpoConfig) -> TrainState:
         run_key, params_key, reset_key, clock_key = jax.random.split(key, 4)
@@ -156,7 +163,7 @@ class Trainer:
     def _update(
         self, state: TrainState, total_env_steps: Counter, budget: Array, config: PpoConfig
     ) -> tuple[TrainState, Metrics]:
-        devices = Devices(self.num_devices)
+        devices = self.devices
         rollout_key, learn_key = jax.random.split(jax.random.fold_in(state.key, state.update))
         env_state, batch, last_obs, stats = self.collect(state, rollout_key, budget)
         stats = devices.sum(stats)
@@ -190,7 +197,7 @@ class Trainer:
         """Rolls out all worlds of this device; the batch comes as [blocks, T, B, ...]."""
         config = self.config.ppo
         local_envs = config.num_envs // self.num_devices
-        first = Devices(self.num_devices).index() * local_envs
+        first = self.devices.index() * local_envs
         # On a CPU a block's working set stays in cache; an accelerator wants all its worlds at once.
         group = config.block_size if jax.default_backend() == "cpu" else local_envs
         policy = Policy(self.network, state.learner.params, state.learner.obs_moments)

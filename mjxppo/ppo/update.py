@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import flax.struct
 import jax
@@ -13,7 +13,7 @@ import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from mjxppo.config import PolicyConfig, PpoConfig, splits_per_step
+from mjxppo.config import PolicyConfig, PpoConfig, minibatches_per_epoch, splits_per_step
 from mjxppo.ppo import losses, minibatch, normalize, schedules
 from mjxppo.ppo.collective import Devices
 from mjxppo.ppo.gae import generalized_advantages
@@ -23,6 +23,7 @@ from mjxppo.ppo.rollout import Batch
 from mjxppo.ppo.state import Learner
 
 Array = jax.Array
+T = TypeVar("T")
 
 Carry = tuple[Array, Any]
 """Flat parameters and the optimiser's state."""
@@ -167,10 +168,11 @@ def _epochs(
     learning_rate: Array,
     min_log_std: Array,
 ) -> tuple[Params, Any, StepMetrics]:
-    """All gradient steps of an update; metrics lead with [num_epochs, num_minibatches]."""
+    """All gradient steps of an update; metrics lead with [num_epochs, minibatches]."""
     config, devices, network = algorithm.config, algorithm.devices, algorithm.network
     blocks, steps, size = samples.advantage.shape
-    splits = splits_per_step(steps, size, config.num_minibatches)
+    minibatches, parts = minibatches_per_epoch(config), config.num_microbatches
+    splits = splits_per_step(steps, size, minibatches * parts)
     assert splits is not None, "checked when the config was read"
     units = jax.tree.map(lambda x: minibatch.to_units(x, splits), samples)
     # One flat vector: one reduction over devices and one fused Adam step, instead of one for each weight matrix.
@@ -179,14 +181,18 @@ def _epochs(
 
     def gradient_step(carry: Carry, drawn: tuple[Array, Array]) -> tuple[Carry, StepMetrics]:
         chosen, count = drawn
-        minibatch_samples = jax.tree.map(lambda x: x[chosen].reshape(-1, *x.shape[2:]), units)
-        if config.advantage_normalization == "minibatch":
-            minibatch_samples = _normalize_advantage(minibatch_samples, count, devices)
+        normalize_advantage = _advantage_normalizer(config, units, chosen, count, devices)
 
-        def objective(flat: Array) -> tuple[Array, losses.LossTerms]:
-            return losses.loss(unravel(flat), network, minibatch_samples, count, config, learner.kl_penalty)
+        def of_part(chosen: Array) -> tuple[Array, losses.LossTerms]:
+            part = jax.tree.map(lambda x: x[chosen].reshape(-1, *x.shape[2:]), units)
+            part = replace(part, advantage=normalize_advantage(part.advantage))
 
-        gradient, terms = jax.grad(objective, has_aux=True)(carry[0])
+            def objective(flat: Array) -> tuple[Array, losses.LossTerms]:
+                return losses.loss(unravel(flat), network, part, count, config, learner.kl_penalty)
+
+            return jax.grad(objective, has_aux=True)(carry[0])
+
+        gradient, terms = _sum_of_parts(of_part, chosen)
         gradient, any_samples = devices.mean(gradient), count >= 0.5 / devices.count
         carry, norm, finite = _apply_gradient(config, carry, gradient, learning_rate, floor, any_samples)
         norm = jnp.where(finite, norm, 0)
@@ -195,8 +201,9 @@ def _epochs(
     def epoch(carry: Carry, number: Array) -> tuple[Carry, StepMetrics]:
         epoch_key = jax.random.fold_in(key, number)
         first_block = devices.index() * blocks
-        chosen = minibatch.draw(epoch_key, first_block, blocks, steps * splits, config.num_minibatches)
-        counts = devices.mean(units.valid.sum(-1)[chosen].sum(-1))
+        chosen = minibatch.draw(epoch_key, first_block, blocks, steps * splits, minibatches * parts)
+        chosen = chosen.reshape(minibatches, parts, -1)
+        counts = devices.mean(units.valid.sum(-1)[chosen].sum((-2, -1)))
         carry, metrics = lax.scan(gradient_step, carry, (chosen, jnp.maximum(counts, 1e-6)))
         # Each reduction makes the devices wait for each other, so the terms are reduced once an epoch.
         return carry, replace(metrics, terms=devices.mean(metrics.terms))
@@ -225,14 +232,29 @@ def _epochs_until(
     return carry, metrics
 
 
-def _normalize_advantage(samples: losses.Samples, count: Array, devices: Devices) -> losses.Samples:
-    """Advantages of a minibatch with zero mean and unit variance; ``count`` as in ``losses.loss``."""
+def _sum_of_parts(of_part: Callable[[Array], T], parts: Array) -> T:
+    """``of_part`` of each part, [parts, ...], added up one after the other, so that only one needs room at a time."""
+    if parts.shape[0] == 1:
+        return of_part(parts[0])
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(of_part, parts[0]))
+    total: T = lax.scan(lambda sums, part: (jax.tree.map(jnp.add, sums, of_part(part)), None), zeros, parts)[0]
+    return total
+
+
+def _advantage_normalizer(
+    config: PpoConfig, units: losses.Samples, chosen: Array, count: Array, devices: Devices
+) -> Callable[[Array], Array]:
+    """Brings advantages to zero mean and unit variance over a minibatch, if configured; ``count`` as in ``loss``."""
+    if config.advantage_normalization != "minibatch":
+        return lambda advantage: advantage
+    advantage, valid = units.advantage[chosen], units.valid[chosen]
 
     def average(x: Array) -> Array:
-        return devices.mean((x * samples.valid).sum() / count)
+        return devices.mean((x * valid).sum() / count)
 
-    centred = samples.advantage - average(samples.advantage)
-    return replace(samples, advantage=centred * lax.rsqrt(average(jnp.square(centred)) + EPSILON))
+    mean = average(advantage)
+    scale = lax.rsqrt(average(jnp.square(advantage - mean)) + EPSILON)
+    return lambda advantage: (advantage - mean) * scale
 
 
 def _apply_gradient(
