@@ -15,6 +15,7 @@ from mjxppo import (
     evaluate,
     export,
     failure,
+    finetune,
     locate,
     members,
     memory,
@@ -25,6 +26,7 @@ from mjxppo import (
 from mjxppo.config import Config
 from mjxppo.envs.registry import TASKS, canonical_name, gym_id_of
 from mjxppo.errors import UserError
+from mjxppo.locate import Loaded
 from mjxppo.metrics import Row
 from mjxppo.policy import Policy
 from mjxppo.run_dir import CONFIG, check_resumable, default_run_dir, open_run_dir
@@ -94,6 +96,7 @@ def train_policy(
             stops, as if it had reached its end, when it returns True.
         on_checkpoint: called with the folder of each checkpoint that has become whole.
         fields: replace those of ``config``, sections being mappings: ``total_env_steps=10**6, ppo={"gamma": 0.99}``.
+            ``init={"path": "runs/pretrained"}`` fine-tunes the policy there, with its networks.
 
     Raises:
         UserError: a field is unknown or wrong, or the directory cannot be used.
@@ -138,6 +141,8 @@ class _Plan(NamedTuple):
     task: envs.Environment
     named: bool
     """Whether the task went by name; what has none cannot be built again."""
+    source: Loaded | None
+    """The policy to begin with."""
 
 
 def _plan(
@@ -149,14 +154,15 @@ def _plan(
 ) -> _Plan:
     made = None if isinstance(env, str) else envs.make(env)
     described = {"env": canonical_name(str(env))} if made is None else _described(made)
-    checked = _configuration(described, config, fields, Path(run_dir) if resume and run_dir is not None else None)
+    resumed = Path(run_dir) if resume and run_dir is not None else None
+    checked, source = _configuration(described, config, fields, resumed)
     if resume and run_dir is None:
         raise UserError("run_dir: say which run to resume")
     path = default_run_dir(checked) if run_dir is None else Path(run_dir)
     if resume:
         check_resumable(path, checked)
     task = made or envs.make(checked.env, backend=checked.physics.backend, **checked.env_options)
-    return _Plan(checked, path, resume, task, named=made is None)
+    return _Plan(checked, path, resume, task, made is None, source)
 
 
 def _train(
@@ -164,12 +170,14 @@ def _train(
 ) -> list[TrainedRun]:
     config, path = plan.config, plan.run_dir
     trainer = train.build(config, plan.task)
+    if plan.source is not None:
+        finetune.check(trainer, plan.source)
     weights_and_biases.check(config)
     memory.check(trainer)
     callbacks = Callbacks(on_metrics or (lambda rows: None), on_checkpoint or (lambda step: None))
     with open_run_dir(path, config, plan.resume):
         try:
-            outcome = train.train(trainer, path, plan.resume, callbacks)
+            outcome = train.train(trainer, path, plan.resume, callbacks, plan.source)
         except train.TrainingFailed as error:
             if plan.named:
                 failure.leave(config, path, error)
@@ -202,12 +210,19 @@ def _configuration(
     config: Mapping[str, Any] | str | PathLike[str] | None,
     fields: Mapping[str, Any],
     resumed: Path | None,
-) -> Config:
-    """The task's shipped configuration, or that of the run to resume, with the changes on top; checked."""
-    base = config_io.defaults_for(described["env"]) if resumed is None else config_io.read_yaml(resumed / CONFIG)
+) -> tuple[Config, Loaded | None]:
+    """The task's shipped configuration, or that of the run to resume, with the changes on top; checked.
+
+    Also the policy to begin with, if the changes name one, whose networks lie between the two.
+    """
     changes = config_io.read_named(config) if isinstance(config, str | PathLike) else config or {}
-    values = config_io.merge(config_io.merge(base, changes), fields)
+    changes = config_io.merge(changes, fields)
+    source = finetune.source_of(changes) if resumed is None else None
+    base = config_io.defaults_for(described["env"]) if resumed is None else config_io.read_yaml(resumed / CONFIG)
+    if source is not None:
+        base = config_io.merge(base, finetune.inherited(source))
+    values = config_io.merge(base, changes)
     given = values.get("env_options")
     if "env_options" in described and given not in (None, {}, described["env_options"]):
         raise UserError("env_options: the environment that is handed in has its own; set them where it is made")
-    return config_io.check(config_io.from_dict(values | described))
+    return config_io.check(config_io.from_dict(values | described)), source

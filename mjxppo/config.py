@@ -14,6 +14,7 @@ from mjxppo.names import Activation, BackendName, Initialization, Privileged, St
 from mjxppo.randomize.config import RandomizeConfig
 
 Count = Annotated[int, Ge(1), Le(2**24)]
+Updates = Annotated[int, Ge(0), Le(2**24)]
 Layer = Annotated[int, Ge(1), Le(2**16)]
 Share = Annotated[float, Ge(0), Le(1)]
 Weight = Annotated[float, Ge(0), Le(1e6)]
@@ -28,6 +29,25 @@ class PhysicsConfig:
 
     backend: BackendName = "auto"
     """auto (planar where the model is planar, else mjx), planar, planar-pallas (one GPU kernel), mjx, or mjx-warp."""
+
+
+@dataclass(frozen=True)
+class InitConfig:
+    """Starting from a policy trained before."""
+
+    path: str | None = None
+    """Its run directory, ckpt/, or one step's folder; --init-from sets it, and takes over its networks as well."""
+    carry: tuple[Literal["policy", "critic", "normalizer", "optimizer"], ...] = ("policy", "critic", "normalizer")
+    """What of it the run begins with: policy, critic (with the moments of returns), normalizer (moments of the
+    observations), optimizer (Adam's moments); the rest begins afresh."""
+    critic_warmup: Updates = 0
+    """First updates in which only the critic learns, and the policy stays as it is."""
+    step_size_warmup: Updates = 0
+    """Updates over which the step size rises linearly to what it would be, from the first that changes the policy."""
+    anchor_coef: Weight = 0.0
+    """Weight of KL(pretrained policy || policy) in the loss; 0: none."""
+    anchor_half_life: Annotated[float, Ge(0), Le(1e6)] = 0.0
+    """Updates after which anchor_coef has halved; 0: it stays."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +184,7 @@ class Config:
     """A whole training run."""
 
     env: Annotated[str, MinLen(1)]
-    """Task: hopper, half_cheetah, walker2d, brax:NAME, or playground:NAME."""
+    """Task: hopper, half_cheetah, walker2d, brax:NAME, playground:NAME, or gymnasium:ID (simulated on the host)."""
     env_options: dict[str, Any] = field(default_factory=dict)
     """Options of the task under Gymnasium's names, such as ctrl_cost_weight."""
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
@@ -182,6 +202,7 @@ class Config:
     stop."""
     physics: PhysicsConfig = field(default_factory=PhysicsConfig)
     randomize: RandomizeConfig = field(default_factory=RandomizeConfig)
+    init: InitConfig = field(default_factory=InitConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     ppo: PpoConfig = field(default_factory=PpoConfig)
     log: LogConfig = field(default_factory=LogConfig)

@@ -184,8 +184,8 @@ def to_yaml(config: Config) -> str:
 
 
 def defaults_for(env: str) -> dict[str, Any]:
-    """The shipped configuration of a task, or only its name where none is shipped."""
-    path = configs_dir() / f"{env}.yaml"
+    """The shipped configuration of a task, or of its library, or only its name where none is shipped."""
+    path = configs_dir() / f"{env.partition(':')[0]}.yaml"
     return read_yaml(path) if path.is_file() else {"env": env}
 
 
@@ -210,6 +210,10 @@ def check(config: Config) -> Config:
         raise UserError(
             f"policy.min_log_std: must be below policy.init_log_std = {policy.init_log_std}, is {policy.min_log_std}"
         )
+    if "optimizer" in config.init.carry and not {"policy", "critic"} <= set(config.init.carry):
+        raise UserError("init.carry: optimizer goes with policy and critic, whose gradients its moments are of")
+    if config.init.anchor_coef > 0 and config.init.path is None:
+        raise UserError("init.anchor_coef: needs a policy to hold on to; name it with init.path (--init-from)")
     if config.seed + config.num_seeds > 2**32:
         raise UserError(f"num_seeds: {config.num_seeds} seeds from {config.seed} on go beyond 2^32 - 1")
     randomize.check(config.randomize)

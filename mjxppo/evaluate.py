@@ -139,16 +139,13 @@ def make_gymnasium_env(config: Config, **kwargs: Any) -> Any:
     Raises:
         UserError: the task is none of Gymnasium's.
     """
-    import gymnasium
-
     from mjxppo.envs import registry
-    from mjxppo.quiet import without_model_warnings
+    from mjxppo.envs.adapters.from_gymnasium import make_one
 
     gym_id = registry.gym_id_of(config.env)
     if gym_id is None:
         raise UserError(f"engine: Gymnasium has no counterpart of {config.env}; use --engine own")
-    with without_model_warnings():
-        return gymnasium.make(gym_id, **config.env_options, **kwargs)
+    return make_one(gym_id, config.env_options, **kwargs)
 
 
 def _gymnasium_episodes(

@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from mjxppo import checkpoint, config_io, counters, distributed, members, train
+from mjxppo import checkpoint, config_io, counters, distributed, finetune, members, train
 from mjxppo.config import Config
 from mjxppo.envs import EnvState
+from mjxppo.envs.registry import is_on_host
 from mjxppo.errors import UserError
 from mjxppo.files import replacing, write_bytes
 from mjxppo.ppo.collective import AXIS
@@ -79,8 +80,11 @@ def record(config: Config, run_dir: Path, update: int, member: int = 0) -> Path:
 
 
 def leave(config: Config, run_dir: Path, error: train.TrainingFailed) -> None:
-    """Records what stopped a run, if non-finite numbers did; without a dump the run has failed no less."""
-    if error.nonfinite is None:
+    """Records what stopped a run, if non-finite numbers did; without a dump the run has failed no less.
+
+    What happened on the host cannot be computed again.
+    """
+    if error.nonfinite is None or is_on_host(config.env):
         return
     if distributed.several():
         say("no dump of the failure: several processes leave none (docs/scaling.md)")
@@ -190,7 +194,7 @@ def _one_update_at_a_time(config: Config) -> Trainer:
 
 def _last_checkpoint(trainer: Trainer, directory: Path) -> TrainState:
     step = checkpoint.newest_whole_step(directory)
-    return trainer.init() if step is None else _state(trainer, checkpoint.read(step)[0])
+    return finetune.begin(trainer, trainer.init()) if step is None else _state(trainer, checkpoint.read(step)[0])
 
 
 def _state(trainer: Trainer, arrays: dict[str, np.ndarray]) -> TrainState:

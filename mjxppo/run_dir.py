@@ -7,6 +7,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,13 +22,13 @@ CONFIG, CKPT, EVAL, VIDEO, SUMMARY = "config.yaml", "ckpt", "eval.json", "video.
 _LOCK = ".lock"
 
 # Changing any of these would make the rest of a run something else than what was begun.
-_FIXED_ON_RESUME = ("env", "env_options", "seed", "num_seeds", "grid", "physics", "randomize", "policy", "ppo")
+_FIXED_ON_RESUME = ("env", "env_options", "seed", "num_seeds", "grid", "physics", "randomize", "init", "policy", "ppo")
 
 
 def default_run_dir(config: Config) -> Path:
     """``runs/TASK-DATE-TIME-sSEED``, in the working directory; a name that is not taken."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    base = Path("runs") / f"{config.env.replace(':', '-')}-{stamp}-s{config.seed}"
+    base = Path("runs") / f"{re.sub('[:/]', '-', config.env)}-{stamp}-s{config.seed}"
     path, number = base, 1
     while path.exists():
         number += 1

@@ -17,14 +17,16 @@ from typing import Any
 
 import pydantic
 
-from mjxppo import config_io, robustness, run_dir
+from mjxppo import config_io, members, robustness, run_dir
 from mjxppo.config import Config
 from mjxppo.errors import UserError
 from mjxppo.files import write_bytes
 from mjxppo.locate import load_all
+from mjxppo.metrics import read_rows
 from mjxppo.progress import say
 
 RESULTS = "results"
+TARGET_EPISODES = 20
 _FIRST_SEED = 1_000_000
 """Of the episodes on robots that differ: as ``mjxppo evaluate``."""
 
@@ -61,6 +63,9 @@ class Study:
     perturb: Perturbations | None = None
     """Robots on which the trained policies are compared as well; the first variant is what the others are held
     against."""
+    target_return: float | None = None
+    """Where given, the steps that training takes to reach it are tabled: until the last finished training episodes,
+    ``TARGET_EPISODES`` of them, average it."""
 
 
 def find(name: str) -> Path:
@@ -149,8 +154,9 @@ def run(study: Study, directory: Path, jobs: int = 1) -> dict[str, Any]:
         for _ in pool.map(lambda run: _train(run[2], run[3]), planned):
             pass
     results: dict[str, dict[str, Any]] = {}
-    for setting, variant, path, _ in planned:
-        results.setdefault(setting, {})[variant] = run_dir.read_json(path / run_dir.EVAL)
+    for setting, variant, path, config in planned:
+        result = run_dir.read_json(path / run_dir.EVAL) or {}
+        results.setdefault(setting, {})[variant] = result | _reached(study, config, path)
     content = {"question": study.question, "results": results, "plots": _draw(study, directory)}
     if study.perturb is not None:
         content["perturbed"] = {setting: _perturbed(study, directory / setting) for setting in study.settings}
@@ -202,6 +208,16 @@ def _perturbed(study: Study, directory: Path) -> dict[str, Any]:
     return compared
 
 
+def _reached(study: Study, config: Config, path: Path) -> dict[str, Any]:
+    """The steps that each seed took to the study's target; None for one that never reached it."""
+    if study.target_return is None:
+        return {}
+    from mjxppo.plot.curves import steps_to
+
+    rows = [read_rows(directory) for directory in members.directories(path, config)]
+    return {"steps_to_target": [steps_to(own, study.target_return, TARGET_EPISODES) for own in rows]}
+
+
 def _draw(study: Study, directory: Path) -> list[str]:
     from mjxppo.plot import plot
 
@@ -217,19 +233,25 @@ def _draw(study: Study, directory: Path) -> list[str]:
 def markdown(study: Study, content: dict[str, Any]) -> str:
     """The results as tables, one or two for each setting."""
     lines = [f"**{study.question}**", ""]
+    to_target = study.target_return is not None
+    if to_target:
+        average = f"the last {TARGET_EPISODES} training episodes average {study.target_return:g}"
+        lines += [f"Steps: environment steps until {average}.", ""]
     for setting, variants in content["results"].items():
         lines += [
             f"{setting}, {study.num_seeds} seeds:",
             "",
-            "| variant | interquartile mean (95 % interval) | mean | worst | each seed |",
-            "|---|---|---|---|---|",
+            "| variant | interquartile mean (95 % interval) | mean | worst | each seed |" + " steps |" * to_target,
+            "|---|---|---|---|---|" + "---|" * to_target,
         ]
         for variant, result in variants.items():
             group = result["groups"][0]
             interval = "" if group["iqm_ci95"] is None else " ({:.0f} to {:.0f})".format(*group["iqm_ci95"])
             each = ", ".join(f"{value:.0f}" for value in group["means"])
+            steps = ", ".join("never" if count is None else f"{count:,}" for count in result.get("steps_to_target", []))
             lines.append(
                 f"| {variant} | {group['iqm']:.0f}{interval} | {group['mean']:.0f} | {group['worst']:.0f} | {each} |"
+                + f" {steps} |" * to_target
             )
         lines.append("")
         if "perturbed" in content:

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mjxppo import checkpoint, counters, distributed, envs, machine, members, runtime
+from mjxppo import checkpoint, counters, distributed, envs, finetune, machine, members, runtime
 from mjxppo.checkpoint import CheckpointWriter
 from mjxppo.config import Config, minibatches_per_epoch
 from mjxppo.envs import observed
 from mjxppo.errors import UserError
 from mjxppo.files import WriteFailed, attempt
+from mjxppo.locate import Loaded
 from mjxppo.metrics import JSONL, MetricsWriter, Row, clean
 from mjxppo.ppo.state import TrainState
 from mjxppo.ppo.trainer import Trainer, env_steps_of
@@ -69,7 +70,10 @@ def build(config: Config, env: envs.Environment | None = None) -> Trainer:
     """
     if config.num_devices > jax.device_count():
         raise UserError(f"num_devices: {config.num_devices} asked for, but there are {jax.device_count()}")
-    return Trainer(environment(config, env), config)
+    env = environment(config, env)
+    if env.on_host:
+        _check_on_host(env, config)
+    return Trainer(env, config)
 
 
 def environment(config: Config, env: envs.Environment | None = None) -> envs.Environment:
@@ -84,6 +88,20 @@ def environment(config: Config, env: envs.Environment | None = None) -> envs.Env
     return observed.wrap(randomize.wrap(env, config.randomize), config.policy.history, privileged)
 
 
+def _check_on_host(env: envs.Environment, config: Config) -> None:
+    """Raises UserError where worlds on the host would have to be split, or to act one without the other."""
+    if distributed.several():
+        raise UserError(f"env: {env.name} is simulated on the host, by one process; several cannot share its worlds")
+    if config.num_devices > 1:
+        raise UserError(f"num_devices: {env.name} is simulated on the host, for one device, not {config.num_devices}")
+    rest = config.total_env_steps % config.ppo.num_envs
+    if rest:
+        raise UserError(
+            f"total_env_steps: must be a multiple of ppo.num_envs = {config.ppo.num_envs} for {env.name}, whose worlds "
+            f"act together; {config.total_env_steps + config.ppo.num_envs - rest} would do"
+        )
+
+
 class Callbacks(NamedTuple):
     """What the caller of a training loop is told. An exception ends the run as it stands at its last checkpoint."""
 
@@ -94,7 +112,13 @@ class Callbacks(NamedTuple):
     """Called with the folder of each checkpoint that has become whole."""
 
 
-def train(trainer: Trainer, run_dir: Path, resume: bool = False, callbacks: Callbacks = Callbacks()) -> Outcome:  # noqa: B008
+def train(
+    trainer: Trainer,
+    run_dir: Path,
+    resume: bool = False,
+    callbacks: Callbacks = Callbacks(),  # noqa: B008
+    source: Loaded | None = None,
+) -> Outcome:
     """Trains to ``total_env_steps`` in an open run directory.
 
     Args:
@@ -102,16 +126,18 @@ def train(trainer: Trainer, run_dir: Path, resume: bool = False, callbacks: Call
         run_dir: where metrics and checkpoints go.
         resume: go on from the newest whole checkpoint, or from the start where none has been written yet.
         callbacks: told what happens.
+        source: the policy that ``init.path`` names, where it has been read already.
 
     Raises:
         UserError: the checkpoint does not fit the configuration, or none is whole.
-        TrainingFailed: too many worlds became non-finite, or the run could not be saved.
+        TrainingFailed: too many worlds became non-finite, the run could not be saved, or an environment on the host
+            failed.
     """
     runtime.enable_compilation_cache()
     config = trainer.config
     state = trainer.init()
-    if resume:
-        state = _restore(trainer, state, run_dir / CKPT)
+    restored = _restore(trainer, run_dir / CKPT) if resume else None
+    state = restored or finetune.begin(trainer, state, source)
     total = trainer.budget(config.total_env_steps)
     started = time.perf_counter()
     with (
@@ -131,7 +157,11 @@ def train(trainer: Trainer, run_dir: Path, resume: bool = False, callbacks: Call
         # Closing takes all processes, and only this failure is sure to be everyone's.
         if not distributed.several() or isinstance(error, TrainingFailed):
             loop.close()
-        raise
+        failure = trainer.env.failure
+        if failure is None or not isinstance(error, jax.errors.JaxRuntimeError):
+            raise
+        what = f"{type(failure).__name__}: {failure}"
+        raise TrainingFailed(f"{trainer.env.name} failed on the host: {what}; {loop.last_good()}") from error
     loop.close()
     return outcome
 
@@ -142,7 +172,8 @@ def _host(x: jax.Array) -> np.ndarray:
     return value
 
 
-def _restore(trainer: Trainer, state: TrainState, directory: Path) -> TrainState:
+def _restore(trainer: Trainer, directory: Path) -> TrainState | None:
+    """The state in the newest whole checkpoint; None where none has been written yet."""
     damage: list[str] = []
     found = checkpoint.newest_whole_step(directory, damage.append) if distributed.is_first() else None
     # All processes have to read the same step, whatever each of them sees at this moment.
@@ -152,11 +183,15 @@ def _restore(trainer: Trainer, state: TrainState, directory: Path) -> TrainState
         if damage:
             raise UserError(f"checkpoint: no step in {directory} is whole; the newest: {damage[0]}")
         say("no checkpoint yet: starting from the beginning")
-        return state
+        return None
     for message in damage:
         say(f"skipping a damaged checkpoint: {message}; going on from step {step.name}")
     arrays, _ = checkpoint.read(step)
-    restored = trainer.place(checkpoint.unflatten(trainer.shapes(), arrays))
+    restored = checkpoint.unflatten(trainer.shapes(), arrays)
+    if trainer.env.on_host:
+        say(f"the worlds of {trainer.env.name} cannot be restored: their episodes begin anew")
+        restored = trainer.begin_anew(restored)
+    restored = trainer.place(restored)
     if distributed.is_first():
         _set_aside_newer(directory, int(step.name))
     return restored
@@ -291,7 +326,7 @@ class _Loop:
             self.checkpoints.save(self.update, state, self.episode_return)
             self.checkpoints.finish()
         except WriteFailed as error:
-            raise TrainingFailed(f"the last state is lost: {error}; {self._last_good()}") from error
+            raise TrainingFailed(f"the last state is lost: {error}; {self.last_good()}") from error
 
     def _write(self, write: Callable[[], None]) -> None:
         """Does something that needs the disk; what happens if it fails is the configuration's choice."""
@@ -299,12 +334,13 @@ class _Loop:
             write()
         except WriteFailed as error:
             if self.config.on_write_error == "stop":
-                raise TrainingFailed(f"{error}; {self._last_good()}") from error
+                raise TrainingFailed(f"{error}; {self.last_good()}") from error
             if str(error) not in self.reported:
-                say(f"{error}; going on (on_write_error), {self._last_good()}")
+                say(f"{error}; going on (on_write_error), {self.last_good()}")
             self.reported.add(str(error))
 
-    def _last_good(self) -> str:
+    def last_good(self) -> str:
+        """What there is to go on from, for a person."""
         newest = self.checkpoints.newest
         return "there is no checkpoint yet" if newest is None else f"the last good checkpoint is step {newest}"
 
@@ -353,7 +389,7 @@ class _Loop:
             if count > ppo.max_nonfinite_share * of:
                 raise TrainingFailed(
                     f"{count} of the last {of} {what} (more than ppo.max_nonfinite_share = "
-                    f"{ppo.max_nonfinite_share}); {self._last_good()}",
+                    f"{ppo.max_nonfinite_share}); {self.last_good()}",
                     nonfinite=min(
                         (row["update"], member)
                         for member, own in enumerate(rows_of_members)

@@ -4,7 +4,17 @@ from pathlib import Path
 from typing import Any
 
 SECTIONS = {
-    "Use": ["index", "running", "python", "gymnasium", "export", "randomization", "adaptation", "scaling"],
+    "Use": [
+        "index",
+        "running",
+        "python",
+        "gymnasium",
+        "export",
+        "randomization",
+        "adaptation",
+        "finetuning",
+        "scaling",
+    ],
     "Understand": ["architecture", "physics", "planar", "reliability", "dependencies"],
     "Results": ["results", "benchmarks"],
     "Reference": ["reference/config", "reference/python", "reference/envs", "reference/physics", "reference/ppo"],

@@ -13,6 +13,7 @@ import yaml
 from mjxppo import cli, config_io, run_dir, study
 from mjxppo.config import Config
 from mjxppo.errors import UserError
+from mjxppo.plot.curves import recent_returns, steps_to
 
 SMALL = {
     "env": "brax:fast",
@@ -27,6 +28,7 @@ STUDY = {
     "settings": {"fast": SMALL},
     "variants": {"low": {"ppo": {"learning_rate": 1e-4}}, "high": {"ppo": {"learning_rate": 1e-3}}},
     "metrics": ["approx_kl"],
+    "target_return": -1e9,
 }
 
 
@@ -38,6 +40,7 @@ def test_a_study_is_trained_drawn_and_tabled_and_goes_on_where_it_was(tmp_path, 
     content = json.loads(captured.out)
     assert set(content["results"]["fast"]) == {"low", "high"}
     assert all(Path(plot).stat().st_size > 10_000 for plot in content["plots"])
+    assert all(len(result["steps_to_target"]) == 2 for result in content["results"]["fast"].values())
     assert "| low | " in captured.err and "| high | " in captured.err
     trained = Path("runs/studies/mine/fast/low/ckpt").stat().st_mtime_ns
     assert cli.main(["study", "mine.yaml"]) == 0
@@ -140,6 +143,13 @@ def test_a_study_compares_its_policies_on_robots_that_differ(tmp_path, monkeypat
 
 def test_an_unknown_study_names_the_shipped_ones():
     with pytest.raises(
-        UserError, match="shipped: advantage_normalization, algorithm, final, implementation, robustness"
+        UserError, match="shipped: advantage_normalization, algorithm, final, finetuning, implementation, robustness"
     ):
         study.find("nothing")
+
+
+def test_a_target_is_reached_by_the_last_episodes_not_by_a_lucky_first_handful():
+    counts_and_returns = [(0, None), (10, 9000.0), (10, 1000.0), (20, 6000.0), (20, 8000.0)]
+    rows = [{"env_steps": i, "episodes": n, "episode_return": value} for i, (n, value) in enumerate(counts_and_returns)]
+    np.testing.assert_allclose(recent_returns(rows, 20), [-np.inf, -np.inf, 5000, 6000, 8000])
+    assert steps_to(rows, 5000, 20) == 2 and steps_to(rows, 8001, 20) is None

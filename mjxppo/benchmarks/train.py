@@ -17,6 +17,7 @@ from mjxppo import envs, members, train
 from mjxppo.config import Config
 from mjxppo.machine import describe
 from mjxppo.ppo.collective import AXIS, Devices
+from mjxppo.ppo.schedules import Moment
 from mjxppo.ppo.trainer import Trainer
 from mjxppo.ppo.update import Algorithm, learn
 from mjxppo.randomize.config import RandomizeConfig, Spread
@@ -145,9 +146,10 @@ def _parts(trainer: Trainer, state: Any, repeats: int) -> dict[str, float]:
     )
     collect = jax.jit(shard(rollout, in_specs=(specs, copied, copied), out_specs=split))
     rollout_s, (_, batch, last_obs) = _median(collect, repeats, state, key, budget)
+    moment = Moment(jnp.float32(0.5), jnp.int32(0))
     learning = jax.jit(
         shard(
-            lambda learner, batch, last_obs, key: learn(algorithm, learner, batch, last_obs, key, jnp.float32(0.5))[0],
+            lambda learner, batch, last_obs, key: learn(algorithm, learner, batch, last_obs, key, moment)[0],
             in_specs=(copied, split, split, copied),
             out_specs=copied,
         )

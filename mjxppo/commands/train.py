@@ -36,6 +36,8 @@ class TrainArguments(Config):
     randomize: tyro.conf.Suppress[RandomizeConfig] = dataclasses.field(default_factory=RandomizeConfig)
     config: str | None = None
     """YAML file, or name of a shipped configuration, that replaces the task's fields; --FIELD options replace both."""
+    init_from: str | None = None
+    """Fine-tune the policy of a run (its directory, its ckpt/, or one step's folder), with its networks; see init."""
     set_from: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     """YAML file of further changes, on top of --config; may be given several times, the last one wins."""
     run_dir: Path | None = None
@@ -46,7 +48,8 @@ class TrainArguments(Config):
 
 def main(arguments: list[str], grid: dict[str, list[float]] | None = None) -> int:
     """Runs the command, with a grid of settings where ``mjxppo sweep`` gives one; returns the exit code."""
-    parsed = _parse(arguments, {"grid": grid} if grid else {})
+    source = _source_of(arguments)
+    parsed = _parse(arguments, {"grid": grid} if grid else {}, source)
     config = _config_of(parsed)
     with distributed.joined():
         distributed.check_same("config", config_io.to_yaml(config))
@@ -55,25 +58,44 @@ def main(arguments: list[str], grid: dict[str, list[float]] | None = None) -> in
         path = Path(distributed.of_first(str(_run_dir_of(parsed, config))))
         if resume:
             run_dir.check_resumable(path, config)
-        from mjxppo import memory, train, weights_and_biases
+        from mjxppo import finetune, memory, train, weights_and_biases
 
         trainer = train.build(config)
+        if source is not None:
+            finetune.check(trainer, source)
         if distributed.is_first():
             weights_and_biases.check(config)
         memory.check(trainer)
         with run_dir.open_run_dir(path, config, resume):
-            return _train(trainer, path, resume)
+            return _train(trainer, path, resume, source)
 
 
-def _parse(arguments: list[str], changes: dict[str, Any]) -> TrainArguments:
+def _source_of(arguments: list[str]) -> Loaded | None:
+    """The policy to begin with; what is resumed has begun."""
+    if {"--resume", "-h", "--help"} & set(arguments):
+        return None
+    path = layers.value_of(arguments, "init-from") or layers.value_of(arguments, "init.path")
+    values = {"init": {"path": path}} if path else layers.from_files(arguments)
+    if not isinstance(values.get("init"), dict) or values["init"].get("path") is None:
+        return None
+    from mjxppo import finetune
+
+    return finetune.source_of(values)
+
+
+def _parse(arguments: list[str], changes: dict[str, Any], source: Loaded | None = None) -> TrainArguments:
     arguments, env_options = layers.take_env_options(arguments)
-    base = config_io.merge(_base_values(arguments), {"env_options": env_options} if env_options else {}) | changes
+    base = _base_values(arguments, source)
+    base = config_io.merge(base, {"env_options": env_options} if env_options else {}) | changes
     default = TrainArguments(**_as_fields(config_io.from_dict(base)))
     return parse(TrainArguments, arguments, prog="mjxppo train", description="Trains a policy.", default=default)
 
 
-def _base_values(arguments: list[str]) -> dict[str, Any]:
-    """What --FIELD options replace: the resumed run's configuration, or the task's with the given files on top."""
+def _base_values(arguments: list[str], source: Loaded | None) -> dict[str, Any]:
+    """What --FIELD options replace: the resumed run's configuration, or the task's with the given files on top.
+
+    Between these two comes what a run takes over from the policy that it begins with.
+    """
     env, path = layers.value_of(arguments, "env"), layers.value_of(arguments, "run-dir")
     changes = layers.from_files(arguments)
     if "--resume" in arguments:
@@ -84,7 +106,14 @@ def _base_values(arguments: list[str]) -> dict[str, Any]:
         if "-h" in arguments or "--help" in arguments:
             return {"env": "hopper"}
         raise UserError("env: say which task to train, such as --env halfcheetah")
-    return config_io.merge(config_io.defaults_for(_canonical(env)), {**changes, "env": _canonical(env)})
+    base = config_io.defaults_for(_canonical(env))
+    if source is not None:
+        from mjxppo import finetune
+
+        base = config_io.merge(base, finetune.inherited(source))
+        if layers.value_of(arguments, "init-from"):
+            changes = config_io.merge(changes, {"init": {"path": finetune.named(source)}})
+    return config_io.merge(base, {**changes, "env": _canonical(env)})
 
 
 def _canonical(env: str) -> str:
@@ -110,7 +139,7 @@ def _run_dir_of(parsed: TrainArguments, config: Config) -> Path:
     return run_dir.latest() if parsed.resume else run_dir.default_run_dir(config)
 
 
-def _train(trainer: Trainer, path: Path, resume: bool) -> int:
+def _train(trainer: Trainer, path: Path, resume: bool, source: Loaded | None) -> int:
     from mjxppo import failure, train
     from mjxppo.progress import human, say
 
@@ -119,7 +148,7 @@ def _train(trainer: Trainer, path: Path, resume: bool) -> int:
         policies = f"{len(trainer.members)} policies on " if trainer.members else ""
         say(f"training {policies}{config.env} for {human(config.total_env_steps)} steps in {path}")
     try:
-        outcome = train.train(trainer, path, resume)
+        outcome = train.train(trainer, path, resume, source=source)
     except train.TrainingFailed as error:
         say(f"mjxppo: training stopped: {error}")
         failure.leave(config, path, error)

@@ -104,6 +104,10 @@ class Environment(ABC):
     """Simulated seconds per environment step."""
     privileged_size: int = 0
     """How many numbers at the end of each observation are ``_hidden`` ones, which no robot has."""
+    on_host: bool = False
+    """Whether the worlds live on the host, and a step is a call there. They are stepped all together, by one device."""
+    failure: Exception | None = None
+    """What went wrong on the host, where something did."""
 
     @abstractmethod
     def _initial(self, keys: Array) -> Any:
@@ -168,7 +172,7 @@ class Environment(ABC):
         """
         if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
             keys = jax.random.wrap_key_data(keys)
-        keys, reset_keys = _split_each(keys)
+        keys, reset_keys = split_each(keys)
         physics = self._initial(reset_keys)
         obs = self._observe(physics)
         terms = self._term_names(physics, jnp.zeros((keys.shape[0], self.action_size), obs.dtype))
@@ -186,6 +190,14 @@ class Environment(ABC):
                 control cost.
         """
         return self.reset_done(self.advance(state, action))
+
+    def step_active(self, state: EnvState, action: Array, active: Array) -> EnvState:
+        """As ``step``; nobody will look at worlds that are not ``active`` [N], which need not be stepped."""
+        return self.step(state, action)
+
+    def begin_anew(self, state: EnvState) -> EnvState:
+        """What is restored from a checkpoint as training can go on with it: here all of it."""
+        return state
 
     def advance(self, state: EnvState, action: Array) -> EnvState:
         """As ``step``, but leaves the worlds whose episode has ended as they ended: ``obs`` is ``final_obs``.
@@ -227,7 +239,7 @@ class Environment(ABC):
 
     def _reset_done(self, state: EnvState) -> EnvState:
         done = state.done
-        next_keys, reset_keys = _split_each(state.key)
+        next_keys, reset_keys = split_each(state.key)
         fresh = self._restart(state, reset_keys)
         physics = select(done, fresh, state.physics)
         return replace(
@@ -256,7 +268,8 @@ def stagger(state: EnvState, key: Array, indices: Array, max_episode_steps: int)
     return replace(state, clock_offset=offset.astype(jnp.int32))
 
 
-def _split_each(keys: Array) -> tuple[Array, Array]:
+def split_each(keys: Array) -> tuple[Array, Array]:
+    """Two random keys of each, [N] and [N]."""
     pairs = jax.vmap(jax.random.split)(keys)
     return pairs[:, 0], pairs[:, 1]
 

@@ -27,8 +27,12 @@ def wrap(env: Environment, history: int, privileged: bool) -> Environment:
     """The environment itself where nothing is added to its observations, else the one around it that adds it.
 
     Raises:
-        UserError: privileged observations are asked for, and the environment knows of none.
+        UserError: privileged observations are asked for, and the environment knows of none; or worlds on the host
+            would have to remember.
     """
+    if env.on_host and (history > 1 or privileged):
+        field = "privileged" if privileged else "history"
+        raise UserError(f"policy.{field}: {env.name} is simulated on the host, and observed as it is; leave it out")
     return ObservedEnvironment(env, history, privileged) if history > 1 or privileged else env
 
 

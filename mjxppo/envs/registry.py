@@ -16,7 +16,7 @@ from mjxppo.physics import BackendName
 
 TASKS: dict[str, type[Locomotion]] = {task.name: task for task in (Hopper, HalfCheetah, Walker2d)}
 _ALIASES = {"halfcheetah": "half_cheetah", "cheetah": "half_cheetah", "walker": "walker2d"}
-_LIBRARIES = ("brax", "playground")
+_LIBRARIES = ("brax", "playground", "gymnasium")
 """Other libraries, whose environments are called LIBRARY:NAME."""
 
 
@@ -35,7 +35,9 @@ def canonical_name(name: str) -> str:
         return key
     near = difflib.get_close_matches(key, [*TASKS, *_ALIASES], n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise UserError(f"env: there is no task {name!r}; {hint}tasks: {', '.join(TASKS)}, brax:NAME, playground:NAME")
+    raise UserError(
+        f"env: there is no task {name!r}; {hint}tasks: {', '.join(TASKS)}, brax:NAME, playground:NAME, gymnasium:ID"
+    )
 
 
 def is_foreign(name: str) -> bool:
@@ -43,8 +45,15 @@ def is_foreign(name: str) -> bool:
     return name.partition(":")[0] in _LIBRARIES and ":" in name
 
 
+def is_on_host(name: str) -> bool:
+    """Whether a name is that of one of Gymnasium's own environments, which are simulated on the host."""
+    return name.startswith("gymnasium:")
+
+
 def gym_id_of(name: str) -> str | None:
-    """The Gymnasium environment that a task (by its canonical name) equals; None where there is none."""
+    """The Gymnasium environment that a task (by its canonical name) equals, or is; None where there is none."""
+    if is_on_host(name):
+        return name.partition(":")[2]
     task = TASKS.get(name)
     return task.gym_id if task else None
 
@@ -54,7 +63,8 @@ def make(env: str | Environment | Any, *, backend: BackendName = "auto", **optio
 
     Args:
         env: "hopper", "half_cheetah", "walker2d"; "brax:NAME" or "playground:NAME" for an environment of Brax or
-            MuJoCo Playground; or an object: an ``Environment``, which is given back, or any with Brax's interface.
+            MuJoCo Playground; "gymnasium:ID" for one of Gymnasium, simulated on the host; or an object: an
+            ``Environment``, which is given back, or any with Brax's interface.
         backend: the physics backend, see ``physics.make``; only for the tasks of this package.
         options: the task's options under Gymnasium's names, such as ``ctrl_cost_weight``; see its ``Options``.
 
@@ -68,6 +78,10 @@ def make(env: str | Environment | Any, *, backend: BackendName = "auto", **optio
 
         return FromBrax(env, **options)
     name = canonical_name(env)
+    if is_on_host(name):
+        from mjxppo.envs.adapters.from_gymnasium import FromGymnasium
+
+        return FromGymnasium(name.partition(":")[2], **options)
     if is_foreign(name):
         from mjxppo.envs.adapters import from_brax
 

@@ -181,6 +181,26 @@ def trailing_mean(values: np.ndarray, weights: np.ndarray, window: float) -> np.
     return (sums[end] - sums[start]) / (total[end] - total[start])
 
 
+def recent_returns(rows: list[Row], episodes: float) -> np.ndarray:
+    """After each update the mean return of at least so many of the last finished episodes, [rows].
+
+    It is -inf before as many have finished: a mean over a handful may pass a mark by luck.
+    """
+    finished = np.array([row["episodes"] for row in rows], float)
+    returns = np.array([row["episode_return"] or 0.0 for row in rows])
+    means = np.full(len(rows), -np.inf)
+    some = finished > 0
+    if some.any():
+        means[some] = trailing_mean(returns[some], finished[some], episodes)
+    return np.where(np.cumsum(finished) >= episodes, means, -np.inf)
+
+
+def steps_to(rows: list[Row], target: float, episodes: float) -> int | None:
+    """Environment steps until ``recent_returns`` first reach a target; None where they never do."""
+    reached = recent_returns(rows, episodes) >= target
+    return int(rows[int(reached.argmax())]["env_steps"]) if reached.any() else None
+
+
 def _configured(directory: Path) -> tuple[str, int | None, Settings | None]:
     """The task, the seed and the settings in a run's config.yaml; the directory's name where there is none."""
     try:

@@ -44,6 +44,16 @@ def gaussian_entropy(log_std: Array) -> Array:
     return (log_std + _HALF_LOG_TWO_PI + 0.5).sum(-1)
 
 
+def gaussian_kl(mean: Array, log_std: Array, other_mean: Array, other_log_std: Array) -> Array:
+    """KL(Gaussian || other Gaussian) in nats, summed over the last axis: [..., A] -> [...].
+
+    Exact for the squashed distributions too: a divergence does not change when both are squashed alike.
+    """
+    variance_ratio = jnp.exp(2 * (log_std - other_log_std))
+    distance = jnp.square((mean - other_mean) * jnp.exp(-other_log_std))
+    return (0.5 * (variance_ratio + distance - 1) + other_log_std - log_std).sum(-1)
+
+
 def entropy_estimate(u: Array, log_std: Array) -> Array:
     """Estimate of the squashed distribution's entropy (nats) from one sample ``u``: [..., A] -> [...].
 

@@ -27,6 +27,8 @@ class Samples:
     """What it predicted before the update, likewise."""
     valid: Array
     """Weight of the sample: 1, or 0 for one without meaning."""
+    reference: tuple[Array, Array] | None = None
+    """Mean and log-std that a reference policy has for what was observed, each [S, action_size]; see ``Reference``."""
 
 
 @flax.struct.dataclass
@@ -43,6 +45,8 @@ class LossTerms:
     """Share of samples whose ratio lies outside the clip range."""
     std: Array
     """Standard deviation before squashing, mean over action dimensions."""
+    reference_kl: Array | None = None
+    """KL(reference || policy), exact; nats. None where there is no reference."""
 
 
 def loss(
@@ -52,6 +56,7 @@ def loss(
     count: Array,
     config: PpoConfig,
     kl_penalty: Array,
+    reference_coef: Array | float = 0.0,
 ) -> tuple[Array, LossTerms]:
     """Policy, value and entropy loss (Schulman et al. 2017, https://arxiv.org/abs/1707.06347).
 
@@ -63,6 +68,7 @@ def loss(
             devices of this function's sums over ``count`` is the mean over the minibatch, [].
         config: the algorithm's settings.
         kl_penalty: present coefficient of the KL penalty, [].
+        reference_coef: present coefficient of KL(reference || policy), [].
 
     Returns:
         The scalar loss and its terms.
@@ -95,6 +101,10 @@ def loss(
 
     bonus = average(distribution.gaussian_entropy(log_std))
     total = policy_loss + config.value_coef * value_loss - config.entropy_coef * bonus
+    reference_kl = None
+    if samples.reference is not None:
+        reference_kl = average(distribution.gaussian_kl(*samples.reference, mean, log_std))
+        total = total + reference_coef * reference_kl
     return total, LossTerms(
         policy_loss=policy_loss,
         value_loss=value_loss,
@@ -102,4 +112,5 @@ def loss(
         approx_kl=approx_kl,
         clip_fraction=average((jnp.abs(ratio - 1) > config.clip_eps).astype(ratio.dtype)),
         std=average(jnp.exp(log_std).mean(-1)),
+        reference_kl=reference_kl,
     )

@@ -135,6 +135,16 @@ def parameter_floor(params: Params, min_log_std: Array) -> Params:
     return jax.tree_util.tree_map_with_path(floor, params)
 
 
+def actor_of(params: Params) -> Params:
+    """The actor's part of the parameters, enough for ``apply_policy``."""
+    return {"params": {"actor": params["params"]["actor"]}}
+
+
+def is_actor(params: Params) -> Params:
+    """For each parameter whether it is the actor's, as bools of its shape."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: jnp.full(leaf.shape, path[1].key == "actor"), params)
+
+
 def rescale_value_head(params: Params, old_mean: Array, old_std: Array, new_mean: Array, new_std: Array) -> Params:
     """Changes the units of the critic's output without changing the values it stands for.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -37,6 +38,8 @@ class Batch:
     """Value of the true last observation where ``truncated``, in the critic's (normalised) units."""
     valid: Array
     """False where the world had gone non-finite, or the step budget was spent and no step was taken."""
+    reference: tuple[Array, Array] | None = None
+    """What a reference policy would have done: its mean and log-std before squashing, each [T, B, action_size]."""
 
 
 @flax.struct.dataclass
@@ -55,6 +58,11 @@ class RolloutStats:
     return_sum: Array
     return_sum_of_squares: Array
     length_sum: Array
+
+
+Reference = Callable[[EnvState], tuple[Array, Array]]
+"""A policy that the learned one is compared with: mean and log-std before squashing, each [B, action_size], in worlds
+that have not acted yet. It may look at more than their observations."""
 
 
 class Policy(NamedTuple):
@@ -100,6 +108,7 @@ def rollout(
     *,
     num_envs: int,
     config: PpoConfig,
+    reference: Reference | None = None,
 ) -> tuple[EnvState, Batch, Array, RolloutStats]:
     """Acts T steps in one block of B worlds.
 
@@ -116,6 +125,7 @@ def rollout(
             world i is taken if ``t * num_envs + i < budget``; a world not stepped stays as it is.
         num_envs: number of worlds in all blocks on all devices.
         config: the algorithm's settings.
+        reference: asked in every world before it acts; what it says is in the batch.
 
     Returns:
         The worlds after T steps, the batch, the last observations as the networks see them [B, obs_size], and sums
@@ -127,9 +137,9 @@ def rollout(
         step_key = jax.random.fold_in(key, t)
         obs = see(state.obs)
         u, log_prob = draw_action(policy, obs, step_key, indices)
-        stepped = env.step(state, jnp.tanh(u))
-
         active = t * num_envs + indices < budget
+        stepped = env.step_active(state, jnp.tanh(u), active)
+
         valid = active & ~stepped.nonfinite & jnp.isfinite(state.obs).all(-1) & jnp.isfinite(log_prob)
         truncated = stepped.truncated & valid
         final_value = lax.cond(
@@ -146,6 +156,7 @@ def rollout(
             truncated=truncated,
             final_value=jnp.where(truncated, final_value, 0),
             valid=valid,
+            reference=reference(state) if reference else None,
         )
         standardized = jnp.where(valid[:, None], normalize.standardize(policy.obs_moments, state.obs), 0)
         stats = _step_stats(stepped, standardized, active, valid)

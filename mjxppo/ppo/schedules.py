@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
-from mjxppo.config import PolicyConfig, PpoConfig
+from mjxppo.config import InitConfig, PolicyConfig, PpoConfig
 
 Array = jax.Array
 
@@ -13,6 +15,42 @@ LEARNING_RATE_RANGE = (1e-5, 1e-2)
 """Limits of an adaptive learning rate."""
 _LEARNING_RATE_FACTOR = 1.5
 _PENALTY_RANGE = (1e-4, 1e4)
+
+
+class Moment(NamedTuple):
+    """How far training has come when an update begins."""
+
+    progress: Array
+    """Share of the step budget used, [], in [0, 1]."""
+    update: Array
+    """Updates done, [] int32."""
+
+
+def warm(init: InitConfig, moment: Moment) -> Array:
+    """Share of the step size that the warm-up lets an update have, [], in (0, 1].
+
+    It rises linearly once the policy moves, over ``step_size_warmup`` updates: the first has one part of as many.
+    """
+    since = moment.update - init.critic_warmup
+    rising = (since + 1) / max(init.step_size_warmup, 1)
+    return jnp.where(since < 0, 1.0, jnp.minimum(rising, 1.0))
+
+
+def policy_moves(init: InitConfig, moment: Moment) -> Array:
+    """Whether an update may change the policy, and not only the critic, [] bool."""
+    return moment.update >= init.critic_warmup
+
+
+def anchor_coef(init: InitConfig, moment: Moment) -> Array:
+    """Coefficient of the KL divergence to the anchor, []: constant, or halved every so many updates."""
+    if not init.anchor_half_life:
+        return jnp.float32(init.anchor_coef)
+    return init.anchor_coef * jnp.exp2(-moment.update / init.anchor_half_life)
+
+
+def warming_up(init: InitConfig, moment: Moment) -> Array:
+    """Whether a KL divergence is small because of the warm-ups, and says nothing about the step size, [] bool."""
+    return moment.update < init.critic_warmup + init.step_size_warmup
 
 
 def learning_rate(config: PpoConfig, current: Array, progress: Array) -> Array:

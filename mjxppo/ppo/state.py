@@ -16,6 +16,15 @@ Array = jax.Array
 
 
 @flax.struct.dataclass
+class Frozen:
+    """A policy that does not learn any more."""
+
+    params: Params
+    """Of the actor; the critic's are left out."""
+    obs_moments: RunningMoments
+
+
+@flax.struct.dataclass
 class Learner:
     """The part that is the same on every device."""
 
@@ -29,6 +38,8 @@ class Learner:
     """Step size of the last update, []."""
     kl_penalty: Array
     """Coefficient of the KL penalty, []."""
+    anchor: Frozen | None = None
+    """The policy that ``init.anchor_coef`` holds the learned one near."""
 
 
 @flax.struct.dataclass

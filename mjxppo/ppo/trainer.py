@@ -20,8 +20,9 @@ from mjxppo.envs import Environment, EnvState
 from mjxppo.envs.base import stagger
 from mjxppo.ppo import networks, normalize, placement
 from mjxppo.ppo.collective import AXIS, Devices
-from mjxppo.ppo.rollout import Batch, Policy, RolloutStats, rollout
-from mjxppo.ppo.state import Learner, TrainState
+from mjxppo.ppo.rollout import Batch, Policy, Reference, RolloutStats, rollout, see_obs
+from mjxppo.ppo.schedules import Moment
+from mjxppo.ppo.state import Frozen, Learner, TrainState
 from mjxppo.ppo.update import Algorithm, learn, optimizer
 
 Array = jax.Array
@@ -44,7 +45,8 @@ class Trainer:
         self.members = members.of(config) if members.several(config) else ()
         own_size = env.obs_size - env.privileged_size if env.privileged_size else None
         self.network = networks.build(env.action_size, config.policy, own_size)
-        self.num_devices = placement.choose_num_devices(config, jax.device_count(), jax.process_count())
+        shared = placement.choose_num_devices(config, jax.device_count(), jax.process_count())
+        self.num_devices = 1 if env.on_host else shared
         self.mesh = placement.mesh(self.num_devices)
         self.devices = Devices(self.num_devices)
         self.env_steps_per_update = config.ppo.num_envs * config.ppo.rollout_length
@@ -75,10 +77,16 @@ class Trainer:
         placed: TrainState = placement.put(state, shardings)
         return placed
 
+    def begin_anew(self, state: TrainState) -> TrainState:
+        """A training state from a checkpoint as this trainer can go on with it, see ``Environment.begin_anew``."""
+        begin = partial(lax.map, self.env.begin_anew) if self.members else self.env.begin_anew
+        return replace(state, env_state=jax.jit(begin)(state.env_state))
+
     @property
     def in_turn(self) -> bool:
         """Whether members are trained one after the other, instead of vectorised."""
-        return jax.default_backend() == "cpu" and self.config.ppo.num_envs >= VECTORIZED_WORLDS
+        on_cpu = jax.default_backend() == "cpu"
+        return self.env.on_host or (on_cpu and self.config.ppo.num_envs >= VECTORIZED_WORLDS)
 
     def _each(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """``function(*arguments, config)`` for each member, whose index leads the arguments' and the results' arrays.
@@ -108,15 +116,19 @@ class Trainer:
         params = networks.init_params(self.network, self.env.obs_size, params_key)
         indices = jnp.arange(config.num_envs)
         env_state = self.env.reset(jax.vmap(partial(jax.random.fold_in, reset_key))(indices))
-        if config.stagger_resets:
+        if config.stagger_resets and not self.env.on_host:
             env_state = stagger(env_state, clock_key, indices, self.env.max_episode_steps)
+        obs_moments = normalize.initial_moments((self.env.obs_size,))
+        anchored = self.config.init.anchor_coef > 0
         learner = Learner(
             params=params,
             opt_state=optimizer(config).init(ravel_pytree(params)[0]),
-            obs_moments=normalize.initial_moments((self.env.obs_size,)),
+            obs_moments=obs_moments,
             return_moments=normalize.initial_moments(()),
             learning_rate=jnp.float32(config.learning_rate),
             kl_penalty=jnp.float32(config.kl_penalty),
+            # Copies, because the state that holds them is donated; whoever pretrained a policy puts it here.
+            anchor=Frozen(*jax.tree.map(jnp.copy, (networks.actor_of(params), obs_moments))) if anchored else None,
         )
         return TrainState(
             learner=learner, env_state=env_state, key=run_key, update=jnp.int32(0), env_steps=counters.make(0)
@@ -168,9 +180,9 @@ class Trainer:
         env_state, batch, last_obs, stats = self.collect(state, rollout_key, budget)
         stats = devices.sum(stats)
 
-        algorithm = Algorithm(self.network, self.config.policy, config, devices)
-        progress = counters.fraction(state.env_steps, total_env_steps)
-        learner, metrics = learn(algorithm, state.learner, batch, last_obs, learn_key, progress)
+        algorithm = Algorithm(self.network, self.config.policy, config, devices, self.config.init)
+        moment = Moment(counters.fraction(state.env_steps, total_env_steps), state.update)
+        learner, metrics = learn(algorithm, state.learner, batch, last_obs, learn_key, moment)
         learner = replace(
             learner,
             obs_moments=normalize.merge_standardized_sums(
@@ -198,13 +210,24 @@ class Trainer:
         config = self.config.ppo
         local_envs = config.num_envs // self.num_devices
         first = self.devices.index() * local_envs
-        # On a CPU a block's working set stays in cache; an accelerator wants all its worlds at once.
-        group = config.block_size if jax.default_backend() == "cpu" else local_envs
+        # On a CPU a block's working set stays in cache; an accelerator, and the host, want all their worlds at once.
+        by_blocks = jax.default_backend() == "cpu" and not self.env.on_host
+        group = config.block_size if by_blocks else local_envs
         policy = Policy(self.network, state.learner.params, state.learner.obs_moments)
 
         def one_group(args: tuple[EnvState, Array]) -> tuple[EnvState, Batch, Array, RolloutStats]:
             env_state, indices = args
-            return rollout(self.env, policy, env_state, indices, key, budget, num_envs=config.num_envs, config=config)
+            return rollout(
+                self.env,
+                policy,
+                env_state,
+                indices,
+                key,
+                budget,
+                num_envs=config.num_envs,
+                config=config,
+                reference=self.reference(state.learner),
+            )
 
         grouped = jax.tree.map(lambda x: x.reshape(local_envs // group, group, *x.shape[1:]), state.env_state)
         indices = (first + jnp.arange(local_envs)).reshape(-1, group)
@@ -213,6 +236,17 @@ class Trainer:
         batch = jax.tree.map(partial(_regroup, block_size=config.block_size), batch)
         last_obs = last_obs.reshape(-1, config.block_size, self.env.obs_size)
         return env_state, batch, last_obs, jax.tree.map(lambda x: x.sum(0), stats)
+
+    def reference(self, learner: Learner) -> Reference | None:
+        """The policy that the learned one is held near, if any."""
+        if learner.anchor is None:
+            return None
+        anchor = Policy(self.network, learner.anchor.params, learner.anchor.obs_moments)
+
+        def reference(worlds: EnvState) -> tuple[Array, Array]:
+            return networks.apply_policy(anchor.network, anchor.params, see_obs(anchor, self.config.ppo, worlds.obs))
+
+        return reference
 
 
 def _regroup(x: Array, block_size: int) -> Array:

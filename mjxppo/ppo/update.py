@@ -13,13 +13,14 @@ import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from mjxppo.config import PolicyConfig, PpoConfig, minibatches_per_epoch, splits_per_step
+from mjxppo.config import InitConfig, PolicyConfig, PpoConfig, minibatches_per_epoch, splits_per_step
 from mjxppo.ppo import losses, minibatch, normalize, schedules
 from mjxppo.ppo.collective import Devices
 from mjxppo.ppo.gae import generalized_advantages
-from mjxppo.ppo.networks import ActorCritic, Params, apply_value, parameter_floor, rescale_value_head
+from mjxppo.ppo.networks import ActorCritic, Params, apply_value, is_actor, parameter_floor, rescale_value_head
 from mjxppo.ppo.normalize import EPSILON, RunningMoments
 from mjxppo.ppo.rollout import Batch
+from mjxppo.ppo.schedules import Moment
 from mjxppo.ppo.state import Learner
 
 Array = jax.Array
@@ -36,6 +37,7 @@ class Algorithm(NamedTuple):
     policy: PolicyConfig
     config: PpoConfig
     devices: Devices
+    init: InitConfig = InitConfig()
 
 
 def optimizer(config: PpoConfig) -> optax.GradientTransformation:
@@ -62,8 +64,19 @@ class StepMetrics:
         return (x * self.taken).sum() / jnp.maximum(self.taken.sum(), 1)
 
 
+class StepSettings(NamedTuple):
+    """What all gradient steps of an update share, each []."""
+
+    learning_rate: Array
+    min_log_std: Array
+    policy_moves: Array | None
+    """False while only the critic learns; None where there is no such time."""
+    kl_penalty: Array
+    reference_coef: Array
+
+
 def learn(
-    algorithm: Algorithm, learner: Learner, batch: Batch, last_obs: Array, key: Array, progress: Array
+    algorithm: Algorithm, learner: Learner, batch: Batch, last_obs: Array, key: Array, moment: Moment
 ) -> tuple[Learner, dict[str, Array]]:
     """One PPO update of the networks from one batch.
 
@@ -73,12 +86,12 @@ def learn(
         batch: this device's blocks of worlds, arrays [blocks, T, B, ...].
         last_obs: observations after the last step, [blocks, B, obs_size].
         key: the update's random key, the same on all devices.
-        progress: share of the step budget used so far, in [0, 1], [].
+        moment: how far training has come.
 
     Returns:
         The learner after the update (observation moments untouched), and metrics, each [].
     """
-    config, devices = algorithm.config, algorithm.devices
+    config, init, devices = algorithm.config, algorithm.init, algorithm.devices
     value, advantage = _values_and_advantages(algorithm, learner, batch, last_obs)
     target = advantage + value
     weight = batch.valid.astype(value.dtype)
@@ -101,31 +114,45 @@ def learn(
     target = normalize.standardize(return_moments, target)
     value = normalize.standardize(return_moments, value)
 
-    learning_rate = schedules.learning_rate(config, learner.learning_rate, progress)
-    samples = losses.Samples(batch.obs, batch.u, batch.log_prob, advantage, target, value, weight)
-    min_log_std = schedules.log_std_floor(algorithm.policy, progress)
-    params, opt_state, steps = _epochs(algorithm, learner, params, samples, key, learning_rate, min_log_std)
+    learning_rate = schedules.learning_rate(config, learner.learning_rate, moment.progress)
+    settings = StepSettings(
+        learning_rate=learning_rate * schedules.warm(init, moment) if init.step_size_warmup else learning_rate,
+        min_log_std=schedules.log_std_floor(algorithm.policy, moment.progress),
+        policy_moves=schedules.policy_moves(init, moment) if init.critic_warmup else None,
+        kl_penalty=learner.kl_penalty,
+        reference_coef=schedules.anchor_coef(init, moment),
+    )
+    samples = losses.Samples(batch.obs, batch.u, batch.log_prob, advantage, target, value, weight, batch.reference)
+    params, opt_state, steps = _epochs(algorithm, learner.opt_state, params, samples, key, settings)
 
     last_epoch = jax.tree.map(lambda x: x[-1], steps)
     final_kl = last_epoch.mean(last_epoch.terms.approx_kl)
-    metrics = {name: steps.mean(terms) for name, terms in vars(steps.terms).items()}
+    metrics = {name: steps.mean(terms) for name, terms in vars(steps.terms).items() if terms is not None}
     mean_norm = steps.mean(steps.grad_norm)
     metrics |= {
         "approx_kl": final_kl,
         "grad_norm": mean_norm,
         "grad_norm_variance": steps.mean(jnp.square(steps.grad_norm - mean_norm)),
         "skipped_gradient_steps": steps.skipped.sum(),
-        "learning_rate": learning_rate,
+        "learning_rate": settings.learning_rate,
         "explained_variance": 1 - error_var / jnp.maximum(target_var, EPSILON),
         "value_target_mean": target_mean,
     }
+    adapted = (
+        schedules.adapt_learning_rate(config, learning_rate, final_kl, moment.progress),
+        schedules.adapt_kl_penalty(config, learner.kl_penalty, final_kl),
+    )
+    if init.critic_warmup or init.step_size_warmup:
+        wait = schedules.warming_up(init, moment)
+        present = (learning_rate, learner.kl_penalty)
+        adapted = jax.tree.map(lambda now, then: jnp.where(wait, now, then), present, adapted)
     learner = replace(
         learner,
         params=params,
         opt_state=opt_state,
         return_moments=return_moments,
-        learning_rate=schedules.adapt_learning_rate(config, learning_rate, final_kl, progress),
-        kl_penalty=schedules.adapt_kl_penalty(config, learner.kl_penalty, final_kl),
+        learning_rate=adapted[0],
+        kl_penalty=adapted[1],
     )
     return learner, metrics
 
@@ -160,13 +187,7 @@ def _rescale(params: Params, old: RunningMoments, new: RunningMoments) -> Params
 
 
 def _epochs(
-    algorithm: Algorithm,
-    learner: Learner,
-    params: Params,
-    samples: losses.Samples,
-    key: Array,
-    learning_rate: Array,
-    min_log_std: Array,
+    algorithm: Algorithm, opt_state: Any, params: Params, samples: losses.Samples, key: Array, settings: StepSettings
 ) -> tuple[Params, Any, StepMetrics]:
     """All gradient steps of an update; metrics lead with [num_epochs, minibatches]."""
     config, devices, network = algorithm.config, algorithm.devices, algorithm.network
@@ -177,7 +198,10 @@ def _epochs(
     units = jax.tree.map(lambda x: minibatch.to_units(x, splits), samples)
     # One flat vector: one reduction over devices and one fused Adam step, instead of one for each weight matrix.
     flat_params, unravel = ravel_pytree(params)
-    floor, _ = ravel_pytree(parameter_floor(params, min_log_std))
+    floor, _ = ravel_pytree(parameter_floor(params, settings.min_log_std))
+    frozen = None
+    if settings.policy_moves is not None:
+        frozen = ravel_pytree(is_actor(params))[0] & ~settings.policy_moves
 
     def gradient_step(carry: Carry, drawn: tuple[Array, Array]) -> tuple[Carry, StepMetrics]:
         chosen, count = drawn
@@ -188,13 +212,17 @@ def _epochs(
             part = replace(part, advantage=normalize_advantage(part.advantage))
 
             def objective(flat: Array) -> tuple[Array, losses.LossTerms]:
-                return losses.loss(unravel(flat), network, part, count, config, learner.kl_penalty)
+                return losses.loss(
+                    unravel(flat), network, part, count, config, settings.kl_penalty, settings.reference_coef
+                )
 
             return jax.grad(objective, has_aux=True)(carry[0])
 
         gradient, terms = _sum_of_parts(of_part, chosen)
         gradient, any_samples = devices.mean(gradient), count >= 0.5 / devices.count
-        carry, norm, finite = _apply_gradient(config, carry, gradient, learning_rate, floor, any_samples)
+        carry, norm, finite = _apply_gradient(
+            config, carry, gradient, settings.learning_rate, floor, frozen, any_samples
+        )
         norm = jnp.where(finite, norm, 0)
         return carry, StepMetrics(terms=terms, grad_norm=norm, skipped=~finite, taken=any_samples.astype(norm.dtype))
 
@@ -208,7 +236,7 @@ def _epochs(
         # Each reduction makes the devices wait for each other, so the terms are reduced once an epoch.
         return carry, replace(metrics, terms=devices.mean(metrics.terms))
 
-    carry = (flat_params, learner.opt_state)
+    carry = (flat_params, opt_state)
     if config.max_kl > 0:
         carry, metrics = _epochs_until(epoch, carry, config.num_epochs, config.max_kl)
     else:
@@ -258,13 +286,25 @@ def _advantage_normalizer(
 
 
 def _apply_gradient(
-    config: PpoConfig, carry: Carry, gradient: Array, learning_rate: Array, floor: Array, any_samples: Array
+    config: PpoConfig,
+    carry: Carry,
+    gradient: Array,
+    learning_rate: Array,
+    floor: Array,
+    frozen: Array | None,
+    any_samples: Array,
 ) -> tuple[Carry, Array, Array]:
-    """One Adam step on the flat parameters, or none where the gradient is not finite or of no samples."""
+    """One Adam step on the flat parameters, or none where the gradient is not finite or of no samples.
+
+    Frozen parameters stay, but their gradients still enter Adam's moments. With moments of nothing but zeros, and a
+    count that no longer corrects for it, their first steps would be several times too large.
+    """
     flat, opt_state = carry
     norm = optax.tree.norm(gradient)
     finite = jnp.isfinite(norm)
     direction, stepped = optimizer(config).update(gradient, opt_state)
     stepped_flat = jnp.maximum(flat - learning_rate * direction, floor)
+    if frozen is not None:
+        stepped_flat = jnp.where(frozen, flat, stepped_flat)
     keep = lambda new, old: jnp.where(finite & any_samples, new, old)  # noqa: E731
     return (keep(stepped_flat, flat), jax.tree.map(keep, stepped, opt_state)), norm, finite

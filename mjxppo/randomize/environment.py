@@ -65,6 +65,8 @@ def wrap(env: Environment, config: RandomizeConfig) -> Environment:
     Raises:
         UserError: the environment's physics cannot be varied.
     """
+    if config.on and env.on_host:
+        raise UserError(f"randomize: {env.name} is simulated on the host; change it with env_options.perturb")
     return RandomizedEnvironment(env, config) if config.on else env
 
 

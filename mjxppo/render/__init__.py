@@ -85,7 +85,8 @@ def film(policy: Policy, config: Config, out: Path, max_seconds: float | None = 
     if gym_id is None:
         raise UserError(f"render: only Gymnasium's tasks can be filmed, not {config.env}")
     if max_seconds is not None:
-        options["max_steps"] = max(1, round(max_seconds / make(config.env, **config.env_options).step_duration))
+        duration = make(config.env, **config.env_options).step_duration
+        options["max_steps"] = max(1, round(max_seconds / duration)) if duration > 0 else None
     return render(policy, gym_id, out, gym_kwargs=config.env_options, **options)
 
 

@@ -13,7 +13,6 @@ import numpy as np
 
 from mjxppo.errors import UserError
 from mjxppo.policy import begin
-from mjxppo.quiet import without_model_warnings
 
 Policy = Callable[[np.ndarray], np.ndarray]
 """Observations [N, obs_size] to actions [N, act_size]."""
@@ -74,11 +73,9 @@ def record_episode(
     """
     if max_steps is not None and max_steps < 1:
         raise UserError(f"max_steps is {max_steps}, but at least one step is needed")
-    try:
-        with without_model_warnings():
-            env = gymnasium.make(gym_id, **dict(gym_kwargs or {}))
-    except (gymnasium.error.Error, TypeError) as error:
-        raise UserError(f"cannot make the Gymnasium environment {gym_id}: {_first_line(error)}") from error
+    from mjxppo.envs.adapters.from_gymnasium import make_one
+
+    env = make_one(gym_id, gym_kwargs or {})
     try:
         return _record(policy, env, gym_id, seed, max_steps)
     finally:
@@ -117,7 +114,3 @@ def _record(policy: Policy, env: gymnasium.Env, gym_id: str, seed: int, max_step
         truncated=bool(truncated),
         step_limit=env.spec.max_episode_steps if env.spec else None,
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -78,3 +78,12 @@ def test_gaussian_entropy_is_scipys():
         stats.norm.entropy(0, np.exp(0.3)) + stats.norm.entropy(0, np.exp(-0.7)),
         rtol=1e-6,
     )
+
+
+def test_the_divergence_of_two_gaussians_is_its_integral():
+    x = np.linspace(-30, 30, 200_001)
+    p, q = stats.norm.pdf(x, 0.7, np.exp(0.3)), stats.norm.pdf(x, -0.4, np.exp(0.8))
+    expected = np.trapezoid(p * np.log(p / q), x)
+    one = [jnp.array([value]) for value in (0.7, 0.3, -0.4, 0.8)]
+    np.testing.assert_allclose(distribution.gaussian_kl(*one), expected, rtol=1e-5)
+    np.testing.assert_allclose(distribution.gaussian_kl(*one[:2], *one[:2]), 0, atol=1e-7)

@@ -103,3 +103,19 @@ def test_at_the_old_policy_all_three_losses_have_the_policy_gradient():
         actual = jax.tree.leaves(jax.grad(lambda p, c=config: call(network, p, samples, c)[0])(params))
         for a, b in zip(actual, expected, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_the_divergence_from_a_reference_is_added_with_its_weight():
+    network, params, samples, config = make()
+    keys = jax.random.split(jax.random.key(7))
+    reference = jax.random.normal(keys[0], (S, 2)), 0.3 * jax.random.normal(keys[1], (S, 2)) - 0.5
+    half = samples.replace(reference=reference, valid=(jnp.arange(S) < S // 2).astype(jnp.float32))
+    without, terms = losses.loss(params, network, half.replace(reference=None), S // 2, config, jnp.float32(1.0))
+    assert terms.reference_kl is None
+    total, terms = losses.loss(params, network, half, S // 2, config, jnp.float32(1.0), jnp.float32(3.0))
+    mean, log_std = (np.asarray(x, np.float64) for x in network.apply(params, samples.obs, method="policy"))
+    theirs, their_std = np.asarray(reference[0], np.float64), np.exp(np.asarray(reference[1], np.float64))
+    # The integral of p log(p / q), by its closed form for one dimension (Kullback and Leibler 1951).
+    kl = np.log(np.exp(log_std) / their_std) + (their_std**2 + (theirs - mean) ** 2) / (2 * np.exp(2 * log_std)) - 0.5
+    np.testing.assert_allclose(terms.reference_kl, kl.sum(-1)[: S // 2].mean(), rtol=1e-4)
+    np.testing.assert_allclose(total - without, 3 * terms.reference_kl, rtol=1e-3)

@@ -6,8 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mjxppo.config import PolicyConfig, PpoConfig
+from mjxppo.config import InitConfig, PolicyConfig, PpoConfig
 from mjxppo.ppo import schedules
+from mjxppo.ppo.schedules import Moment
+
+
+def at(update=0, progress=0.5):
+    return Moment(jnp.float32(progress), jnp.int32(update))
 
 
 @pytest.mark.parametrize(("progress", "expected"), [(0.0, -1.2), (0.5, -1.2), (0.75, -1.6), (1.0, -2.0), (1.1, -2.0)])
@@ -48,3 +53,38 @@ def test_a_falling_target_makes_the_same_kl_too_large():
 def test_the_kl_penalty_doubles_and_halves_around_its_target(kl, factor):
     config = PpoConfig(loss="kl_penalty", target_kl=0.02)
     np.testing.assert_allclose(schedules.adapt_kl_penalty(config, jnp.float32(1.0), jnp.float32(kl)), factor)
+
+
+@pytest.mark.parametrize(
+    ("update", "share", "moves"),
+    [
+        (0, 1.0, False),
+        (1, 1.0, False),
+        (2, 0.25, True),
+        (3, 0.5, True),
+        (4, 0.75, True),
+        (5, 1.0, True),
+        (9, 1.0, True),
+    ],
+)
+def test_the_step_size_warms_up_once_the_policy_moves(update, share, moves):
+    config = InitConfig(critic_warmup=2, step_size_warmup=4)
+    np.testing.assert_allclose(schedules.warm(config, at(update)), share)
+    assert bool(schedules.policy_moves(config, at(update))) == moves
+
+
+def test_without_warm_ups_nothing_is_held_back():
+    assert float(schedules.warm(InitConfig(), at(0))) == 1
+    assert bool(schedules.policy_moves(InitConfig(), at(0)))
+
+
+@pytest.mark.parametrize(("half_life", "expected"), [(0.0, 0.8), (10.0, 0.1)])
+def test_the_anchor_halves_again_and_again_or_stays(half_life, expected):
+    config = InitConfig(anchor_coef=0.8, anchor_half_life=half_life)
+    np.testing.assert_allclose(schedules.anchor_coef(config, at(0)), 0.8, rtol=1e-6)
+    np.testing.assert_allclose(schedules.anchor_coef(config, at(30)), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("update", "expected"), [(0, True), (2, True), (3, False)])
+def test_what_follows_the_kl_divergence_waits_for_both_warm_ups(update, expected):
+    assert bool(schedules.warming_up(InitConfig(critic_warmup=1, step_size_warmup=2), at(update))) == expected

@@ -1,0 +1,256 @@
+"""Gymnasium's environments on the host: the same numbers as by hand, exact budgets, resuming, learning, bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mjxppo
+from mjxppo import checkpoint, cli, counters, envs, evaluate
+from mjxppo.config import Config, LogConfig, PolicyConfig, PpoConfig
+from mjxppo.envs.adapters.from_gymnasium import FromGymnasium, make_one
+from mjxppo.envs.base import split_each
+from mjxppo.errors import UserError
+from mjxppo.ppo.trainer import Trainer
+
+PPO = {"num_envs": 4, "block_size": 4, "rollout_length": 16, "num_minibatches": 4, "num_epochs": 4}
+UPDATE = 4 * 16
+
+
+class Chase(gymnasium.Env):
+    """A point is to be moved to the origin; the reward is minus its distance. Actions are in [0, 4], 2 stands still."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+    action_space = gymnasium.spaces.Box(0.0, 4.0, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x = self.np_random.uniform(-1, 1)
+        return self._obs(), {}
+
+    def _obs(self):
+        return np.array([self.x, 100 * self.x + 50], np.float32)
+
+    def step(self, action):
+        self.x += 0.1 * (float(action[0]) - 2)
+        return self._obs(), -abs(self.x), abs(self.x) > 3, False, {}
+
+
+gymnasium.register("Chase-v0", Chase, max_episode_steps=20)
+
+
+@pytest.fixture(autouse=True)
+def working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def seeds_of(keys):
+    """The seeds that episodes begun with these keys have, and the worlds' keys after."""
+    keys, reset_keys = split_each(keys)
+    return keys, [int(jax.random.bits(key, (), jnp.uint32)) for key in reset_keys]
+
+
+def test_it_is_what_stepping_gymnasium_by_hand_gives():
+    count, options = 3, {"max_episode_steps": 12, "ctrl_cost_weight": 0.1}
+    env = FromGymnasium("Hopper-v5", **options)
+    by_hand = [gymnasium.make("Hopper-v5", **options) for _ in range(count)]
+    keys = jax.random.split(jax.random.key(3), count)
+    state, step = jax.jit(env.reset)(keys), jax.jit(env.step)
+    keys, seeds = seeds_of(keys)
+    obs = np.array([one.reset(seed=seed)[0] for one, seed in zip(by_hand, seeds, strict=True)])
+    np.testing.assert_array_equal(state.obs, obs.astype(np.float32))
+    rng, ends, returns = np.random.default_rng(0), set(), np.zeros(count)
+    for _ in range(60):
+        action = rng.uniform(-1, 1, (count, 3)).astype(np.float32)
+        action[2] = 0
+        state = step(state, action)
+        obs, reward, terminated, truncated, _ = (
+            np.array(said) for said in zip(*(one.step(a) for one, a in zip(by_hand, action, strict=True)), strict=True)
+        )
+        truncated &= ~terminated
+        np.testing.assert_array_equal(state.final_obs, obs.astype(np.float32))
+        np.testing.assert_array_equal(state.reward, reward.astype(np.float32))
+        np.testing.assert_array_equal(state.terminated, terminated)
+        np.testing.assert_array_equal(state.truncated, truncated)
+        returns += reward
+        np.testing.assert_allclose(state.episode_return, returns, rtol=1e-5)
+        done = terminated | truncated
+        next_keys, seeds = seeds_of(keys)
+        for i in np.flatnonzero(done):
+            obs[i], _ = by_hand[i].reset(seed=seeds[i])
+        keys = jnp.where(done, next_keys, keys)
+        returns[done] = 0
+        np.testing.assert_array_equal(state.obs, obs.astype(np.float32))
+        ends |= {"terminated"} if terminated.any() else set()
+        ends |= {"truncated"} if truncated.any() else set()
+    assert ends == {"terminated", "truncated"}
+
+
+def test_actions_are_scaled_to_the_environments_own():
+    env, by_hand = FromGymnasium("Pendulum-v1"), gymnasium.make("Pendulum-v1")
+    keys = jax.random.split(jax.random.key(0), 1)
+    state = env.reset(keys)
+    by_hand.reset(seed=seeds_of(keys)[1][0])
+    for action in (-1.0, 0.25, 1.0):
+        state = env.step(state, jnp.array([[action]]))
+        np.testing.assert_allclose(state.obs[0], by_hand.step(np.array([2 * action], np.float32))[0], rtol=1e-6)
+
+
+def test_a_state_that_is_not_what_the_worlds_are_in_is_noticed():
+    env = FromGymnasium("Chase-v0")
+    state = env.reset(jax.random.split(jax.random.key(0), 2))
+    env.step(state, jnp.zeros((2, 1)))
+    with pytest.raises(Exception, match="the worlds on the host are 1 steps old"):
+        jax.block_until_ready(env.step(state, jnp.zeros((2, 1))))
+
+
+def make(total, num_seeds=1, seed=0):
+    config = Config(
+        env="gymnasium:Chase-v0",
+        seed=seed,
+        num_seeds=num_seeds,
+        total_env_steps=total,
+        policy=PolicyConfig(hidden_sizes=(8,)),
+        ppo=PpoConfig(**PPO),
+        log=LogConfig(every_updates=3),
+    )
+    return Trainer(envs.make(config.env), config)
+
+
+def trained(total, **options):
+    trainer = make(total, **options)
+    state, budget = trainer.init(), trainer.budget(total)
+    for _ in range(2):
+        state, _ = trainer.train_chunk(state, budget)
+    return trainer, state
+
+
+def test_not_a_step_beyond_the_budget_is_taken_on_the_host():
+    trainer, state = trained(5 * UPDATE + 4 * 7)
+    assert counters.to_int(state.env_steps) == 5 * UPDATE + 4 * 7
+    assert trainer.env._host._times == [5 * 16 + 7]
+
+
+def test_seeds_have_worlds_of_their_own_and_are_what_they_are_alone():
+    together, alone = (checkpoint.flatten(trained(2 * UPDATE, **o)[1]) for o in ({"num_seeds": 2}, {"seed": 1}))
+    for name, values in alone.items():
+        if not name.endswith("physics/group"):
+            np.testing.assert_array_equal(together[name][1], values, err_msg=name)
+    assert not np.array_equal(together["env_state/obs"][0], together["env_state/obs"][1])
+
+
+SMALL = {"ppo": PPO, "log": {"tensorboard": False, "every_updates": 2}, "checkpoint": {"every_updates": 2}}
+
+
+@pytest.mark.parametrize("num_seeds", [1, 2])
+def test_a_resumed_run_keeps_what_was_learnt_and_begins_its_episodes_anew(capsys, num_seeds):
+    # Several policies are evaluated in processes of their own, which know nothing of what is registered here.
+    episodes = "3" if num_seeds == 1 else "0"
+    options = ["--env", "gymnasium:Chase-v0", "--num-seeds", str(num_seeds), "--eval.episodes", episodes]
+    options += ["--eval.no-video"]
+    options += [f"--ppo.{name.replace('_', '-')}={value}" for name, value in PPO.items()]
+    assert cli.main(["train", *options, "--run-dir", "run", "--total-env-steps", str(4 * UPDATE)]) == 0
+    before, _ = checkpoint.read(Path("run/ckpt/4"))
+    capsys.readouterr()
+    assert cli.main(["train", "--resume", "--run-dir", "run", "--total-env-steps", str(6 * UPDATE + 4)]) == 0
+    printed = capsys.readouterr()
+    assert "the worlds of gymnasium:Chase-v0 cannot be restored: their episodes begin anew" in printed.err
+    assert json.loads(printed.out)["env_steps"] == 6 * UPDATE + 4
+    after, _ = checkpoint.read(Path("run/ckpt/7"))
+    assert (after["env_state/physics/time"] == 2 * 16 + 1).all()
+    assert not np.array_equal(before["env_state/key"], after["env_state/key"]), "new episodes are other ones"
+
+
+class Falters(Chase):
+    """Breaks down in its 80th step."""
+
+    steps = 0
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 80:
+            raise RuntimeError("motor 3 is hot")
+        return super().step(action)
+
+
+gymnasium.register("Falters-v0", Falters, max_episode_steps=20)
+
+
+def test_an_environment_that_breaks_down_ends_the_run_at_its_last_checkpoint(capfd):
+    options = ["--env", "gymnasium:Falters-v0", "--log.every-updates", "2", "--checkpoint.every-updates", "2"]
+    options += [f"--ppo.{name.replace('_', '-')}={value}" for name, value in PPO.items()]
+    assert cli.main(["train", *options, "--run-dir", "run", "--total-env-steps", str(9 * UPDATE)]) == 1
+    said = "gymnasium:Falters-v0 failed on the host: RuntimeError: motor 3 is hot; the last good checkpoint is step 4"
+    assert said in capfd.readouterr().err
+    checkpoint.verify(Path("run/ckpt/4"))
+
+
+def test_it_learns():
+    ppo = PPO | {"rollout_length": 64, "learning_rate": 3e-3, "num_epochs": 8}
+    run = mjxppo.train_policy("gymnasium:Chase-v0", config=SMALL, ppo=ppo, total_env_steps=30 * 256, run_dir="run")
+    # Standing still costs 0.5 a step; the way to the origin takes 2.5 steps on average.
+    result = run.evaluate(episodes=20)
+    assert result["engine"] == "gymnasium" and result["env"] == "gymnasium:Chase-v0"
+    assert result["mean"] > -2.5 > -0.5 * 20
+
+
+def test_the_model_is_changed_in_training_and_in_evaluation():
+    options = {"perturb": {"mass": 1.5, "friction": 0.5}}
+    nominal = gymnasium.make("Hopper-v5").unwrapped.model
+    env = FromGymnasium("Hopper-v5", **options)
+    env.reset(jax.random.split(jax.random.key(0), 2))
+    trained_in = [one.unwrapped.model for one in env._host._groups[0].envs]
+    tested_in = evaluate.make_gymnasium_env(Config(env="gymnasium:Hopper-v5", env_options=options)).unwrapped.model
+    for model in (*trained_in, tested_in):
+        np.testing.assert_allclose(model.body_mass, 1.5 * nominal.body_mass)
+        np.testing.assert_allclose(model.geom_friction, 0.5 * nominal.geom_friction)
+        assert (model.body_invweight0[1:, 0] < 0.75 * nominal.body_invweight0[1:, 0]).all(), "what follows from it too"
+
+
+def test_worlds_may_have_processes_of_their_own():
+    actions = jnp.full((2, 1), 0.5)
+    results = []
+    for mode in ("sync", "async"):
+        env = FromGymnasium("Pendulum-v1", vectorization_mode=mode)
+        state = env.step(env.reset(jax.random.split(jax.random.key(0), 2)), actions)
+        results.append(np.asarray(state.obs))
+        env._host._groups[0].close()
+    np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"env": "gymnasium:Hoper-v5"}, "env: gymnasium:Hoper-v5: Environment `Hoper` doesn't exist"),
+        ({"env": "gymnasium:no_such_module:X-v0"}, "env: gymnasium:no_such_module:X-v0: No module named"),
+        ({"env": "gymnasium:CartPole-v1"}, "env: the actions of gymnasium:CartPole-v1 must be a vector"),
+        ({"env_options": {"mass": 2}}, "env_options: gymnasium:Chase-v0 does not take these options"),
+        ({"env_options": {"perturb": {"mass": 2.0}}}, "env_options.perturb: gymnasium:Chase-v0 is no MuJoCo"),
+        ({"env_options": {"perturb": {"weight": 2}}}, "env_options.perturb: 'weight' is none of mass, inertia"),
+        ({"env_options": {"perturb": {"mass": -1}}}, "env_options.perturb.mass: must be a positive factor, not -1"),
+        ({"env_options": {"perturb": 0.5}}, "env_options.perturb: must be a mapping such as"),
+        ({"env_options": {"vectorization_mode": "fast"}}, "env_options.vectorization_mode: must be sync or async"),
+        ({"num_devices": 2, "ppo": {"block_size": 2}}, "num_devices: gymnasium:Chase-v0 is simulated on the host"),
+        ({"total_env_steps": 255}, "total_env_steps: must be a multiple of ppo.num_envs = 4 for .*; 256 would do"),
+        ({"randomize": {"observation_noise": 0.1}}, "randomize: gymnasium:Chase-v0 is simulated on the host"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(fields, message):
+    values = {"total_env_steps": 256, **SMALL, **fields, "ppo": PPO | fields.get("ppo", {})}
+    with pytest.raises(UserError, match=message) as error:
+        mjxppo.train_policy(values.pop("env", "gymnasium:Chase-v0"), config=values, run_dir="run")
+    assert "\n" not in str(error.value) and not Path("run").exists()
+
+
+def test_actions_without_bounds_are_refused():
+    space = gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    gymnasium.register("Boundless-v0", lambda: gymnasium.wrappers.TransformAction(Chase(), lambda a: a, space))
+    with pytest.raises(UserError, match="the actions of gymnasium:Boundless-v0 have no bounds"):
+        make_one("Boundless-v0", {})
