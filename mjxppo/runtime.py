@@ -24,6 +24,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 MULTI_OUTPUT_FUSION = "xla_cpu_use_multi_output_fusion"
 _NO_LOOP_UNROLLING = "xla_cpu_disable_loop_unrolling"
@@ -129,8 +130,9 @@ def enable_compilation_cache() -> Path | None:
     """
     import jax
 
-    if jax.config.jax_compilation_cache_dir:
-        return Path(jax.config.jax_compilation_cache_dir)
+    configured = _jax_setting("jax_compilation_cache_dir")
+    if configured:
+        return Path(configured)
     path = default_cache_dir()
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -144,6 +146,11 @@ def enable_compilation_cache() -> Path | None:
 
 def cache_limit_bytes() -> int:
     """Size that the compilation cache is kept within, as JAX is set now; -1: no bound."""
+    return int(_jax_setting("jax_compilation_cache_max_size"))
+
+
+def _jax_setting(name: str) -> Any:
+    """A setting of JAX, whose types do not name all of them in every release."""
     import jax
 
-    return int(jax.config.jax_compilation_cache_max_size)
+    return getattr(jax.config, name)
