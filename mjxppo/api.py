@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from mjxppo import (
     config_io,
+    distill,
     envs,
     evaluate,
     export,
@@ -97,6 +98,7 @@ def train_policy(
         on_checkpoint: called with the folder of each checkpoint that has become whole.
         fields: replace those of ``config``, sections being mappings: ``total_env_steps=10**6, ppo={"gamma": 0.99}``.
             ``init={"path": "runs/pretrained"}`` fine-tunes the policy there, with its networks.
+            ``distill={"teacher": "runs/teacher"}`` imitates the one there, on top of its configuration.
 
     Raises:
         UserError: a field is unknown or wrong, or the directory cannot be used.
@@ -172,6 +174,8 @@ def _train(
     trainer = train.build(config, plan.task)
     if plan.source is not None:
         finetune.check(trainer, plan.source)
+    if not plan.resume:
+        distill.check(trainer)
     weights_and_biases.check(config)
     memory.check(trainer)
     callbacks = Callbacks(on_metrics or (lambda rows: None), on_checkpoint or (lambda step: None))
@@ -218,9 +222,13 @@ def _configuration(
     changes = config_io.read_named(config) if isinstance(config, str | PathLike) else config or {}
     changes = config_io.merge(changes, fields)
     source = finetune.source_of(changes) if resumed is None else None
+    teacher = distill.teacher_of(changes) if resumed is None else None
     base = config_io.defaults_for(described["env"]) if resumed is None else config_io.read_yaml(resumed / CONFIG)
     if source is not None:
         base = config_io.merge(base, finetune.inherited(source))
+    if teacher is not None:
+        base = distill.configuration(teacher)
+        changes = config_io.merge(changes, {"distill": {"teacher": base["distill"]["teacher"]}})
     values = config_io.merge(base, changes)
     given = values.get("env_options")
     if "env_options" in described and given not in (None, {}, described["env_options"]):

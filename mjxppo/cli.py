@@ -14,6 +14,7 @@ Command = Callable[[list[str]], int]
 COMMANDS = {
     "train": "train a policy; checks it in Gymnasium and films it at the end",
     "sweep": "train every combination of some settings, side by side in one program",
+    "distill": "train a student that imitates a teacher, such as one with privileged observations",
     "study": "compare variants of the settings with several seeds each: curves and a table",
     "evaluate": "returns of a trained policy, as JSON",
     "render": "film a trained policy: mp4, gif, or a page that plays it",

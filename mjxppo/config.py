@@ -78,6 +78,24 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True)
+class DistillConfig:
+    """Imitating a teacher instead of seeking rewards; see mjxppo distill."""
+
+    teacher: str | None = None
+    """Its run directory, ckpt/, or one step's folder; mjxppo distill sets it."""
+    share: Share = 1.0
+    """Share of the steps at which the teacher acts, at the start; the student learns from all (DAgger)."""
+    final_share: Share = 0.0
+    """The same at the end. With 1 the student only ever sees what the teacher does (behaviour cloning)."""
+    until: Share = 0.5
+    """Share of total_env_steps after which final_share is reached; in between it is linear."""
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    """The teacher's networks."""
+    normalize_obs: bool = True
+    """Whether they see normalised observations."""
+
+
+@dataclass(frozen=True)
 class PpoConfig:
     """The algorithm."""
 
@@ -99,8 +117,8 @@ class PpoConfig:
     """Discount per environment step."""
     gae_lambda: Share = 0.95
     """Lambda of generalised advantage estimation, in [0, 1]."""
-    loss: Literal["clip", "kl_penalty", "policy_gradient"] = "clip"
-    """clip (PPO), kl_penalty (PPO-Penalty), or policy_gradient (no constraint: VPG, REINFORCE)."""
+    loss: Literal["clip", "kl_penalty", "policy_gradient", "imitation"] = "clip"
+    """clip (PPO), kl_penalty (PPO-Penalty), policy_gradient (no constraint: VPG, REINFORCE), or imitation."""
     clip_eps: Positive = 0.2
     """Half-width of the probability ratio's clip range."""
     kl_penalty: Weight = 1.0
@@ -204,6 +222,7 @@ class Config:
     randomize: RandomizeConfig = field(default_factory=RandomizeConfig)
     init: InitConfig = field(default_factory=InitConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
     ppo: PpoConfig = field(default_factory=PpoConfig)
     log: LogConfig = field(default_factory=LogConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

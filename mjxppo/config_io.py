@@ -214,6 +214,7 @@ def check(config: Config) -> Config:
         raise UserError("init.carry: optimizer goes with policy and critic, whose gradients its moments are of")
     if config.init.anchor_coef > 0 and config.init.path is None:
         raise UserError("init.anchor_coef: needs a policy to hold on to; name it with init.path (--init-from)")
+    _check_distill(config)
     if config.seed + config.num_seeds > 2**32:
         raise UserError(f"num_seeds: {config.num_seeds} seeds from {config.seed} on go beyond 2^32 - 1")
     randomize.check(config.randomize)
@@ -232,6 +233,24 @@ def check(config: Config) -> Config:
             f"ppo.block_size = {blocks}"
         )
     return config
+
+
+def _check_distill(config: Config) -> None:
+    distill, ppo = config.distill, config.ppo
+    if (distill.teacher is not None) != (ppo.loss == "imitation"):
+        raise UserError("ppo.loss: imitation goes with distill.teacher; use mjxppo distill, which sets both")
+    if distill.teacher is None:
+        return
+    if config.init.path is not None:
+        raise UserError("init.path: a student begins afresh; leave it out, and fine-tune what has been distilled")
+    if ppo.learning_rate_schedule not in ("constant", "linear"):
+        raise UserError(
+            f"ppo.learning_rate_schedule: must be constant or linear to distill, not {ppo.learning_rate_schedule}"
+        )
+    if distill.policy.history > config.policy.history:
+        raise UserError(
+            f"policy.history: must be at least the teacher's {distill.policy.history}, is {config.policy.history}"
+        )
 
 
 def _check_minibatches(ppo: PpoConfig) -> None:

@@ -17,14 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from mjxppo import checkpoint, config_io, counters, distributed, finetune, members, train
+from mjxppo import checkpoint, config_io, counters, distill, distributed, finetune, members, train
 from mjxppo.config import Config
 from mjxppo.envs import EnvState
 from mjxppo.envs.registry import is_on_host
 from mjxppo.errors import UserError
 from mjxppo.files import replacing, write_bytes
 from mjxppo.ppo.collective import AXIS
-from mjxppo.ppo.rollout import Policy, draw_action, see_obs
+from mjxppo.ppo.rollout import draw_action, see_obs
 from mjxppo.ppo.state import TrainState
 from mjxppo.ppo.trainer import Trainer
 from mjxppo.progress import say, waiting
@@ -162,9 +162,9 @@ def look(trainer: Trainer, arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any
 
 
 def _action(trainer: Trainer, state: TrainState, worlds: EnvState, step: int, index: Array) -> Array:
-    policy = Policy(trainer.network, state.learner.params, state.learner.obs_moments)
-    seen = see_obs(policy, trainer.config.ppo, worlds.obs)
-    return jnp.tanh(draw_action(policy, seen, jax.random.fold_in(_rollout_key(state), step), index)[0])
+    policy, reference = trainer.policy(state.learner), trainer.reference(state.learner)
+    seen, key = see_obs(policy, trainer.config.ppo, worlds.obs), jax.random.fold_in(_rollout_key(state), step)
+    return jnp.tanh(draw_action(policy, seen, key, index, reference(worlds) if reference else None)[0])
 
 
 def _rollout_key(state: TrainState) -> Array:
@@ -194,7 +194,9 @@ def _one_update_at_a_time(config: Config) -> Trainer:
 
 def _last_checkpoint(trainer: Trainer, directory: Path) -> TrainState:
     step = checkpoint.newest_whole_step(directory)
-    return finetune.begin(trainer, trainer.init()) if step is None else _state(trainer, checkpoint.read(step)[0])
+    if step is None:
+        return distill.begin(trainer, finetune.begin(trainer, trainer.init()))
+    return _state(trainer, checkpoint.read(step)[0])
 
 
 def _state(trainer: Trainer, arrays: dict[str, np.ndarray]) -> TrainState:

@@ -58,7 +58,7 @@ def estimate(trainer: Trainer) -> Estimate:
     state = _bytes_of_state(trainer)
     samples = ppo.num_envs * ppo.rollout_length
     # Observation and action, and of each sample the log-probability, reward, last value, advantage, target, weight.
-    compared = 2 * env.action_size if config.init.anchor_coef > 0 else 0
+    compared = 2 * env.action_size if config.init.anchor_coef > 0 or config.distill.teacher else 0
     sample = _FLOAT * (env.obs_size + env.action_size + 8 + compared)
     units = sum(policy.hidden_sizes) + sum(policy.critic_hidden_sizes or policy.hidden_sizes)
     per_step = sample + _FLOAT * _ACTIVATION_COPIES * units

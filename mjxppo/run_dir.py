@@ -22,7 +22,19 @@ CONFIG, CKPT, EVAL, VIDEO, SUMMARY = "config.yaml", "ckpt", "eval.json", "video.
 _LOCK = ".lock"
 
 # Changing any of these would make the rest of a run something else than what was begun.
-_FIXED_ON_RESUME = ("env", "env_options", "seed", "num_seeds", "grid", "physics", "randomize", "init", "policy", "ppo")
+_FIXED_ON_RESUME = (
+    "env",
+    "env_options",
+    "seed",
+    "num_seeds",
+    "grid",
+    "physics",
+    "randomize",
+    "init",
+    "policy",
+    "distill",
+    "ppo",
+)
 
 
 def default_run_dir(config: Config) -> Path:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mjxppo import checkpoint, counters, distributed, envs, finetune, machine, members, runtime
+from mjxppo import checkpoint, counters, distill, distributed, envs, finetune, machine, members, runtime
 from mjxppo.checkpoint import CheckpointWriter
 from mjxppo.config import Config, minibatches_per_epoch
 from mjxppo.envs import observed
@@ -84,7 +84,7 @@ def environment(config: Config, env: envs.Environment | None = None) -> envs.Env
     """
     if env is None:
         env = envs.make(config.env, backend=config.physics.backend, **config.env_options)
-    privileged = config.policy.privileged != "none"
+    privileged = config.policy.privileged != "none" or config.distill.policy.privileged == "both"
     return observed.wrap(randomize.wrap(env, config.randomize), config.policy.history, privileged)
 
 
@@ -137,7 +137,7 @@ def train(
     config = trainer.config
     state = trainer.init()
     restored = _restore(trainer, run_dir / CKPT) if resume else None
-    state = restored or finetune.begin(trainer, state, source)
+    state = restored or distill.begin(trainer, finetune.begin(trainer, state, source))
     total = trainer.budget(config.total_env_steps)
     started = time.perf_counter()
     with (

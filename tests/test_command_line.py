@@ -53,6 +53,8 @@ class TestHelp:
                 continue  # named by the task, by mjxppo sweep, and in files only
             section = getattr(config, field.name)
             names = [f.name for f in dataclasses.fields(section)] if dataclasses.is_dataclass(section) else [None]
+            if field.name == "distill":
+                names = [name for name in names if name not in ("policy", "normalize_obs")]  # the teacher's own
             for name in names:
                 flag = field.name if name is None else f"{field.name}.{name}"
                 option, negated = (flag.replace("_", "-"), flag.replace(".", ".[no-]").replace("_", "-"))

@@ -70,10 +70,13 @@ def groups_of(cls: type, default: Any = None) -> list[Group]:
 
 def _options(cls: type, default: Any, prefix: str) -> list[Option]:
     hints, texts = typing.get_type_hints(cls, include_extras=True), _texts(cls)
-    return [
-        _option(field, hints[field.name], texts.get(field.name, ""), default, prefix)
-        for field in dataclasses.fields(cls)
-    ]
+    shown = [field for field in dataclasses.fields(cls) if not _hidden(hints[field.name])]
+    return [_option(field, hints[field.name], texts.get(field.name, ""), default, prefix) for field in shown]
+
+
+def _hidden(hint: Any) -> bool:
+    kind, notes = _split(hint)
+    return _SUPPRESS in notes or dataclasses.is_dataclass(kind)
 
 
 def _texts(cls: type) -> dict[str, str]:

@@ -14,7 +14,7 @@ import tyro
 from mjxppo import config_io, distributed, run_dir
 from mjxppo.commands import layers
 from mjxppo.commands.parsing import parse
-from mjxppo.config import Config
+from mjxppo.config import Config, DistillConfig, PolicyConfig
 from mjxppo.errors import UserError
 from mjxppo.names import Engine, physics_of
 from mjxppo.randomize.config import RandomizeConfig
@@ -29,11 +29,20 @@ _VIDEO_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
+class _DistillOptions(DistillConfig):
+    """Imitating a teacher instead of seeking rewards; see mjxppo distill."""
+
+    policy: tyro.conf.Suppress[PolicyConfig] = dataclasses.field(default_factory=PolicyConfig)
+    normalize_obs: tyro.conf.Suppress[bool] = True
+
+
+@dataclass(frozen=True)
 class TrainArguments(Config):
     """All fields of a configuration, and where the run goes."""
 
     grid: tyro.conf.Suppress[dict[str, tuple[float, ...]]] = dataclasses.field(default_factory=dict)
     randomize: tyro.conf.Suppress[RandomizeConfig] = dataclasses.field(default_factory=RandomizeConfig)
+    distill: _DistillOptions = dataclasses.field(default_factory=_DistillOptions)
     config: str | None = None
     """YAML file, or name of a shipped configuration, that replaces the task's fields; --FIELD options replace both."""
     init_from: str | None = None
@@ -46,10 +55,16 @@ class TrainArguments(Config):
     """Go on with the run in --run-dir (default: the newest one) from its newest whole checkpoint."""
 
 
-def main(arguments: list[str], grid: dict[str, list[float]] | None = None) -> int:
-    """Runs the command, with a grid of settings where ``mjxppo sweep`` gives one; returns the exit code."""
+def main(arguments: list[str], grid: dict[str, list[float]] | None = None, base: dict[str, Any] | None = None) -> int:
+    """Runs the command; returns the exit code.
+
+    Args:
+        arguments: its options.
+        grid: the settings that ``mjxppo sweep`` varies.
+        base: the configuration under all files and options, instead of the task's shipped one.
+    """
     source = _source_of(arguments)
-    parsed = _parse(arguments, {"grid": grid} if grid else {}, source)
+    parsed = _parse(arguments, {"grid": grid} if grid else {}, source, base)
     config = _config_of(parsed)
     with distributed.joined():
         distributed.check_same("config", config_io.to_yaml(config))
@@ -58,11 +73,13 @@ def main(arguments: list[str], grid: dict[str, list[float]] | None = None) -> in
         path = Path(distributed.of_first(str(_run_dir_of(parsed, config))))
         if resume:
             run_dir.check_resumable(path, config)
-        from mjxppo import finetune, memory, train, weights_and_biases
+        from mjxppo import distill, finetune, memory, train, weights_and_biases
 
         trainer = train.build(config)
         if source is not None:
             finetune.check(trainer, source)
+        if not resume:
+            distill.check(trainer)
         if distributed.is_first():
             weights_and_biases.check(config)
         memory.check(trainer)
@@ -83,21 +100,30 @@ def _source_of(arguments: list[str]) -> Loaded | None:
     return finetune.source_of(values)
 
 
-def _parse(arguments: list[str], changes: dict[str, Any], source: Loaded | None = None) -> TrainArguments:
+def _parse(
+    arguments: list[str], changes: dict[str, Any], source: Loaded | None = None, base: dict[str, Any] | None = None
+) -> TrainArguments:
     arguments, env_options = layers.take_env_options(arguments)
-    base = _base_values(arguments, source)
+    base = _base_values(arguments, source, base)
     base = config_io.merge(base, {"env_options": env_options} if env_options else {}) | changes
     default = TrainArguments(**_as_fields(config_io.from_dict(base)))
     return parse(TrainArguments, arguments, prog="mjxppo train", description="Trains a policy.", default=default)
 
 
-def _base_values(arguments: list[str], source: Loaded | None) -> dict[str, Any]:
+def _base_values(arguments: list[str], source: Loaded | None, base: dict[str, Any] | None) -> dict[str, Any]:
     """What --FIELD options replace: the resumed run's configuration, or the task's with the given files on top.
 
-    Between these two comes what a run takes over from the policy that it begins with.
+    Between these two comes what a run takes over from the policy that it begins with. A given ``base`` is instead of
+    the task's.
     """
     env, path = layers.value_of(arguments, "env"), layers.value_of(arguments, "run-dir")
     changes = layers.from_files(arguments)
+    if source is not None and layers.value_of(arguments, "init-from"):
+        from mjxppo import finetune
+
+        changes = config_io.merge(changes, {"init": {"path": finetune.named(source)}})
+    if base is not None:
+        return config_io.merge(base, changes)
     if "--resume" in arguments:
         directory = Path(path) if path else run_dir.latest()
         return config_io.merge(config_io.read_yaml(directory / run_dir.CONFIG), changes)
@@ -111,8 +137,6 @@ def _base_values(arguments: list[str], source: Loaded | None) -> dict[str, Any]:
         from mjxppo import finetune
 
         base = config_io.merge(base, finetune.inherited(source))
-        if layers.value_of(arguments, "init-from"):
-            changes = config_io.merge(changes, {"init": {"path": finetune.named(source)}})
     return config_io.merge(base, {**changes, "env": _canonical(env)})
 
 
@@ -123,7 +147,8 @@ def _canonical(env: str) -> str:
 
 
 def _as_fields(config: Config) -> dict[str, Any]:
-    return {field.name: getattr(config, field.name) for field in dataclasses.fields(Config)}
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(Config)}
+    return fields | {"distill": _DistillOptions(**vars(config.distill))}
 
 
 def _config_of(parsed: TrainArguments) -> Config:

@@ -40,7 +40,9 @@ class LossTerms:
     entropy: Array
     """Estimate for the squashed distribution, see ``distribution.entropy_estimate``; nats."""
     approx_kl: Array
-    """KL(old || new), by ``ratio - 1 - log ratio`` (Schulman, http://joschu.net/blog/kl-approx.html)."""
+    """KL(old || new), by ``ratio - 1 - log ratio`` (Schulman, http://joschu.net/blog/kl-approx.html).
+
+    0 in imitation, where the policy has not drawn the samples itself."""
     clip_fraction: Array
     """Share of samples whose ratio lies outside the clip range."""
     std: Array
@@ -81,11 +83,19 @@ def loss(
 
     # The squashing terms of numerator and denominator are equal and cancel in the ratio.
     log_ratio = distribution.gaussian_log_prob(samples.u, mean, log_std) - samples.log_prob
-    log_ratio = jnp.where(samples.valid > 0, log_ratio, 0)
+    own = config.loss != "imitation"  # what another has drawn says nothing of how far the policy has moved
+    log_ratio = jnp.where(samples.valid > 0, log_ratio, 0) if own else jnp.zeros_like(log_ratio)
     ratio = jnp.exp(log_ratio)
     approx_kl = average(ratio - 1 - log_ratio)
 
-    if config.loss == "clip":
+    reference_kl = None
+    if samples.reference is not None:
+        reference_kl = average(distribution.gaussian_kl(*samples.reference, mean, log_std))
+
+    if config.loss == "imitation":
+        assert reference_kl is not None
+        policy_loss = reference_kl
+    elif config.loss == "clip":
         clipped = jnp.clip(ratio, 1 - config.clip_eps, 1 + config.clip_eps)
         policy_loss = -average(jnp.minimum(ratio * samples.advantage, clipped * samples.advantage))
     else:
@@ -101,9 +111,7 @@ def loss(
 
     bonus = average(distribution.gaussian_entropy(log_std))
     total = policy_loss + config.value_coef * value_loss - config.entropy_coef * bonus
-    reference_kl = None
-    if samples.reference is not None:
-        reference_kl = average(distribution.gaussian_kl(*samples.reference, mean, log_std))
+    if own and reference_kl is not None:
         total = total + reference_coef * reference_kl
     return total, LossTerms(
         policy_loss=policy_loss,

@@ -71,6 +71,8 @@ class Policy(NamedTuple):
     network: ActorCritic
     params: Params
     obs_moments: RunningMoments
+    teacher_share: Array | None = None
+    """Share of the steps at which another one acts in its place, []; None: it acts alone."""
 
 
 def see_obs(policy: Policy, config: PpoConfig, obs: Array) -> Array:
@@ -80,21 +82,30 @@ def see_obs(policy: Policy, config: PpoConfig, obs: Array) -> Array:
     return jnp.where(jnp.isfinite(seen), seen, 0)
 
 
-def draw_action(policy: Policy, obs: Array, step_key: Array, indices: Array) -> tuple[Array, Array]:
-    """Samples the policy in B worlds.
+def draw_action(
+    policy: Policy, obs: Array, step_key: Array, indices: Array, teacher: tuple[Array, Array] | None = None
+) -> tuple[Array, Array]:
+    """Samples the policy in B worlds, or in some of them the teacher, as ``policy.teacher_share`` has it.
 
     Args:
         policy: who acts.
         obs: observations as the networks see them, [B, obs_size].
         step_key: this time step's random key.
         indices: the worlds' global indices, [B].
+        teacher: its mean and log-std, each [B, action_size].
 
     Returns:
-        Actions before squashing [B, action_size], and their Gaussian log-density [B].
+        Actions before squashing [B, action_size], and their Gaussian log-density under the policy, whoever acts, [B].
     """
     mean, log_std = apply_policy(policy.network, policy.params, obs)
-    noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(step_key, i), mean.shape[1:]))(indices)
-    u = mean + jnp.exp(log_std) * noise
+    keys = jax.vmap(partial(jax.random.fold_in, step_key))(indices)
+    noise = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:]))(keys)
+    acting = mean, log_std
+    if (share := policy.teacher_share) is not None:
+        assert teacher is not None
+        taught = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 1), share))(keys)
+        acting = jax.tree.map(lambda theirs, ours: jnp.where(taught[:, None], theirs, ours), teacher, acting)
+    u = acting[0] + jnp.exp(acting[1]) * noise
     return u, distribution.gaussian_log_prob(u, mean, log_std)
 
 
@@ -125,7 +136,8 @@ def rollout(
             world i is taken if ``t * num_envs + i < budget``; a world not stepped stays as it is.
         num_envs: number of worlds in all blocks on all devices.
         config: the algorithm's settings.
-        reference: asked in every world before it acts; what it says is in the batch.
+        reference: asked in every world before it acts; what it says is in the batch. With ``policy.teacher_share``
+            it is the teacher.
 
     Returns:
         The worlds after T steps, the batch, the last observations as the networks see them [B, obs_size], and sums
@@ -136,7 +148,8 @@ def rollout(
     def act(state: EnvState, t: Array) -> tuple[EnvState, tuple[Batch, RolloutStats]]:
         step_key = jax.random.fold_in(key, t)
         obs = see(state.obs)
-        u, log_prob = draw_action(policy, obs, step_key, indices)
+        compared = reference(state) if reference else None
+        u, log_prob = draw_action(policy, obs, step_key, indices, compared)
         active = t * num_envs + indices < budget
         stepped = env.step_active(state, jnp.tanh(u), active)
 
@@ -156,7 +169,7 @@ def rollout(
             truncated=truncated,
             final_value=jnp.where(truncated, final_value, 0),
             valid=valid,
-            reference=reference(state) if reference else None,
+            reference=compared,
         )
         standardized = jnp.where(valid[:, None], normalize.standardize(policy.obs_moments, state.obs), 0)
         stats = _step_stats(stepped, standardized, active, valid)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mjxppo.config import InitConfig, PolicyConfig, PpoConfig
+from mjxppo.config import DistillConfig, InitConfig, PolicyConfig, PpoConfig
 
 Array = jax.Array
 
@@ -51,6 +51,12 @@ def anchor_coef(init: InitConfig, moment: Moment) -> Array:
 def warming_up(init: InitConfig, moment: Moment) -> Array:
     """Whether a KL divergence is small because of the warm-ups, and says nothing about the step size, [] bool."""
     return moment.update < init.critic_warmup + init.step_size_warmup
+
+
+def teacher_share(config: DistillConfig, progress: Array | float) -> Array:
+    """Share of the steps at which the teacher acts in an update that begins at ``progress``, []."""
+    done = jnp.clip(progress / max(config.until, 1e-9), 0, 1)
+    return jnp.float32(config.share + (config.final_share - config.share) * done)
 
 
 def learning_rate(config: PpoConfig, current: Array, progress: Array) -> Array:

@@ -25,6 +25,15 @@ class Frozen:
 
 
 @flax.struct.dataclass
+class Teacher:
+    """The policy that a student imitates."""
+
+    policy: Frozen
+    share: Array
+    """Share of the steps at which it acts in the student's place, []."""
+
+
+@flax.struct.dataclass
 class Learner:
     """The part that is the same on every device."""
 
@@ -40,6 +49,8 @@ class Learner:
     """Coefficient of the KL penalty, []."""
     anchor: Frozen | None = None
     """The policy that ``init.anchor_coef`` holds the learned one near."""
+    teacher: Teacher | None = None
+    """The policy that ``distill`` imitates."""
 
 
 @flax.struct.dataclass

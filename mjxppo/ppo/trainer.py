@@ -18,7 +18,7 @@ from mjxppo.config import Config, PpoConfig
 from mjxppo.counters import Counter
 from mjxppo.envs import Environment, EnvState
 from mjxppo.envs.base import stagger
-from mjxppo.ppo import networks, normalize, placement
+from mjxppo.ppo import distillation, networks, normalize, placement, schedules
 from mjxppo.ppo.collective import AXIS, Devices
 from mjxppo.ppo.rollout import Batch, Policy, Reference, RolloutStats, rollout, see_obs
 from mjxppo.ppo.schedules import Moment
@@ -129,6 +129,7 @@ class Trainer:
             kl_penalty=jnp.float32(config.kl_penalty),
             # Copies, because the state that holds them is donated; whoever pretrained a policy puts it here.
             anchor=Frozen(*jax.tree.map(jnp.copy, (networks.actor_of(params), obs_moments))) if anchored else None,
+            teacher=distillation.placeholder(self.env, self.config) if self.config.distill.teacher else None,
         )
         return TrainState(
             learner=learner, env_state=env_state, key=run_key, update=jnp.int32(0), env_steps=counters.make(0)
@@ -191,6 +192,10 @@ class Trainer:
         )
         of_worlds = {name: devices.mean(x.mean()) for name, x in self.env.metrics(env_state).items()}
         env_steps = counters.add(state.env_steps, stats.steps)
+        if learner.teacher is not None:
+            metrics["teacher_share"] = learner.teacher.share
+            share = schedules.teacher_share(self.config.distill, counters.fraction(env_steps, total_env_steps))
+            learner = replace(learner, teacher=replace(learner.teacher, share=share))
         state = TrainState(
             learner=learner,
             env_state=env_state,
@@ -213,7 +218,7 @@ class Trainer:
         # On a CPU a block's working set stays in cache; an accelerator, and the host, want all their worlds at once.
         by_blocks = jax.default_backend() == "cpu" and not self.env.on_host
         group = config.block_size if by_blocks else local_envs
-        policy = Policy(self.network, state.learner.params, state.learner.obs_moments)
+        policy, reference = self.policy(state.learner), self.reference(state.learner)
 
         def one_group(args: tuple[EnvState, Array]) -> tuple[EnvState, Batch, Array, RolloutStats]:
             env_state, indices = args
@@ -226,7 +231,7 @@ class Trainer:
                 budget,
                 num_envs=config.num_envs,
                 config=config,
-                reference=self.reference(state.learner),
+                reference=reference,
             )
 
         grouped = jax.tree.map(lambda x: x.reshape(local_envs // group, group, *x.shape[1:]), state.env_state)
@@ -237,8 +242,15 @@ class Trainer:
         last_obs = last_obs.reshape(-1, config.block_size, self.env.obs_size)
         return env_state, batch, last_obs, jax.tree.map(lambda x: x.sum(0), stats)
 
+    def policy(self, learner: Learner) -> Policy:
+        """Who acts."""
+        share = learner.teacher.share if learner.teacher else None
+        return Policy(self.network, learner.params, learner.obs_moments, share)
+
     def reference(self, learner: Learner) -> Reference | None:
-        """The policy that the learned one is held near, if any."""
+        """The policy that the learned one imitates or is held near, if any."""
+        if learner.teacher is not None:
+            return distillation.reference(self.env, self.config, learner.teacher)
         if learner.anchor is None:
             return None
         anchor = Policy(self.network, learner.anchor.params, learner.anchor.obs_moments)

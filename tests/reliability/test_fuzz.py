@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mjxppo import cli, config_io, train
-from mjxppo.config import Config
+from mjxppo.config import Config, PolicyConfig
 from mjxppo.randomize.config import Spread
 
 CASES = {"deadline": None, "derandomize": True}
@@ -28,7 +28,10 @@ FREE = ("env", "env_options", "grid", "num_seeds", "num_devices")
 FITTING = (
     *("policy.init_log_std", "policy.min_log_std", "policy.final_min_log_std", "policy.hidden_sizes"),
     *("policy.critic_hidden_sizes", "ppo.num_envs", "ppo.block_size", "ppo.rollout_length", "ppo.num_minibatches"),
+    *("ppo.minibatch_size", "ppo.num_microbatches"),
     *("randomize.redraw", "randomize.curriculum_return"),
+    *("init.path", "init.carry", "init.anchor_coef", "distill.teacher", "distill.normalize_obs"),
+    *(f"distill.policy.{field.name}" for field in dataclasses.fields(PolicyConfig)),
 )
 
 
@@ -124,7 +127,7 @@ def good_value(name: str) -> st.SearchStrategy:
         return st.floats(**bounds(kind), allow_nan=False, width=32)
     if base(kind) is bool:
         return st.booleans()
-    choices = typing.get_args(kind)
+    choices = [choice for choice in typing.get_args(kind) if choice != "imitation"]  # which needs a teacher
     assert choices, f"{name}: how to make values of {kind}?"
     return st.sampled_from(choices)
 
@@ -139,13 +142,20 @@ def good_configs(draw) -> dict[str, typing.Any]:
         block, per_block = draw(st.sampled_from((1, 3, 16, 128))), draw(st.integers(1, 64))
         put(values, "ppo.block_size", block)
         put(values, "ppo.num_envs", block * per_block)
-        put(values, "ppo.num_minibatches", draw(st.sampled_from((1, 2, 4))))
-        put(values, "ppo.rollout_length", 4 * draw(st.integers(1, 64)))
+        minibatches, length = draw(st.sampled_from((1, 2, 4))), 4 * draw(st.integers(1, 64))
+        put(values, "ppo.num_minibatches", minibatches)
+        put(values, "ppo.rollout_length", length)
+        put(values, "ppo.minibatch_size", draw(st.sampled_from((0, block * per_block * length // minibatches))))
+        put(values, "ppo.num_microbatches", 1 if minibatches == 4 else draw(st.sampled_from((1, 2))))
     if draw(st.booleans()):
         floor = draw(st.integers(-19, 0))
         put(values, "policy.min_log_std", floor)
         put(values, "policy.init_log_std", floor + draw(st.integers(1, 2)))
         put(values, "policy.hidden_sizes", draw(st.lists(st.integers(1, 512), min_size=1, max_size=4)))
+    if draw(st.booleans()):
+        put(
+            values, "init.carry", draw(st.sampled_from((["policy"], ["normalizer"], ["optimizer", "critic", "policy"])))
+        )
     for name in draw(st.lists(st.sampled_from(SPREADS), unique=True, max_size=2)):
         put(values, name, draw(good_spreads(name)))
     redraw = draw(st.sampled_from((None, "episode", "never")))
@@ -259,7 +269,9 @@ def bad_configs(draw) -> dict[str, typing.Any]:
         put(values, name[:-1] + draw(st.sampled_from(("x", "_2", ""))), 1)
     elif kind == "section":
         section = draw(
-            st.sampled_from(("ppo", "policy", "log", "checkpoint", "eval", "physics", "randomize", *SPREADS))
+            st.sampled_from(
+                ("ppo", "policy", "log", "checkpoint", "eval", "physics", "randomize", "init", "distill", *SPREADS)
+            )
         )
         put(values, section, draw(WRONG.filter(lambda value: not isinstance(value, dict))))
     elif kind == "low":
