@@ -104,8 +104,11 @@ def load_all(path: Path) -> list[Loaded]:
 
 
 def _contents(path: Path) -> list[Path]:
-    """Everything below ``path``, as far as it is still there."""
-    return sorted(Path(directory) / name for directory, _, names in os.walk(path) for name in names)
+    """All files of the steps that ``path`` names, as far as they are still there; what else it holds may be much."""
+    directory = path / "ckpt" if (path / "ckpt").is_dir() else path
+    steps = [directory / str(number) for number in checkpoint.steps(directory)]
+    roots = steps or ([path] if path.name.isdigit() else [])
+    return sorted(Path(place) / name for root in roots for place, _, names in os.walk(root) for name in names)
 
 
 def _each_policy(step: Path, arrays: dict[str, np.ndarray], config: Config) -> list[Loaded]:

@@ -111,7 +111,10 @@ def in_use(path: Path) -> bool:
 
 def run_of_member(path: Path) -> Path | None:
     """The run's directory, where ``path`` is the directory of one of the policies that it trains."""
-    path = path.resolve()
+    try:
+        path = path.resolve()
+    except (OSError, RuntimeError, ValueError):  # no path at all, such as a loop of links
+        return None
     if (path / CKPT).exists() or not ((path / CONFIG).is_file() and (path.parent / CONFIG).is_file()):
         return None
     try:

@@ -417,6 +417,7 @@ WORDS = st.one_of(
 COMMANDS = (
     "train",
     "sweep",
+    "distill",
     "evaluate",
     "render",
     "export",
