@@ -44,7 +44,8 @@ class TestOursAsBraxs:
             state, expected = step(state, action), advance(expected, action)
             np.testing.assert_allclose(state.obs, expected.obs, rtol=1e-6)
             np.testing.assert_allclose(state.reward, expected.reward, rtol=1e-6)
-            np.testing.assert_allclose(state.metrics["reward_distance"], expected.reward_terms["reward_distance"])
+            terms = expected.reward_terms
+            np.testing.assert_allclose(state.metrics["reward_distance"], terms["reward_distance"], rtol=1e-6)
             np.testing.assert_array_equal(state.done, expected.terminated)
         assert state.done.any()
 
