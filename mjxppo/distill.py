@@ -20,7 +20,6 @@ from mjxppo.envs.observed import ObservedEnvironment
 from mjxppo.errors import UserError
 from mjxppo.finetune import named
 from mjxppo.locate import Loaded
-from mjxppo.ppo import placement
 from mjxppo.ppo.state import TrainState
 from mjxppo.ppo.trainer import Trainer
 from mjxppo.progress import say
@@ -87,8 +86,8 @@ def begin(trainer: Trainer, state: TrainState) -> TrainState:
         return jnp.array(np.broadcast_to(array, ours.shape), ours.dtype)
 
     policy = jax.tree_util.tree_map_with_path(taken, placeholder.policy)
-    policy = placement.put(policy, jax.tree.map(lambda _: trainer.sharding.learner, policy))
-    return replace(state, learner=replace(state.learner, teacher=replace(placeholder, policy=policy)))
+    teaching = replace(placeholder, policy=trainer.replicate(policy))
+    return replace(state, learner=replace(state.learner, teacher=teaching))
 
 
 def check(trainer: Trainer) -> Loaded | None:

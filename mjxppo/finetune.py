@@ -19,7 +19,6 @@ from mjxppo import config_io, locate, members
 from mjxppo.config import Config
 from mjxppo.errors import UserError
 from mjxppo.locate import Loaded
-from mjxppo.ppo import placement
 from mjxppo.ppo.state import TrainState
 from mjxppo.ppo.trainer import Trainer
 from mjxppo.progress import say
@@ -97,8 +96,7 @@ def begin(trainer: Trainer, state: TrainState, source: Loaded | None = None) -> 
         return jnp.array(np.broadcast_to(array, ours.shape), ours.dtype)
 
     learner = jax.tree_util.tree_map_with_path(carried, state.learner)
-    copied = jax.tree.map(lambda _: trainer.sharding.learner, learner)
-    return replace(state, learner=placement.put(learner, copied))
+    return replace(state, learner=trainer.replicate(learner))
 
 
 def _origin(name: str, config: Config) -> str | None:

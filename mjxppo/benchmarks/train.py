@@ -16,10 +16,10 @@ from jax.sharding import PartitionSpec
 from mjxppo import envs, members, train
 from mjxppo.config import Config
 from mjxppo.machine import describe
-from mjxppo.ppo.collective import AXIS, Devices
+from mjxppo.ppo.collective import AXIS
 from mjxppo.ppo.schedules import Moment
 from mjxppo.ppo.trainer import Trainer
-from mjxppo.ppo.update import Algorithm, learn
+from mjxppo.ppo.update import learn
 from mjxppo.randomize.config import RandomizeConfig, Spread
 
 Array = jax.Array
@@ -119,7 +119,7 @@ def _parts(trainer: Trainer, state: Any, repeats: int) -> dict[str, float]:
     split, copied = PartitionSpec(AXIS), PartitionSpec()
     key = jax.random.key(0)
     budget = jnp.int32(trainer.env_steps_per_update)
-    group = config.block_size if jax.default_backend() == "cpu" else config.num_envs // trainer.num_devices
+    group = trainer.group_size
 
     def physics(env_state: envs.EnvState, key: Array) -> envs.EnvState:
         def one_group(env_state: envs.EnvState) -> envs.EnvState:
@@ -133,7 +133,7 @@ def _parts(trainer: Trainer, state: Any, repeats: int) -> dict[str, float]:
         env_state, batch, last_obs, _ = trainer.collect(state, key, budget)
         return env_state, batch, last_obs
 
-    algorithm = Algorithm(trainer.network, trainer.config.policy, config, Devices(trainer.num_devices))
+    algorithm = trainer.algorithm(config)
     specs = jax.tree.map(lambda s: s.spec, trainer.sharding)
 
     def shard(function: Callable[..., Any], **specs: Any) -> Callable[..., Any]:

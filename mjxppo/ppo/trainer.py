@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ from mjxppo.ppo.update import Algorithm, learn, optimizer
 
 Array = jax.Array
 Metrics = dict[str, Array]
+T = TypeVar("T")
 
 _REPLICATED = PartitionSpec()
 _SPLIT = PartitionSpec(AXIS)
@@ -67,9 +68,13 @@ class Trainer:
 
     def budget(self, total_env_steps: int) -> Counter:
         """The step budget as ``train_chunk`` takes it."""
-        counter, copied = counters.make(total_env_steps), NamedSharding(self.mesh, _REPLICATED)
-        budget: Counter = placement.put(counter, jax.tree.map(lambda _: copied, counter))
-        return budget
+        return self.replicate(counters.make(total_env_steps))
+
+    def replicate(self, tree: T) -> T:
+        """Puts a pytree on the devices, the same on each."""
+        replicated = NamedSharding(self.mesh, _REPLICATED)
+        placed: T = placement.put(tree, jax.tree.map(lambda _: replicated, tree))
+        return placed
 
     def place(self, state: TrainState) -> TrainState:
         """Puts a training state (from ``init`` or a checkpoint) on the devices: worlds split, the rest copied."""
@@ -181,9 +186,8 @@ class Trainer:
         env_state, batch, last_obs, stats = self.collect(state, rollout_key, budget)
         stats = devices.sum(stats)
 
-        algorithm = Algorithm(self.network, self.config.policy, config, devices, self.config.init)
         moment = Moment(counters.fraction(state.env_steps, total_env_steps), state.update)
-        learner, metrics = learn(algorithm, state.learner, batch, last_obs, learn_key, moment)
+        learner, metrics = learn(self.algorithm(config), state.learner, batch, last_obs, learn_key, moment)
         learner = replace(
             learner,
             obs_moments=normalize.merge_standardized_sums(
@@ -215,9 +219,7 @@ class Trainer:
         config = self.config.ppo
         local_envs = config.num_envs // self.num_devices
         first = self.devices.index() * local_envs
-        # On a CPU a block's working set stays in cache; an accelerator, and the host, want all their worlds at once.
-        by_blocks = jax.default_backend() == "cpu" and not self.env.on_host
-        group = config.block_size if by_blocks else local_envs
+        group = self.group_size
         policy, reference = self.policy(state.learner), self.reference(state.learner)
 
         def one_group(args: tuple[EnvState, Array]) -> tuple[EnvState, Batch, Array, RolloutStats]:
@@ -241,6 +243,18 @@ class Trainer:
         batch = jax.tree.map(partial(_regroup, block_size=config.block_size), batch)
         last_obs = last_obs.reshape(-1, config.block_size, self.env.obs_size)
         return env_state, batch, last_obs, jax.tree.map(lambda x: x.sum(0), stats)
+
+    @property
+    def group_size(self) -> int:
+        """Worlds of a device that are simulated together."""
+        # On a CPU a block's working set stays in cache; an accelerator, and the host, want all their worlds at once.
+        by_blocks = jax.default_backend() == "cpu" and not self.env.on_host
+        ppo = self.config.ppo
+        return ppo.block_size if by_blocks else ppo.num_envs // self.num_devices
+
+    def algorithm(self, config: PpoConfig) -> Algorithm:
+        """The fixed parts of learning, for a member with the settings ``config``."""
+        return Algorithm(self.network, self.config.policy, config, self.devices, self.config.init)
 
     def policy(self, learner: Learner) -> Policy:
         """Who acts."""
