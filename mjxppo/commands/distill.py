@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from tyro.conf import Positional
+from tyro.conf import Positional, Suppress
 
 from mjxppo.commands import train
 from mjxppo.commands.parsing import parse
+from mjxppo.config import InitConfig
 from mjxppo.errors import UserError
 
 
@@ -18,14 +20,18 @@ class DistillArguments(train.TrainArguments):
 
     teacher: Positional[Path] = Path()
     """The teacher: a run directory, its ckpt/, or one step's folder."""
+    # A student begins anew, and goes on as any run does.
+    init: Suppress[InitConfig] = dataclasses.field(default_factory=InitConfig)
+    init_from: Suppress[str | None] = None
+    resume: Suppress[bool] = False
 
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
     if "-h" in arguments or "--help" in arguments:
         text = (
-            "Trains a student that imitates a teacher, in its worlds and with its settings, except for those given\n"
-            "here. So a teacher that sees what only the simulation knows becomes a policy that does without it, for\n"
+            "Trains a student that imitates a teacher, in its worlds and with its settings, except for those given "
+            "here. So a teacher that sees what only the simulation knows becomes a policy that does without it, for "
             "example with --policy.history 8. It goes on with mjxppo train --resume --run-dir DIR."
         )
         parse(DistillArguments, arguments, prog="mjxppo distill", description=text)
