@@ -65,8 +65,8 @@ def evaluate(
             training; "own" what the run was trained in; the others are this package's physics.
         num_episodes: episode i is reset with seed ``seed + i``.
         seed: the first episode's seed.
-        changes: what differs from the task's model, such as ``{"mass": 1.2}`` (``robustness.QUANTITIES``); only in
-            "gymnasium".
+        changes: what differs from the task's model, such as ``{"mass": 1.2}`` (``randomize.changes.QUANTITIES``); only
+            in "gymnasium".
         as_trained: in the worlds that the run trained in, randomised and with privileged observations, instead of
             on the task's own model; not in "gymnasium".
 
@@ -158,10 +158,10 @@ def _gymnasium_episodes(
     env = make_gymnasium_env(config)
     if changes:
         from mjxppo.physics import modify_model
-        from mjxppo.robustness import changed_fields
+        from mjxppo.randomize.changes import changed_fields
 
         model = env.unwrapped.model
-        modify_model(model, changed_fields(model, dict(changes)))
+        modify_model(model, changed_fields(model, changes))
     returns, lengths = np.zeros(num_episodes), np.zeros(num_episodes, int)
     for i in range(num_episodes):
         obs, _ = env.reset(seed=seed + i)

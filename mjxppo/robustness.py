@@ -8,15 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import mujoco
 import numpy as np
 
 from mjxppo.config import Config
 from mjxppo.errors import UserError
 from mjxppo.evaluate import ActFunction, in_processes
 from mjxppo.files import replacing
-from mjxppo.physics.parameters import nominal
-from mjxppo.randomize.quantities import FIELDS, check, factor, tilted
+from mjxppo.randomize.changes import QUANTITIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 FALLEN, KEPT = 0.5, 0.8
 """Shares of the nominal return: what keeps less than the first has fallen, what keeps the second bears a change."""
 FILE, SUFFIXES = "robustness.png", (".png", ".pdf", ".svg")
-QUANTITIES = (*FIELDS, "slope")
-"""What can be changed: by a factor on the model's own value, the slope to an angle (degrees, uphill is positive)."""
 
 
 class Axis(NamedTuple):
@@ -62,22 +58,6 @@ def check_axes(axes: Sequence[Axis]) -> None:
     names = [axis.name for axis in axes]
     if not 1 <= len(axes) <= 2 or len(set(names)) != len(names):
         raise UserError(f"perturb: one quantity, or two different ones, not {' and '.join(names) or 'none'}")
-
-
-def changed_fields(model: mujoco.MjModel, changes: dict[str, float]) -> dict[str, np.ndarray]:
-    """The model's fields after changes of quantities, by MuJoCo's names."""
-    check(model, changes, "perturb: size")
-    fields: dict[str, np.ndarray] = {}
-    for name, change in changes.items():
-        for field, power in FIELDS.get(name, {}).items():
-            value = fields.get(field, nominal(model, field))
-            share = np.reshape(factor(model, field, np.full(1, change**power)), (-1, *(1,) * (value.ndim - 1)))
-            fields[field] = value * share
-    if "slope" in changes:
-        angle = np.deg2rad(changes["slope"])
-        gravity = fields.get("opt.gravity", nominal(model, "opt.gravity"))
-        fields["opt.gravity"] = np.array(tilted(gravity, np.cos(angle), np.sin(angle)))
-    return fields
 
 
 def grid(

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import gymnasium
+import jax
 import numpy as np
 import pytest
 from toy import PointMass
@@ -45,3 +46,23 @@ def test_sb3s_ppo_learns():
     mean, _ = evaluate_policy(model, envs, n_eval_episodes=64)
     assert mean > -6, "standing still costs 0.67 a step, some 13 an episode"
     assert isinstance(envs.venv, VecMonitor)
+
+
+def test_pytorch_and_jax_share_observations_and_actions():
+    torch = pytest.importorskip("torch")
+    envs = MjxVectorEnv(PointMass(), 64, arrays="jax", num_devices=1)
+    obs, _ = envs.reset(seed=0)
+    shared = torch.from_dlpack(obs)
+    assert shared.data_ptr() == obs.unsafe_buffer_pointer()
+    before = shared.clone()
+    weights = torch.full((shared.shape[1], 2), 0.1)
+    after, *_ = envs.step(jax.dlpack.from_dlpack(shared @ weights))
+    assert torch.equal(shared, before), "the step took the observations' memory for its own results"
+    expected, *_ = envs_with_numpy_actions(before.numpy() @ weights.numpy())
+    assert np.array_equal(after, expected)
+
+
+def envs_with_numpy_actions(action: np.ndarray):
+    envs = MjxVectorEnv(PointMass(), 64, arrays="jax", num_devices=1)
+    envs.reset(seed=0)
+    return envs.step(action)

@@ -26,6 +26,7 @@ from mjxppo.envs.base import Array, Environment, EnvState, at_start, split_each
 from mjxppo.errors import UserError
 from mjxppo.physics import modify_model
 from mjxppo.quiet import without_model_warnings
+from mjxppo.randomize.changes import QUANTITIES, changed_fields
 
 T = TypeVar("T")
 
@@ -211,7 +212,7 @@ def make_one(gym_id: str, options: Mapping[str, Any], **kwargs: Any) -> gymnasiu
     Args:
         gym_id: its id.
         options: what ``gymnasium.make`` and the environment take, and ``perturb``: changes of a MuJoCo environment's
-            model, by factors, such as ``{"friction": 0.6, "mass": 1.15}`` (``robustness.QUANTITIES``).
+            model, by factors, such as ``{"friction": 0.6, "mass": 1.15}`` (``randomize.changes.QUANTITIES``).
         kwargs: more for ``gymnasium.make``.
 
     Raises:
@@ -236,9 +237,7 @@ def _adapted(env: gymnasium.Env[Any, Any], changes: Mapping[str, float]) -> gymn
         model = getattr(env.unwrapped, "model", None)
         if not isinstance(model, mujoco.MjModel):
             raise UserError(f"env_options.perturb: {PREFIX}{name} is no MuJoCo environment")
-        from mjxppo.robustness import changed_fields
-
-        modify_model(model, changed_fields(model, dict(changes)))
+        modify_model(model, changed_fields(model, changes))
     space = env.action_space
     if not isinstance(space, gymnasium.spaces.Box) or ((space.low == -1).all() and (space.high == 1).all()):
         return env
@@ -250,8 +249,6 @@ def _adapted(env: gymnasium.Env[Any, Any], changes: Mapping[str, float]) -> gymn
 def _checked_changes(changes: Any) -> dict[str, float]:
     if not isinstance(changes, Mapping):
         raise UserError(f"env_options.perturb: must be a mapping such as {{friction: 0.6}}, not {changes!r}")
-    from mjxppo.robustness import QUANTITIES
-
     for name, change in changes.items():
         if name not in QUANTITIES:
             raise UserError(f"env_options.perturb: {name!r} is none of {', '.join(QUANTITIES)}")
