@@ -9,14 +9,14 @@ in them. Rounds with and without take turns, so that a machine that is busy at t
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 
 from mjxppo import config_io, members, train
+from mjxppo.benchmarks.rounds import UPDATES, Rounds, endless
 from mjxppo.config import Config, minibatches_per_epoch
 from mjxppo.errors import UserError
 from mjxppo.machine import describe
@@ -26,7 +26,6 @@ from mjxppo.ppo.trainer import Trainer
 T = TypeVar("T")
 
 MODES = ("weak", "strong")
-_UPDATES_PER_ROUND = 4
 
 
 class _Apart(Devices):
@@ -92,11 +91,7 @@ def _scale(config: Config, mode: str, counts: Sequence[int], repeats: int) -> It
     for count in counts:
         num_envs = config.ppo.num_envs * (count if mode == "weak" else 1)
         changed = dataclasses.replace(
-            config,
-            num_devices=count,
-            total_env_steps=10**12,
-            ppo=dataclasses.replace(config.ppo, num_envs=num_envs),
-            log=dataclasses.replace(config.log, every_updates=_UPDATES_PER_ROUND),
+            endless(config), num_devices=count, ppo=dataclasses.replace(config.ppo, num_envs=num_envs)
         )
         trainer = train.build(config_io.check(changed))
         measured = _measure(trainer, repeats)
@@ -123,9 +118,9 @@ def _gradients(trainer: Trainer) -> dict[str, int]:
 
 
 def _measure(trainer: Trainer, repeats: int) -> _Measured:
-    together, apart = _round(trainer), _round(without_reductions(trainer))
-    pairs = [(together(), apart()) for _ in range(repeats + 1)][1:]  # the first round is a warm-up
-    update_s, apart_s = np.median(pairs, axis=0) / _UPDATES_PER_ROUND
+    together, apart = Rounds(trainer), Rounds(without_reductions(trainer))
+    pairs = [(together.seconds(), apart.seconds()) for _ in range(repeats + 1)][1:]  # the first round is a warm-up
+    update_s, apart_s = np.median(pairs, axis=0) / UPDATES
     return _Measured(float(update_s), float(apart_s))
 
 
@@ -134,18 +129,3 @@ def without_reductions(trainer: Trainer) -> Trainer:
     apart = Trainer(trainer.env, trainer.config)
     apart.devices = _Apart(trainer.num_devices)
     return apart
-
-
-def _round(trainer: Trainer) -> Callable[[], float]:
-    """Compiles the program; what is returned runs one round of it, and takes so many seconds."""
-    state, total = trainer.init(), trainer.budget(10**12)
-    program = trainer.train_chunk.lower(state, total).compile()  # type: ignore[attr-defined]
-
-    def one_round() -> float:
-        nonlocal state
-        started = time.perf_counter()
-        state, metrics = program(state, total)
-        jax.block_until_ready(metrics)
-        return time.perf_counter() - started
-
-    return one_round

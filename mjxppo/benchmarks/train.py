@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from mjxppo import envs, members, train
+from mjxppo.benchmarks.rounds import UPDATES, Rounds, endless
 from mjxppo.config import Config
 from mjxppo.machine import describe
 from mjxppo.ppo.collective import AXIS
@@ -23,9 +23,6 @@ from mjxppo.ppo.update import learn
 from mjxppo.randomize.config import RandomizeConfig, Spread
 
 Array = jax.Array
-
-_UPDATES_PER_ROUND = 4
-
 
 _SCALED: dict[str, Any] = {
     name: Spread("uniform", 0.8, 1.2, each=name not in ("friction", "gravity"))
@@ -59,58 +56,38 @@ def run(configs: Sequence[Config], repeats: int = 5, skip_updates: int = 0) -> d
         everything included, ``relative`` to the first configuration (median over rounds), milliseconds of an update
         and of its parts, and ``compile_s``.
     """
-    trainings = [_Training(config) for config in configs]
-    for _ in range(1 + skip_updates // _UPDATES_PER_ROUND):  # the first round is a warm-up
-        for training in trainings:
-            training.round()
-    seconds = np.array([[training.round() for training in trainings] for _ in range(repeats)])
-    speeds = np.array([training.trainer.env_steps_per_update for training in trainings]) / seconds
+    programs = [Rounds(train.build(endless(members.of(config)[0].config))) for config in configs]
+    for _ in range(1 + skip_updates // UPDATES):  # the first round is a warm-up
+        for program in programs:
+            program.seconds()
+    seconds = np.array([[program.seconds() for program in programs] for _ in range(repeats)])
+    speeds = np.array([program.trainer.env_steps_per_update for program in programs]) / seconds
     relative = np.median(speeds / speeds[:, :1], axis=0)
     rows = [
-        training.row(own, float(share), repeats)
-        for training, own, share in zip(trainings, seconds.T, relative, strict=True)
+        _row(program, own, float(share), repeats)
+        for program, own, share in zip(programs, seconds.T, relative, strict=True)
     ]
     return {**describe(), "results": rows}
 
 
-class _Training:
-    """One configuration's compiled program and its state."""
-
-    def __init__(self, config: Config):
-        config = members.of(config)[0].config
-        log = dataclasses.replace(config.log, every_updates=_UPDATES_PER_ROUND)
-        self.config = config
-        self.trainer = train.build(dataclasses.replace(config, log=log, total_env_steps=10**12))
-        self.state = self.trainer.init()
-        self.total = self.trainer.budget(10**12)
-        started = time.perf_counter()
-        self.program = self.trainer.train_chunk.lower(self.state, self.total).compile()  # type: ignore[attr-defined]
-        self.compile_s = time.perf_counter() - started
-
-    def round(self) -> float:
-        """Seconds that some updates take."""
-        started = time.perf_counter()
-        self.state, metrics = self.program(self.state, self.total)
-        jax.block_until_ready(metrics)
-        return time.perf_counter() - started
-
-    def row(self, seconds: np.ndarray, relative: float, repeats: int) -> dict[str, Any]:
-        """The results, from the seconds of each round."""
-        env_steps = self.trainer.env_steps_per_update * _UPDATES_PER_ROUND
-        return {
-            "env": self.config.env,
-            "randomized": self.config.randomize.on,
-            "num_envs": self.config.ppo.num_envs,
-            "rollout_length": self.config.ppo.rollout_length,
-            "num_devices": self.trainer.num_devices,
-            "env_steps_per_s": env_steps / float(np.median(seconds)),
-            "env_steps_per_s_min": env_steps / seconds.max(),
-            "env_steps_per_s_max": env_steps / seconds.min(),
-            "relative": relative,
-            "update_ms": 1e3 * float(np.median(seconds)) / _UPDATES_PER_ROUND,
-            "compile_s": self.compile_s,
-            **_parts(self.trainer, self.state, repeats),
-        }
+def _row(rounds: Rounds, seconds: np.ndarray, relative: float, repeats: int) -> dict[str, Any]:
+    """One configuration's results, from the seconds of each round."""
+    trainer, config = rounds.trainer, rounds.trainer.config
+    env_steps = trainer.env_steps_per_update * UPDATES
+    return {
+        "env": config.env,
+        "randomized": config.randomize.on,
+        "num_envs": config.ppo.num_envs,
+        "rollout_length": config.ppo.rollout_length,
+        "num_devices": trainer.num_devices,
+        "env_steps_per_s": env_steps / float(np.median(seconds)),
+        "env_steps_per_s_min": env_steps / seconds.max(),
+        "env_steps_per_s_max": env_steps / seconds.min(),
+        "relative": relative,
+        "update_ms": 1e3 * float(np.median(seconds)) / UPDATES,
+        "compile_s": rounds.compile_s,
+        **_parts(trainer, rounds.state, repeats),
+    }
 
 
 def _parts(trainer: Trainer, state: Any, repeats: int) -> dict[str, float]:
