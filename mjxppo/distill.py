@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,10 +27,7 @@ from mjxppo.randomize.environment import RandomizedEnvironment
 
 def load(path: str) -> Loaded:
     """The teacher that a path names; raises UserError where there is no checkpoint."""
-    try:
-        return locate.load(Path(path))
-    except UserError as error:
-        raise UserError(f"distill.teacher: {error}") from error
+    return locate.load_for("distill.teacher", path)
 
 
 def teacher_of(values: Mapping[str, Any]) -> Loaded | None:

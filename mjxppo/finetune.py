@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -44,12 +43,7 @@ def source_of(values: Mapping[str, Any]) -> Loaded | None:
     """
     init = values.get("init")
     path = init.get("path") if isinstance(init, Mapping) else None
-    if path is None:
-        return None
-    try:
-        return locate.load(Path(str(path)))
-    except UserError as error:
-        raise UserError(f"init.path: {error}") from error
+    return None if path is None else locate.load_for("init.path", str(path))
 
 
 def named(source: Loaded) -> str:

@@ -81,6 +81,14 @@ def load(path: Path) -> Loaded:
     return best
 
 
+def load_for(field: str, path: str) -> Loaded:
+    """``load`` of what a field of the configuration names; its UserError begins with the field."""
+    try:
+        return load(Path(path))
+    except UserError as error:
+        raise UserError(f"{field}: {error}") from error
+
+
 def load_all(path: Path) -> list[Loaded]:
     """Reads every policy in the newest whole checkpoint that ``path`` names; raises UserError as ``find_step``.
 
