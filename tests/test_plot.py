@@ -131,7 +131,7 @@ class TestGroups:
 
     def test_the_same_seed_twice_is_no_second_seed(self):
         curves = curves_of(make_run("x/a"), make_run("y/a"), make_run("x/c", seed=1))
-        assert [(curve.seeds, curve.label) for curve in curves] == [([0, 1], "x/a"), ([0], "y/a")]
+        assert [(curve.seeds, curve.label) for curve in curves] == [([0, 1], "x"), ([0], "y/a")]
 
     def test_settings_alike_in_part_are_told_apart(self):
         runs = [make_run("a", gamma=0.9), make_run("b", gamma=0.9), make_run("c", gamma=0.8)]
@@ -139,6 +139,12 @@ class TestGroups:
 
     def test_many_differences_are_named_by_directory(self):
         runs = [make_run("plain"), make_run("fancy", gamma=0.9, gae_lambda=0.9, clip_eps=0.1, entropy_coef=0.01)]
+        assert [curve.label for curve in curves_of(*runs)] == ["plain", "fancy"]
+
+    def test_seeds_side_by_side_are_named_by_the_directory_that_holds_them(self):
+        fancy = {"gamma": 0.9, "gae_lambda": 0.9, "clip_eps": 0.1, "entropy_coef": 0.01}
+        runs = [make_run(f"plain/seed-{i}", seed=i) for i in (0, 1)]
+        runs += [make_run(f"fancy/seed-{i}", seed=i, **fancy) for i in (0, 1)]
         assert [curve.label for curve in curves_of(*runs)] == ["plain", "fancy"]
 
     def test_a_run_without_a_configuration_stands_for_itself(self):

@@ -271,10 +271,11 @@ def _curve(label: str, members: list[Run], band: Band) -> Curve:
 
 
 def _labels(sets: list[list[Run]]) -> list[str]:
-    """A name for each set: the settings in which it differs from the others of its task, or its first directory's."""
+    """A name for each set: the settings in which it differs from the others of its task, or its place's."""
     firsts = [members[0] for members in sets]
-    common = os.path.commonpath([run.directory.parent for run in firsts])
-    names = [str(run.directory.relative_to(common)) for run in firsts]
+    places_of = [_place(members, sets) for members in sets]
+    common = os.path.commonpath([place.parent for place in places_of])
+    names = [str(place.relative_to(common)) for place in places_of]
     labels = [
         _label(run, name, [rival for rival in firsts if rival.env == run.env])
         for run, name in zip(firsts, names, strict=True)
@@ -284,6 +285,13 @@ def _labels(sets: list[list[Run]]) -> list[str]:
         label if places.count((run.env, label)) == 1 else name if label == run.env else f"{label} ({name})"
         for run, name, label in zip(firsts, names, labels, strict=True)
     ]
+
+
+def _place(members: list[Run], sets: list[list[Run]]) -> Path:
+    """The directory that holds these runs and no others, or the first one's own."""
+    place = Path(os.path.commonpath([run.directory for run in members]))
+    others = [run.directory for other in sets if other is not members for run in other]
+    return members[0].directory if any(place in other.parents for other in others) else place
 
 
 def _label(run: Run, name: str, rivals: list[Run]) -> str:
