@@ -2,11 +2,14 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from mjxppo import config_io, train
 from mjxppo.benchmarks import compile as compilation
-from mjxppo.benchmarks import physics, scale
+from mjxppo.benchmarks import physics, scale, split
 from mjxppo.errors import UserError
 from mjxppo.physics.mjx.model import compiler_aborts
 
@@ -50,14 +53,34 @@ def test_bad_input_names_the_field(bad, field):
         physics.run(**bad)
 
 
-class TestScale:
-    VALUES = {  # noqa: RUF012
-        "env": "brax:fast",
-        "ppo": {"num_envs": 32, "block_size": 8, "rollout_length": 8, "num_minibatches": 4, "num_epochs": 1},
-    }
+VALUES = {
+    "env": "brax:fast",
+    "ppo": {"num_envs": 32, "block_size": 8, "rollout_length": 8, "num_minibatches": 4, "num_epochs": 1},
+}
 
+
+class TestSplit:
+    @pytest.mark.parametrize("backend", ["cpu", "gpu"], ids=["block by block", "all worlds at once"])
+    def test_physics_alone_goes_where_the_policy_went(self, backend, monkeypatch):
+        monkeypatch.setattr("jax.default_backend", lambda: backend)
+        trainer = train.build(config_io.check(config_io.from_dict(VALUES | {"num_devices": 1})))
+        state = trainer.init()
+        went, batch, *_ = trainer.collect(state, jax.random.key(0), jnp.int32(trainer.env_steps_per_update))
+        again = split.act_again(trainer, state.env_state, batch.u)
+        assert (again.episode_length > 0).all()
+        np.testing.assert_allclose(again.obs, went.obs, rtol=1e-6)
+        np.testing.assert_allclose(again.episode_return, went.episode_return, rtol=1e-6)
+
+    def test_an_update_has_four_parts(self):
+        trainer = train.build(config_io.check(config_io.from_dict(VALUES | {"num_devices": 2})))
+        parts = split.measure(trainer, trainer.init(), repeats=2)
+        assert list(parts) == ["physics_ms", "policy_ms", "gae_ms", "gradient_steps_ms"]
+        assert parts["physics_ms"] > 0 and parts["gae_ms"] > 0
+
+
+class TestScale:
     def test_weak_and_strong_scaling_and_the_share_of_collectives(self):
-        config = config_io.check(config_io.from_dict(self.VALUES))
+        config = config_io.check(config_io.from_dict(VALUES))
         report = scale.run([config], num_devices=(1, 2), repeats=1)
         assert [(row["mode"], row["num_devices"], row["num_envs"]) for row in report["results"]] == [
             *(("weak", 1, 32), ("weak", 2, 64)),
@@ -70,7 +93,7 @@ class TestScale:
         json.dumps(report)
 
     def test_the_program_to_compare_with_has_no_collectives(self):
-        trainer = train.build(config_io.check(config_io.from_dict(self.VALUES | {"num_devices": 2})))
+        trainer = train.build(config_io.check(config_io.from_dict(VALUES | {"num_devices": 2})))
         arguments = trainer.shapes(), trainer.budget(10**6)
         assert "all_reduce" in trainer.train_chunk.lower(*arguments).as_text()
         assert "all_reduce" not in scale.without_reductions(trainer).train_chunk.lower(*arguments).as_text()

@@ -59,8 +59,8 @@ def page(tmp_path_factory):
     """The report of a run that has everything."""
     run = make_run(str(tmp_path_factory.mktemp("report") / "run <b>&"), gamma=0.9)
     machine.record(run, 0)
-    split = {"results": [{"update_ms": 9.0, "physics_ms": 4.0, "rollout_ms": 5.0, "learn_ms": 4.0, "num_devices": 2}]}
-    (run / "split.json").write_text(json.dumps(split))
+    parts = {"physics_ms": 4.0, "policy_ms": 1.0, "gae_ms": 0.5, "gradient_steps_ms": 3.5}
+    (run / "split.json").write_text(json.dumps({"results": [{"update_ms": 9.0, "num_devices": 2} | parts]}))
     result = report.report(run)
     assert set(result["sections"]) == {"evaluation", "split", "machine", "curve", "panels", "video"}
     return Path(result["path"])

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jax.sharding import PartitionSpec
 
-from mjxppo import envs, members, train
+from mjxppo import members, train
+from mjxppo.benchmarks import split
 from mjxppo.benchmarks.rounds import UPDATES, Rounds, endless
 from mjxppo.config import Config
 from mjxppo.machine import describe
-from mjxppo.ppo.collective import AXIS
-from mjxppo.ppo.schedules import Moment
-from mjxppo.ppo.trainer import Trainer
-from mjxppo.ppo.update import learn
 from mjxppo.randomize.config import RandomizeConfig, Spread
-
-Array = jax.Array
 
 _SCALED: dict[str, Any] = {
     name: Spread("uniform", 0.8, 1.2, each=name not in ("friction", "gravity"))
@@ -54,7 +44,7 @@ def run(configs: Sequence[Config], repeats: int = 5, skip_updates: int = 0) -> d
     Returns:
         ``{"hardware", "versions", "results"}``; for each configuration ``env_steps_per_s`` of training with
         everything included, ``relative`` to the first configuration (median over rounds), milliseconds of an update
-        and of its parts, and ``compile_s``.
+        and of its parts (see ``split``), and ``compile_s``.
     """
     programs = [Rounds(train.build(endless(members.of(config)[0].config))) for config in configs]
     for _ in range(1 + skip_updates // UPDATES):  # the first round is a warm-up
@@ -86,61 +76,5 @@ def _row(rounds: Rounds, seconds: np.ndarray, relative: float, repeats: int) -> 
         "relative": relative,
         "update_ms": 1e3 * float(np.median(seconds)) / UPDATES,
         "compile_s": rounds.compile_s,
-        **_parts(trainer, rounds.state, repeats),
+        **split.measure(trainer, rounds.state, repeats),
     }
-
-
-def _parts(trainer: Trainer, state: Any, repeats: int) -> dict[str, float]:
-    """Milliseconds of physics, of the rollout (which contains it), and of learning, each as a program of its own."""
-    config = trainer.config.ppo
-    split, copied = PartitionSpec(AXIS), PartitionSpec()
-    key = jax.random.key(0)
-    budget = jnp.int32(trainer.env_steps_per_update)
-    group = trainer.group_size
-
-    def physics(env_state: envs.EnvState, key: Array) -> envs.EnvState:
-        def one_group(env_state: envs.EnvState) -> envs.EnvState:
-            action = jax.random.uniform(key, (group, trainer.env.action_size), minval=-1, maxval=1)
-            step = lambda s, _: (trainer.env.step(s, action), None)  # noqa: E731
-            return lax.scan(step, env_state, None, length=config.rollout_length)[0]
-
-        return lax.map(one_group, jax.tree.map(lambda x: x.reshape(-1, group, *x.shape[1:]), env_state))
-
-    def rollout(state: Any, key: Array, budget: Array) -> Any:
-        env_state, batch, last_obs, _ = trainer.collect(state, key, budget)
-        return env_state, batch, last_obs
-
-    algorithm = trainer.algorithm(config)
-    specs = jax.tree.map(lambda s: s.spec, trainer.sharding)
-
-    def shard(function: Callable[..., Any], **specs: Any) -> Callable[..., Any]:
-        if trainer.num_devices == 1:
-            return function
-        return jax.shard_map(function, mesh=trainer.mesh, check_vma=False, **specs)
-
-    physics_s, _ = _median(
-        jax.jit(shard(physics, in_specs=(split, copied), out_specs=split)), repeats, state.env_state, key
-    )
-    collect = jax.jit(shard(rollout, in_specs=(specs, copied, copied), out_specs=split))
-    rollout_s, (_, batch, last_obs) = _median(collect, repeats, state, key, budget)
-    moment = Moment(jnp.float32(0.5), jnp.int32(0))
-    learning = jax.jit(
-        shard(
-            lambda learner, batch, last_obs, key: learn(algorithm, learner, batch, last_obs, key, moment)[0],
-            in_specs=(copied, split, split, copied),
-            out_specs=copied,
-        )
-    )
-    learn_s, _ = _median(learning, repeats, state.learner, batch, last_obs, key)
-    return {"physics_ms": 1e3 * physics_s, "rollout_ms": 1e3 * rollout_s, "learn_ms": 1e3 * learn_s}
-
-
-def _median(program: Callable[..., Any], repeats: int, *arguments: Any) -> tuple[float, Any]:
-    """Median seconds of a call, compiled and warm, and its result."""
-    result = jax.block_until_ready(program(*arguments))
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        result = jax.block_until_ready(program(*arguments))
-        seconds.append(time.perf_counter() - started)
-    return float(np.median(seconds)), result

@@ -92,7 +92,7 @@ def learn(
         The learner after the update (observation moments untouched), and metrics, each [].
     """
     config, init, devices = algorithm.config, algorithm.init, algorithm.devices
-    value, advantage = _values_and_advantages(algorithm, learner, batch, last_obs)
+    value, advantage = values_and_advantages(algorithm, learner, batch, last_obs)
     target = advantage + value
     weight = batch.valid.astype(value.dtype)
     samples_in_batch = jnp.maximum(devices.sum(weight.sum()), 1)
@@ -157,10 +157,11 @@ def learn(
     return learner, metrics
 
 
-def _values_and_advantages(
-    algorithm: Algorithm, learner: Learner, batch: Batch, last_obs: Array
-) -> tuple[Array, Array]:
-    """Values of the observations acted on and advantages, each [blocks, T, B], in units of the reward."""
+def values_and_advantages(algorithm: Algorithm, learner: Learner, batch: Batch, last_obs: Array) -> tuple[Array, Array]:
+    """Values of the observations acted on and advantages, each [blocks, T, B], in units of the reward.
+
+    The arguments are ``learn``'s.
+    """
     config = algorithm.config
     if config.baseline:
         # Block by block, so that the working set stays in cache.

@@ -102,7 +102,7 @@ def _video(path: Path) -> bytes | None:
 def _split(content: dict[str, Any] | None) -> dict[str, Any] | None:
     """The measured parts of an update, as ``mjxppo benchmark train`` writes them."""
     results = (content or {}).get("results")
-    wanted = {"update_ms", "physics_ms", "rollout_ms", "learn_ms"}
+    wanted = {"update_ms", "physics_ms", "policy_ms", "gae_ms", "gradient_steps_ms"}
     usable = isinstance(results, list) and len(results) == 1 and wanted <= set(results[0])
     return results[0] if usable and results else None
 

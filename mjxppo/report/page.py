@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 _PARTS = {
     "physics": ("physics", "#56B4E9", "stepping the worlds, rewards and resets"),
-    "policy": ("rest of the rollout", "#0072B2", "policy, random numbers, bookkeeping"),
-    "learn": ("learning", "#D55E00", "advantages and gradient steps"),
+    "policy": ("policy", "#0072B2", "the rest of the rollout: actions, random numbers, bookkeeping"),
+    "gae": ("GAE", "#009E73", "values and advantages"),
+    "gradient_steps": ("gradient steps", "#D55E00", "all epochs of minibatches"),
     "program": ("device program", "#0072B2", "rollouts and learning"),
     "host": ("host", "#999999", "metrics and checkpoints"),
     "compile": ("compilation", "#E69F00", "at the last start, or reading it from the cache"),
@@ -96,23 +97,17 @@ def _time_bars(facts: Facts) -> list[dict[str, Any]]:
     whole = [("program", times.device_s), ("host", times.host_s), ("compile", times.compile_s or 0.0)]
     bars = [_bar("the run", whole, duration)]
     if facts.split:
-        split = facts.split
-        rollout_ms = max(split["rollout_ms"], split["physics_ms"])
-        parts = [
-            ("physics", split["physics_ms"]),
-            ("policy", rollout_ms - split["physics_ms"]),
-            ("learn", split["learn_ms"]),
-        ]
+        parts = [(name, facts.split[f"{name}_ms"]) for name in ("physics", "policy", "gae", "gradient_steps")]
         bars.append(_bar("one update, parts measured one by one", parts, lambda ms: f"{ms:.1f} ms"))
     return [bar for bar in bars if bar["parts"]]
 
 
 def _bar(title: str, parts: list[tuple[str, float]], say: Any) -> dict[str, Any]:
+    parts = [(key, value) for key, value in parts if value > 0]
     total = sum(value for _, value in parts)
     shown = []
     for key, value in parts:
-        if value > 0:
-            name, colour, text = _PARTS[key]
-            percent = 100 * value / total
-            shown.append({"name": name, "colour": colour, "text": text, "value": say(value), "percent": percent})
+        name, colour, text = _PARTS[key]
+        percent = 100 * value / total
+        shown.append({"name": name, "colour": colour, "text": text, "value": say(value), "percent": percent})
     return {"title": title, "parts": shown}
