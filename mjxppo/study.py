@@ -59,7 +59,7 @@ class Study:
     variants: dict[str, dict[str, Any]]
     """What is compared, by name: fields of a configuration on top of a setting's; ``config`` as there."""
     metrics: tuple[str, ...] = ("episode_return",)
-    """Columns of metrics.jsonl to draw."""
+    """Columns of metrics.jsonl to draw, a panel each."""
     perturb: Perturbations | None = None
     """Robots on which the trained policies are compared as well; the first variant is what the others are held
     against."""
@@ -219,14 +219,13 @@ def _reached(study: Study, config: Config, path: Path) -> dict[str, Any]:
 
 
 def _draw(study: Study, directory: Path) -> list[str]:
-    from mjxppo.plot import plot
+    from mjxppo.plot.overview import draw_overview
 
     plots = []
     for setting in study.settings:
-        for metric in study.metrics:
-            out = directory / f"{setting}-{metric}.png"
-            plot([directory / setting / variant for variant in study.variants], out, y=metric, band="ci95")
-            plots.append(str(out))
+        out = directory / f"{setting}.png"
+        draw_overview({name: directory / setting / name for name in study.variants}, study.metrics, setting, out)
+        plots.append(str(out))
     return plots
 
 

@@ -15,8 +15,10 @@ from PIL import Image
 from mjxppo import cli, config_io
 from mjxppo.config import Config, PpoConfig
 from mjxppo.plot import FILE, plot
-from mjxppo.plot.curves import group, read_run, trailing_mean
+from mjxppo.plot.curves import read_run, trailing_mean
 from mjxppo.plot.drawing import make_figure
+from mjxppo.plot.groups import group
+from mjxppo.plot.overview import make_overview
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +26,17 @@ def working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def make_run(name, returns=(None, 10, 20, 30), episodes=50, evaluation=None, seed=0, env="hopper", steps=1000, **ppo):
+def make_run(
+    name,
+    returns=(None, 10, 20, 30),
+    episodes=50,
+    evaluation=None,
+    seed=0,
+    env="hopper",
+    steps=1000,
+    value_losses=(),
+    **ppo,
+):
     """A run whose update i ends after ``steps * i`` steps and 2 i seconds."""
     directory = Path(name).resolve()
     directory.mkdir(parents=True)
@@ -37,6 +49,7 @@ def make_run(name, returns=(None, 10, 20, 30), episodes=50, evaluation=None, see
             "episode_return": value,
             "episodes": 0 if value is None else episodes,
             "approx_kl": 0.01 * i,
+            "value_loss": value_losses[i - 1] if value_losses else 0.0,
             "time_s": 2.0 * i,
         }
         for i, value in enumerate(returns, start=1)
@@ -115,6 +128,20 @@ class TestGroups:
         sample_std = np.sqrt((4 + 1 + 9) / 2)
         assert std.high[0] - std.mean[0] == pytest.approx(sample_std)
         assert ci.mean[0] - ci.low[0] == pytest.approx(4.30265 * sample_std / np.sqrt(3), rel=1e-5)
+
+    def test_losses_and_gradient_norms_are_compared_by_their_logarithms(self):
+        runs = [make_run(f"s{seed}", [0, 0], seed=seed, value_losses=[10.0**-seed, 1.0]) for seed in (0, 2)]
+        (curve,) = curves_of(*runs, y="value_loss", band="std")
+        np.testing.assert_allclose(curve.mean, [0.1, 1.0])
+        np.testing.assert_allclose(np.log10(curve.high / curve.mean), [np.sqrt(2), 0], atol=1e-12)
+        (panel,) = figure_of(*runs, y="value_loss").axes
+        assert panel.get_yscale() == "log" and "geometric" in panel.get_title("right")
+
+    def test_a_loss_that_is_zero_somewhere_has_no_logarithm(self):
+        runs = [make_run(f"s{seed}", [0], seed=seed, value_losses=[float(seed)]) for seed in (0, 2)]
+        (curve,) = curves_of(*runs, y="value_loss")
+        assert (curve.mean, curve.low, curve.high) == ([1], [0], [2])
+        assert figure_of(*runs, y="value_loss").axes[0].get_yscale() == "linear"
 
     def test_settings_that_change_no_meaning_do_not_separate_seeds(self):
         runs = [make_run("a", seed=0), make_run("b", seed=1, block_size=64)]
@@ -235,6 +262,31 @@ class TestPicture:
             box = panel.get_tightbbox()
             assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= page.x1 and box.y1 <= page.y1
             assert panel.bbox.height > 0.4 * page.height and panel.bbox.width > 0.3 * page.width
+
+
+class TestOverview:
+    def test_has_a_panel_for_each_metric_and_names_the_variants(self, capsys):
+        runs = {
+            name: make_run(name, returns, evaluation=1000.0, gamma=gamma)
+            for name, returns, gamma in [("far", [1, 2], 0.9), ("near", [3, 4], 0.5), ("young", [None], 0.1)]
+        }
+        figure = make_overview(runs, ["episode_return", "approx_kl"], "hopper")
+        returns, kl = figure.axes
+        assert (returns.get_ylabel(), kl.get_ylabel()) == (
+            "return of an episode (sum of rewards)",
+            "KL divergence per update (nats)",
+        )
+        (legend,) = figure.legends
+        labels = [text.get_text() for text in legend.get_texts()]
+        assert [label.split(",")[0] for label in labels[:2]] == ["far", "near"]
+        assert "1,000" in labels[0] and labels[-1].startswith("evaluated in Gymnasium")
+        assert "left out" in capsys.readouterr().err, "a variant without finished episodes is named"
+
+    def test_a_spare_place_holds_the_legend(self):
+        runs = {"only": make_run("only", [1, 2])}
+        figure = make_overview(runs, ["episode_return", "approx_kl", "value_loss", "episodes", "time_s"], "hopper")
+        assert not figure.legends and len(figure.axes) == 6
+        assert [text.get_text() for text in figure.axes[5].get_legend().get_texts()] == ["only, seed 0"]
 
 
 class TestCommand:

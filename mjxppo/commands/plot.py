@@ -10,7 +10,8 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from mjxppo.commands.parsing import parse
-from mjxppo.plot.curves import Band, XAxis
+from mjxppo.plot.curves import XAxis
+from mjxppo.plot.groups import Band
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Any
 from mjxppo import config_io, members
 from mjxppo.errors import UserError
 from mjxppo.metrics import JSONL
-from mjxppo.plot.curves import Band, NoValues, Run, XAxis, group, read_run
+from mjxppo.plot.curves import NoValues, Run, XAxis, read_run
+from mjxppo.plot.groups import Band, group
 from mjxppo.progress import say
 from mjxppo.run_dir import CONFIG
 

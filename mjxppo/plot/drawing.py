@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from mjxppo.files import replacing
-from mjxppo.plot.curves import Band, Curve, Evaluation, XAxis
+from mjxppo.plot.curves import Evaluation, XAxis
+from mjxppo.plot.groups import Band, Curve
 
 # Distinguishable with any colour vision (Okabe and Ito 2008), the pale yellow left out.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -35,6 +36,7 @@ _Y_LABELS = {
     "env_steps_per_s": "speed (environment steps per second)",
     "explained_variance": "explained variance of the value function",
     "grad_norm": "norm of the gradient",
+    "grad_norm_variance": "variance of the gradient's norm",
     "learning_rate": "learning rate",
     "std": "standard deviation of actions before squashing",
     "time_s": "time (s)",
@@ -62,13 +64,17 @@ def make_figure(curves: list[Curve], y: str, x: XAxis, smooth: int, band: Band) 
     figure = Figure(figsize=((7.6 if len(envs) == 1 else 6.2) * columns, height * rows), layout="constrained")
     places = list(figure.subplots(rows, columns, squeeze=False).flat)
     for place, panel in zip(places, panels, strict=False):
-        _draw_panel(place, panel, y, x, smooth, band)
+        handles = draw_panel(place, panel, y, x, smooth, band)
+        place.set_title(panel[0].env, loc="left", fontweight="bold")
+        # Below the panel, where it hides nothing.
+        place.legend(handles=handles, loc="upper left", bbox_to_anchor=(-0.02, -0.13), fontsize=9, frameon=False)
     for place in places[len(panels) :]:
         place.set_visible(False)
     return figure
 
 
-def _draw_panel(panel: Axes, curves: list[Curve], y: str, x: XAxis, smooth: int, band: Band) -> None:
+def draw_panel(panel: Axes, curves: list[Curve], y: str, x: XAxis, smooth: int, band: Band) -> list[Artist]:
+    """Draws one task's curves; returns what a legend has to show."""
     unit, name = x_unit(x, max(curve.x[-1] for curve in curves))
     handles: list[Artist] = []
     for i, curve in enumerate(curves):
@@ -87,15 +93,15 @@ def _draw_panel(panel: Axes, curves: list[Curve], y: str, x: XAxis, smooth: int,
     panel.set_ylabel(_Y_LABELS.get(y, y.replace("_", " ")))
     panel.set_xlim(left=0)
     panel.margins(x=0.02)
-    if max(np.abs(panel.get_ylim())) >= 1000:
+    if any(curve.logarithmic for curve in curves):
+        panel.set_yscale("log")
+    elif max(np.abs(panel.get_ylim())) >= 1000:
         panel.yaxis.set_major_formatter("{x:,.0f}")
-    panel.set_title(curves[0].env, loc="left", fontweight="bold")
-    panel.set_title(_how(y, smooth, any(_is_noisy(curve) for curve in curves)), loc="right", fontsize=9, color=_GREY)
+    panel.set_title(_how(curves, y, smooth), loc="right", fontsize=9, color=_GREY)
     panel.spines[["top", "right"]].set_visible(False)
     panel.grid(color="#dddddd", linewidth=0.8)
     panel.set_axisbelow(True)
-    # Below the panel, where it hides nothing.
-    panel.legend(handles=handles, loc="upper left", bbox_to_anchor=(-0.02, -0.13), fontsize=9, frameon=False)
+    return handles
 
 
 def _draw_curve(panel: Axes, curve: Curve, unit: float, colour: str, style: str) -> Artist:
@@ -127,12 +133,14 @@ def _is_noisy(curve: Curve) -> bool:
     return len(curve.runs) == 1 and not np.array_equal(curve.runs[0].y, curve.mean)
 
 
-def _how(y: str, smooth: int, noisy: bool) -> str:
+def _how(curves: list[Curve], y: str, smooth: int) -> str:
     """What the points of the curves are."""
     if not y.startswith("episode_"):
-        return "each update"
+        geometric = any(curve.logarithmic and len(curve.runs) > 1 for curve in curves)
+        return "each update" + (", geometric mean of the seeds" if geometric else "")
     if not smooth:
         return "mean of each update's episodes"
+    noisy = any(_is_noisy(curve) for curve in curves)
     return f"mean of the last {smooth} episodes" + ("; faint: of each update's" if noisy else "")
 
 

@@ -15,8 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mjxppo.metrics import Row
-from mjxppo.plot.curves import NoValues, group, read_run
+from mjxppo.plot.curves import NoValues, read_run
 from mjxppo.plot.drawing import make_figure, x_unit
+from mjxppo.plot.groups import group
 
 _BLUE, _GREY = "#0072B2", "#666666"
 _PANELS = {
