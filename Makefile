@@ -33,7 +33,7 @@ ifneq ($(and $(filter cuda12,$(extras)),$(filter cuda13,$(extras))),)
 $(error cuda12 and cuda13 exclude each other in one .venv; choose one, after `make clean-venv` if the other is installed)
 endif
 ifeq ($(or $(ENV),$(filter-out train,$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,help)),)
-$(error name the task: make train ENV=halfcheetah, or ENV=hopper)
+$(error name the task: make train ENV=halfcheetah (or hopper, walker2d))
 endif
 READY := $(STAMP) $(addprefix $(extra_stamp),$(extras))
 
@@ -69,7 +69,7 @@ setup: $(READY) ## make .venv from the locked versions; EXTRAS=cuda12|cuda13|war
 		print("Python %d.%d.%d," % sys.version_info[:3], "jax", m.version("jax") + ",", "mujoco", m.version("mujoco"))')" >&2
 
 .PHONY: train
-train: $(READY) ## train a policy: make train ENV=halfcheetah (or hopper)
+train: $(READY) ## train a policy: make train ENV=halfcheetah (or hopper, walker2d)
 	@$(BIN)/mjxppo train --env $(ENV) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: render
@@ -115,7 +115,7 @@ types: $(READY) ## check types (mypy)
 	@$(BIN)/mypy mjxppo
 
 .PHONY: check
-check: lint types test ## lint, types and tests
+check: lint types docs test ## all that CI runs: style, types, documentation, tests
 
 .PHONY: docs
 docs: $(READY) $(extra_stamp)docs ## build the documentation site into site/; every warning is an error

@@ -163,6 +163,7 @@ class TestLayers:
             (["--env", "hopper", "--env-options.ctrl-cost-weihgt", "3"], "did you mean ctrl_cost_weight?"),
             (["--env", "hopper", "--env-options.ctrl-cost-weight"], "takes a value"),
             (["--env", "hopper", "--env-options.x", "[1"], "cannot be read"),
+            (["--env", "hopper", "--randomize.push", "0.1"], "randomize: is no option; write it in a YAML file"),
             (["--env", "hopper", "--policy.activation", "sillu"], "did you mean silu?"),
             (["--env", "hopper", "--learning-rate", "3"], "did you mean --ppo.learning-rate"),
         ],

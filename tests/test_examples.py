@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -21,6 +22,18 @@ def examples(monkeypatch):
     gymnasium.register("Point-v0", vector_entry_point=make)
     yield
     del gymnasium.registry["Point-v0"]
+
+
+def test_the_documentations_task_trains(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[1] / "docs/python.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class PointMass" in block)
+    assert "200_000" in code
+    scope = {}
+    exec(code.replace("200_000", "131_072, ppo={'num_envs': 256, 'num_minibatches': 8}"), scope)
+    returns = [row["episode_return"] for row in scope["run"].metrics if row["episode_return"] is not None]
+    assert returns[-1] > 0.5 * returns[0], "returns are negative"
+    assert scope["run"].policy(np.zeros(2)).shape == (2,)
 
 
 def test_cleanrls_ppo_learns():

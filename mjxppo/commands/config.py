@@ -14,7 +14,7 @@ class ConfigArguments:
     """Which task."""
 
     env: str
-    """Task: hopper, half_cheetah, walker2d, brax:NAME, or playground:NAME."""
+    """Task: hopper, half_cheetah, walker2d, brax:NAME, playground:NAME, or gymnasium:ID."""
 
 
 def main(arguments: list[str]) -> int:

@@ -18,8 +18,9 @@ from mjxppo.errors import UserError
 class DistillArguments(train.TrainArguments):
     """What ``mjxppo train`` takes, on top of the teacher's configuration, and the teacher."""
 
-    teacher: Positional[Path] = Path()
+    teacher: Positional[Path] = dataclasses.field(kw_only=True)
     """The teacher: a run directory, its ckpt/, or one step's folder."""
+    env: Suppress[str] = ""
     # A student begins anew, and goes on as any run does.
     init: Suppress[InitConfig] = dataclasses.field(default_factory=InitConfig)
     init_from: Suppress[str | None] = None
@@ -31,8 +32,9 @@ def main(arguments: list[str]) -> int:
     if "-h" in arguments or "--help" in arguments:
         text = (
             "Trains a student that imitates a teacher, in its worlds and with its settings, except for those given "
-            "here. So a teacher that sees what only the simulation knows becomes a policy that does without it, for "
-            "example with --policy.history 8. It goes on with mjxppo train --resume --run-dir DIR."
+            "here: the teacher's are the defaults, not the numbers shown. So a teacher that sees what only the "
+            "simulation knows becomes a policy that does without it, for example with --policy.history 8. It goes on "
+            "with mjxppo train --resume --run-dir DIR."
         )
         parse(DistillArguments, arguments, prog="mjxppo distill", description=text)
     if not arguments or arguments[0].startswith("-"):

@@ -87,6 +87,8 @@ def _axes(parsed: EvaluateArguments) -> list[Axis]:
 
     if parsed.engine != "gymnasium":
         raise UserError(f"perturb: needs --engine gymnasium, not {parsed.engine}")
+    if parsed.as_trained:
+        raise UserError("as_trained: the worlds of --perturb are C MuJoCo's; give one or the other")
     if parsed.heat_map is not None and parsed.heat_map.suffix.lower() not in SUFFIXES:
         raise UserError(f"heat_map: {parsed.heat_map} must end in {', '.join(SUFFIXES)}")
     return [parse_axis(text, parsed.perturb_points) for text in parsed.perturb]

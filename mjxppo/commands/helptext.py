@@ -54,7 +54,7 @@ def groups_of(cls: type, default: Any = None) -> list[Group]:
     own = Group("", "", [])
     nested: list[Group] = []
     hints = typing.get_type_hints(cls, include_extras=True)
-    texts = _texts(cls)
+    texts = texts_of(cls)
     for field in dataclasses.fields(cls):
         kind, notes = _split(hints[field.name])
         if _SUPPRESS in notes or kind is dict or typing.get_origin(kind) is dict:
@@ -69,7 +69,7 @@ def groups_of(cls: type, default: Any = None) -> list[Group]:
 
 
 def _options(cls: type, default: Any, prefix: str) -> list[Option]:
-    hints, texts = typing.get_type_hints(cls, include_extras=True), _texts(cls)
+    hints, texts = typing.get_type_hints(cls, include_extras=True), texts_of(cls)
     shown = [field for field in dataclasses.fields(cls) if not _hidden(hints[field.name])]
     return [_option(field, hints[field.name], texts.get(field.name, ""), default, prefix) for field in shown]
 
@@ -79,7 +79,7 @@ def _hidden(hint: Any) -> bool:
     return _SUPPRESS in notes or dataclasses.is_dataclass(kind)
 
 
-def _texts(cls: type) -> dict[str, str]:
+def texts_of(cls: type) -> dict[str, str]:
     """The docstrings below the fields of a dataclass and of those that it extends."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__[:-1]):
@@ -175,7 +175,11 @@ def show(cls: type, prog: str, description: str, default: Any = None, page: str 
     own, *nested = groups_of(cls, default)
     console = Console(width=WIDTH, highlight=False)
     if page in (None, EVERYTHING):
-        given = [option.flag for option in own.options if option.required or option.positional]
+        given = [
+            option.flag if option.required else f"[{option.flag}]"
+            for option in own.options
+            if option.required or option.positional
+        ]
         console.print(Text(f"usage: {' '.join([prog, *given])} [OPTIONS]\n\n{description}\n"))
         console.print(_table(own.options))
     if page is None and nested:

@@ -23,7 +23,8 @@ class ReportArguments:
     out: Path | None = None
     """File to write (.html); default: report.html in the run directory."""
     split: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """First time physics, rollout and learning by themselves on this machine (compiles three programs)."""
+    """First time an update's parts on this machine: physics, policy, GAE, gradient steps (compiles programs of their
+    own)."""
 
 
 def main(arguments: list[str]) -> int:

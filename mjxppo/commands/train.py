@@ -103,6 +103,8 @@ def _source_of(arguments: list[str]) -> Loaded | None:
 def _parse(
     arguments: list[str], changes: dict[str, Any], source: Loaded | None = None, base: dict[str, Any] | None = None
 ) -> TrainArguments:
+    if any(argument.startswith("--randomize") for argument in arguments):
+        raise UserError("randomize: is no option; write it in a YAML file and name that with --set-from")
     arguments, env_options = layers.take_env_options(arguments)
     base = _base_values(arguments, source, base)
     base = config_io.merge(base, {"env_options": env_options} if env_options else {}) | changes

@@ -32,7 +32,7 @@ _Y_LABELS = {
     "episode_return_std": "standard deviation of episode returns",
     "approx_kl": "KL divergence per update (nats)",
     "clip_fraction": "share of samples clipped",
-    "entropy": "entropy before squashing (nats)",
+    "entropy": "entropy of the squashed policy (nats)",
     "env_steps_per_s": "speed (environment steps per second)",
     "explained_variance": "explained variance of the value function",
     "grad_norm": "norm of the gradient",

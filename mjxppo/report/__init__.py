@@ -45,7 +45,7 @@ def _directory(run: Path) -> Path:
 
 
 def measure_split(run: Path, repeats: int = 3) -> Path:
-    """Times physics, rollout and learning of one policy of a run on this machine, for its report.
+    """Times the parts of an update of one policy of a run on this machine, for its report.
 
     Args:
         run: as ``report`` takes it.

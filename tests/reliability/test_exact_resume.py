@@ -17,7 +17,8 @@ from mjxppo.config import Config
 from mjxppo.metrics import CSV, MetricsWriter, read_rows
 from mjxppo.reliability.kill import TIMES
 
-SHIPPED = sorted(path.stem for path in config_io.configs_dir().glob("*.yaml"))
+# Worlds of Gymnasium's own cannot be saved.
+SHIPPED = sorted({path.stem for path in config_io.configs_dir().glob("*.yaml")} - {"gymnasium"})
 VARIANTS = {
     "one-device": {"num_devices": 1},
     "two-devices": {"num_devices": 2},
