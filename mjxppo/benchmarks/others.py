@@ -36,6 +36,7 @@ def sb3(config: Config) -> dict[str, Any]:
         from stable_baselines3 import PPO
         from stable_baselines3.common.env_util import make_vec_env
         from stable_baselines3.common.vec_env import SubprocVecEnv
+        from torch import nn
     except ImportError as error:
         raise UserError("against: sb3 needs stable-baselines3; pip install stable-baselines3") from error
     ppo = config.ppo
@@ -47,7 +48,10 @@ def sb3(config: Config) -> dict[str, Any]:
         n_steps=samples // _SB3_ENVS,
         batch_size=samples // minibatches_per_epoch(ppo),
         n_epochs=ppo.num_epochs,
-        policy_kwargs={"net_arch": list(config.policy.hidden_sizes)},
+        policy_kwargs={
+            "net_arch": list(config.policy.hidden_sizes),
+            "activation_fn": {"silu": nn.SiLU, "tanh": nn.Tanh, "relu": nn.ReLU}[config.policy.activation],
+        },
         device="cpu",
     )
     started = time.perf_counter()
@@ -83,7 +87,11 @@ def _brax(config: Config, make: Callable[[], Any], label: str) -> dict[str, Any]
     def network(*args: Any, **options: Any) -> Any:
         sizes = tuple(config.policy.hidden_sizes)
         return networks.make_ppo_networks(
-            *args, policy_hidden_layer_sizes=sizes, value_hidden_layer_sizes=sizes, **options
+            *args,
+            policy_hidden_layer_sizes=sizes,
+            value_hidden_layer_sizes=sizes,
+            activation=getattr(jax.nn, config.policy.activation),
+            **options,
         )
 
     ppo, speeds = config.ppo, []
