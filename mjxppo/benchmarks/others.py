@@ -50,7 +50,9 @@ def sb3(config: Config) -> dict[str, Any]:
         n_epochs=ppo.num_epochs,
         policy_kwargs={
             "net_arch": list(config.policy.hidden_sizes),
-            "activation_fn": {"silu": nn.SiLU, "tanh": nn.Tanh, "relu": nn.ReLU}[config.policy.activation],
+            "activation_fn": {"silu": nn.SiLU, "tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU}[
+                config.policy.activation
+            ],
         },
         device="cpu",
     )
