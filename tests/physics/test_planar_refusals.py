@@ -65,6 +65,14 @@ REFUSED = {
     "condim 4": ({"geom": 'condim="4"'}, "condim 4", '"trunk"'),
     "condim 6": ({"floor": 'condim="6"'}, "condim 6", '"floor"'),
     "gap": ({"geom": 'margin="0.1" gap="0.05"'}, "gap", '"trunk"'),
+    "two slides along the same axis": (
+        {
+            "bodies": '<body pos="0 0 2"><joint name="x1" type="slide"/>'
+            '<joint name="x2" type="slide"/><geom size=".1"/></body>'
+        },
+        "singular inertia matrix",
+        '"x1"',
+    ),
     "adhesion": ({"geom": 'adhesion="1"'}, "adhesion", '"trunk"'),
     "surface velocity": ({"floor": 'surfacevel="1 0 0 0 0 0"'}, "surface velocity", '"floor"'),
     "fluid shape": ({"geom": 'fluidshape="ellipsoid"'}, "fluid", '"trunk"'),

@@ -6,6 +6,7 @@ import mujoco
 import numpy as np
 
 from mjxppo.physics.planar.compile.common import name_of, refuse
+from mjxppo.physics.planar.rows import MINVAL
 
 _ABSENT_SIZES = {
     "neq": "equality constraints",
@@ -47,6 +48,9 @@ _HARMLESS_DISABLE = (
 _HARMLESS_ENABLE = ("ENERGY", "FWDINV", "INVDISCRETE")
 """Enable flags that only compute more. (mjENBL_INVDISCRETE concerns inverse dynamics.)"""
 
+_SINGULAR = 1e-12
+"""Eigenvalue of the inertia matrix, scaled to a diagonal of ones, that is but rounding."""
+
 
 def check_features(model: mujoco.MjModel) -> None:
     """Raises UnsupportedModelError for the first feature that is not known to be exact.
@@ -64,6 +68,7 @@ def check_features(model: mujoco.MjModel) -> None:
             if np.any(value):
                 raise refuse(f"{feature} of {name_of(model, kind, index)}")
     _check_actuators(model)
+    _check_inertia(model)
 
 
 def _check_options(model: mujoco.MjModel) -> None:
@@ -109,6 +114,31 @@ def _check_actuators(model: mujoco.MjModel) -> None:
             if value.name not in names:
                 kind = value.name.split("_", 1)[1].lower()
                 raise refuse(f"the {kind} {feature} of {name_of(model, 'actuator', u)}")
+
+
+def _check_inertia(model: mujoco.MjModel) -> None:
+    """Refuses joints that move no mass which the others do not move alike, as two slides along one axis.
+
+    MuJoCo adds its mjMINVAL, 1e-15, to such an inertia matrix and simulates what comes of it.
+    """
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_comPos(model, data)
+    inertia = np.diag(model.dof_armature)
+    for body in range(1, model.nbody):
+        along, about = np.zeros((3, model.nv)), np.zeros((3, model.nv))
+        mujoco.mj_jacBodyCom(model, data, along, about, body)
+        axes = data.ximat[body].reshape(3, 3)
+        inertia += model.body_mass[body] * along.T @ along
+        inertia += about.T @ (axes * model.body_inertia[body]) @ axes.T @ about
+    scale = np.sqrt(np.maximum(np.diag(inertia), MINVAL))
+    values, vectors = np.linalg.eigh(inertia / np.outer(scale, scale))
+    if values[0] < _SINGULAR:
+        joints = np.flatnonzero(np.abs(vectors[:, 0]) > 0.1)
+        names = ", ".join(name_of(model, "joint", int(joint)) for joint in joints)
+        raise refuse(
+            f"a singular inertia matrix ({names}): remove a joint that moves nothing of its own, or add armature"
+        )
 
 
 def _first_owner(model: mujoco.MjModel, size: str) -> str:
