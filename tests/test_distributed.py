@@ -109,6 +109,7 @@ def wait_for_updates(run: str, processes: list, more: int = 5) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(600)  # ten processes, two at a time: minutes on a busy machine
 def test_a_signal_stops_all_a_kill_ends_all_and_the_run_resumes_to_the_bit():
     options = ["--total-env-steps", str(150 * 1024), "--log.every-updates", "2", "--checkpoint.every-updates", "6"]

@@ -27,7 +27,7 @@ VARIANTS = {
     "history": {"num_devices": 2, "policy": {"history": 3}},
 }
 ALWAYS = {
-    ("half_cheetah", "one-device"),
+    ("hopper", "one-device"),
     ("half_cheetah_50m", "two-devices"),
     ("hopper", "two-seeds"),
     ("hopper_randomized", "history"),

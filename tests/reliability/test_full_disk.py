@@ -59,8 +59,9 @@ def test_a_run_goes_on_and_catches_up_when_there_is_room_again(outcomes):
 def test_the_last_good_checkpoint_is_kept(outcomes, name):
     outcome = outcomes[name]
     assert outcome["code"] == 1
-    assert outcome["steps"][0] == outcome["good"] and outcome["whole"] == [True]
-    assert f"last good checkpoint is step {outcome['good']}" in outcome["errors"][-1]
+    # A save that had its room when the disk filled up may still have become whole.
+    assert outcome["steps"][0] >= outcome["good"] and outcome["whole"] == [True]
+    assert f"last good checkpoint is step {outcome['steps'][0]}" in outcome["errors"][-1]
     assert "No space left on device" in outcome["errors"][-1]
     if name != "midway":  # there the libraries that write have their say as well
         assert not [line for line in outcome["errors"] if "Traceback" in line]
