@@ -271,6 +271,7 @@ def trainer(num_devices=1, randomize=SENSES):
     return Trainer(wrap(PointMass(max_episode_steps=6), randomize), config)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_training_goes_on_to_the_bit_from_what_a_checkpoint_holds():
     run = trainer()
     total = run.budget(10**6)
@@ -309,6 +310,17 @@ def test_worlds_do_not_depend_on_the_number_of_devices():
 def test_a_spread_that_makes_no_sense_is_refused(field, spread, message):
     with pytest.raises(UserError, match=f"^randomize.{message}"):
         check(RandomizeConfig(**{field: spread}))
+
+
+@pytest.mark.parametrize(("quantity", "least"), [("friction", -1.0), ("damping", -0.1), ("armature", 0.0)])
+def test_adding_must_not_make_a_quantity_negative(sled, quantity, least):
+    spread = Spread("uniform", least, 1.0, operation="add")
+    assert wrap(sled, RandomizeConfig(**{quantity: spread})).config.on
+    beyond = dataclasses.replace(spread, low=least - 0.1)
+    with pytest.raises(
+        UserError, match=rf"^randomize\.{quantity}\.low: must be {least:g} or more, is {beyond.low:g}: "
+    ):
+        wrap(sled, RandomizeConfig(**{quantity: beyond}))
 
 
 def test_a_curriculum_needs_new_draws():
@@ -374,6 +386,7 @@ def test_the_curriculum_widens_where_the_return_holds_and_narrows_where_it_does_
     assert errors(state)[:3].min() >= 0.25 and errors(state)[:3].max() <= 0.5
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_how_far_the_curriculum_has_come_is_a_metric_like_any(tmp_path):
     run = trainer(randomize=dataclasses.replace(CURRICULUM, curriculum_return=-1e6))
     seen = []

@@ -7,12 +7,11 @@ import zlib
 import jax
 import jax.numpy as jnp
 import mujoco
-import numpy as np
 
 from mjxppo import physics
 from mjxppo.physics.parameters import nominal
 from mjxppo.randomize.config import RandomizeConfig, Spread
-from mjxppo.randomize.quantities import FIELDS, factor, tilted
+from mjxppo.randomize.quantities import FIELDS, can_be_added_to, factor, tilted
 
 Array = jax.Array
 
@@ -91,13 +90,5 @@ def _changed(model: mujoco.MjModel, field: str, value: Array, spread: Spread, nu
 
     if spread.operation == "scale":
         return value * like(factor(model, field, number))
+    # The range ends at 0 at the least (check_spreads), but rounding may go beyond it.
     return jnp.maximum(value + like(number) * can_be_added_to(model, field), 0.0)
-
-
-def can_be_added_to(model: mujoco.MjModel, field: str) -> np.ndarray:
-    """Where an offset makes sense, 0 or 1 an element: at motors' joints, not at those between robot and world."""
-    if field == "geom_friction":
-        return np.array([1.0, 0.0, 0.0])  # sliding, torsional, rolling
-    joints = set(model.actuator_trnid[:, 0].tolist())
-    owners = range(model.njnt) if field.startswith("jnt") else model.dof_jntid.tolist()
-    return np.array([float(joint in joints) for joint in owners])

@@ -85,7 +85,7 @@ class RandomizedEnvironment(Environment):
             backend = env.physics.name  # type: ignore[attr-defined]
             raise UserError(f"randomize.{physical[0]}: cannot vary in {backend}; set physics.backend to planar or mjx")
         if isinstance(env, Locomotion):
-            quantities.check(env.model, config.physical, "randomize.size")
+            quantities.check_spreads(env.model, config.physical)
         self.env = env
         self.config = config
         self.name, self.gym_id = env.name, env.gym_id

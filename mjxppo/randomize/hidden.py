@@ -11,9 +11,8 @@ import numpy as np
 
 from mjxppo.physics import Parameters
 from mjxppo.physics.parameters import nominal
-from mjxppo.randomize import draw
 from mjxppo.randomize.config import RandomizeConfig
-from mjxppo.randomize.quantities import FIELDS, factor
+from mjxppo.randomize.quantities import FIELDS, can_be_added_to, factor
 
 Array = jax.Array
 
@@ -34,7 +33,7 @@ def factors(config: RandomizeConfig, model: mujoco.MjModel, parameters: Paramete
         own = _first(nominal(model, field)[None])[0]
         varies = (own != 0) & (factor(model, field, np.zeros(1)) == 0)  # the ground's size does not
         if spread.operation == "add" and name != "friction":
-            varies = draw.can_be_added_to(model, field) > 0
+            varies = can_be_added_to(model, field) > 0
         elements = np.flatnonzero(varies)[: None if spread.each else 1]
         units = np.where(own == 0, 1.0, own)[elements]
         found[name] = _first(parameters[field])[:, elements] / jnp.asarray(units, jnp.float32)

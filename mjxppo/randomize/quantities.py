@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import mujoco
 import numpy as np
 
 from mjxppo.errors import UserError
+from mjxppo.physics.parameters import nominal
+from mjxppo.randomize.config import Spread
 
 FIELDS = {
     "mass": {"body_mass": 1, "body_inertia": 1},
@@ -47,6 +49,32 @@ def check(model: mujoco.MjModel, names: Collection[str], path: str) -> None:
         raise UserError(f"{path}: the model has geoms whose shape is in a file and does not grow")
     if np.any(model.wrap_type != int(mujoco.mjtWrap.mjWRAP_JOINT)):
         raise UserError(f"{path}: the model has tendons through points, which do not move")
+
+
+def check_spreads(model: mujoco.MjModel, spreads: Mapping[str, Spread]) -> None:
+    """Raises UserError, naming the field, where a quantity cannot vary so in this model."""
+    check(model, spreads, "randomize.size")
+    for name, spread in spreads.items():
+        if spread.operation != "add" or name not in FIELDS:
+            continue
+        field = next(iter(FIELDS[name]))
+        own = nominal(model, field)
+        changed = own[np.broadcast_to(can_be_added_to(model, field) > 0, own.shape)]
+        least = 0.0 - min(changed, default=np.inf)  # a negative 0 is not for reading
+        if spread.low < least:
+            raise UserError(
+                f"randomize.{name}.low: must be {least:g} or more, is {spread.low:g}: the model's least {name} is "
+                f"{0.0 - least:g}, and none may become negative"
+            )
+
+
+def can_be_added_to(model: mujoco.MjModel, field: str) -> np.ndarray:
+    """Where an offset makes sense, 0 or 1 an element: at motors' joints, not at those between robot and world."""
+    if field == "geom_friction":
+        return np.array([1.0, 0.0, 0.0])  # sliding, torsional, rolling
+    joints = set(model.actuator_trnid[:, 0].tolist())
+    owners = range(model.njnt) if field.startswith("jnt") else model.dof_jntid.tolist()
+    return np.array([float(joint in joints) for joint in owners])
 
 
 def tilted(gravity: Any, cos: Any, sin: Any) -> tuple[Any, Any, Any]:
