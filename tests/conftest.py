@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 # Tests that show independence of the device count need several devices; unused ones cost nothing. XLA reads its
 # flags when the backend starts, so this has to come before anything else.
 _flags = os.environ.get("XLA_FLAGS", "")
@@ -13,10 +15,23 @@ import mjxppo.runtime  # noqa: E402
 mjxppo.runtime.enable_compilation_cache()
 
 
+@pytest.fixture
+def compiled_quickly(monkeypatch):
+    """Has XLA optimise little: two thirds of the time for tests that compile whole training programs.
+
+    For tests of what a run does and writes. Those that promise the same bits or numbers in several programs, and those
+    of what it learns on the real tasks, run the program that users run.
+    """
+    import jax
+
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # for processes that the test starts
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 def pytest_collection_modifyitems(items):
     """Skips tests marked ``gpu`` where JAX has no GPU."""
-    import pytest
-
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return

@@ -23,8 +23,8 @@ def after_one_update(env: str, num_devices: int) -> tuple[dict[str, np.ndarray],
     ("env", "num_devices"),
     [
         ("half_cheetah", 8),
-        ("hopper", 4),
         pytest.param("half_cheetah", 4, marks=pytest.mark.exhaustive),
+        pytest.param("hopper", 4, marks=pytest.mark.exhaustive),
         pytest.param("hopper", 8, marks=pytest.mark.exhaustive),
     ],
 )

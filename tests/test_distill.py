@@ -130,6 +130,7 @@ def test_the_share_falls_linearly_and_stays():
     assert float(schedules.teacher_share(at_once, 0.01)) == 0
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_student_that_remembers_reaches_the_teacher_and_one_that_does_not_cannot(teacher):
     run = student(teacher)
     rows = read_rows(run.run_dir)
@@ -144,6 +145,7 @@ def test_a_student_that_remembers_reaches_the_teacher_and_one_that_does_not_cann
     assert run.evaluate(**EPISODES)["mean"] == pytest.approx(students, rel=0.1), "alone, with its own memory"
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_behaviour_cloning_learns_from_what_the_teacher_does_alone(teacher):
     run = student(teacher, updates=20, distill={"final_share": 1.0})
     rows = read_rows(run.run_dir)
@@ -155,6 +157,7 @@ def test_behaviour_cloning_learns_from_what_the_teacher_does_alone(teacher):
     assert np.mean(returns[-5:]) == pytest.approx(own, rel=0.3)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_resumed_student_ends_with_the_same_bits_though_its_teacher_is_gone(teacher, tmp_path):
     shutil.copytree(teacher, tmp_path / "teacher")
     whole = student(tmp_path / "teacher", "whole", updates=20).run_dir
@@ -186,6 +189,7 @@ def test_two_devices_distil_alike_and_seeds_side_by_side(teacher):
         np.testing.assert_array_equal(two[name], seeds[name][0], err_msg=name)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 class TestCommandLine:
     ENV = ("--env", "brax:fast", "--set-from", "noise.yaml")
     FEW = ("--total-env-steps", "2000", "--eval.episodes", "2", "--log.no-tensorboard")
@@ -247,6 +251,7 @@ def test_what_a_fine_tuned_teacher_began_with_is_not_the_students(teacher):
     assert config.init == InitConfig() and config.distill.policy == loaded.config.policy
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_student_is_fine_tuned_by_rewards(teacher):
     path = student(teacher, updates=2).run_dir
     tuned = mjxppo.train_policy(

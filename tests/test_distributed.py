@@ -141,6 +141,7 @@ def test_a_signal_stops_all_a_kill_ends_all_and_the_run_resumes_to_the_bit():
     assert logged("whole") == logged("broken")
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_one_that_fails_ends_the_others():
     Path("run").mkdir()
     Path("run/something").touch()

@@ -16,6 +16,8 @@ from mjxppo import checkpoint, cli, config_io, locate
 from mjxppo.errors import UserError
 from mjxppo.metrics import MetricsWriter
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 UPDATE = 32 * 8
 SMALL = {
     "policy": {"hidden_sizes": [16], "critic_hidden_sizes": [8], "std": "state_independent"},

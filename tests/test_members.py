@@ -46,7 +46,7 @@ def member(arrays: dict[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
     return {name: values[index] for name, values in arrays.items()}
 
 
-@pytest.mark.parametrize("num_devices", [1, 2])
+@pytest.mark.parametrize("num_devices", [pytest.param(1, marks=pytest.mark.exhaustive), 2])
 def test_seeds_trained_in_turn_are_to_the_bit_what_they_are_alone(num_devices, monkeypatch):
     monkeypatch.setattr(trainer_module, "VECTORIZED_WORLDS", 1)
     together, alone = trained(num_devices, seed=7, num_seeds=2), trained(num_devices, seed=8)
@@ -54,7 +54,7 @@ def test_seeds_trained_in_turn_are_to_the_bit_what_they_are_alone(num_devices, m
         np.testing.assert_array_equal(member(together, 1)[name], values, err_msg=name)
 
 
-@pytest.mark.parametrize("num_devices", [1, 2])
+@pytest.mark.parametrize("num_devices", [pytest.param(1, marks=pytest.mark.exhaustive), 2])
 def test_vectorised_seeds_are_what_they_are_alone_to_rounding(num_devices):
     together = trained(num_devices, seed=7, num_seeds=2, total=256)
     alone = trained(num_devices, seed=8, total=256)
@@ -62,6 +62,7 @@ def test_vectorised_seeds_are_what_they_are_alone_to_rounding(num_devices):
         np.testing.assert_allclose(member(together, 1)[name], values, rtol=2e-3, atol=2e-5, err_msg=name)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_grid_trains_every_combination_with_its_own_settings():
     grid = {"ppo.learning_rate": (1e-3, 1e-2), "ppo.gamma": (0.9, 0.99)}
     together = trained(grid=grid, total=256)
@@ -74,6 +75,7 @@ def test_a_grid_trains_every_combination_with_its_own_settings():
     assert len({head.tobytes() for head in heads}) == 4
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_every_setting_that_may_be_swept_can_be():
     ppo = dataclasses.replace(PPO, loss="kl_penalty", learning_rate_schedule="adaptive_kl", entropy_coef=0.01)
     grid = {f"ppo.{field}": (0.9 * getattr(ppo, field),) for field in members.SWEPT}
@@ -127,6 +129,7 @@ def train(*arguments: str, command: str = "train") -> int:
     return cli.main([command, *SMALL, "--total-env-steps", "12288", "--num-devices", "2", *arguments])
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_each_seed_has_a_directory_like_that_of_a_run_of_its_own(working_directory, capsys):  # noqa: F811
     assert train("--run-dir", "run", "--seed", "5", "--num-seeds", "2", "--eval.episodes", "2") == 0
     summary = json.loads(capsys.readouterr().out)
@@ -164,6 +167,7 @@ def test_one_policy_of_a_run_is_not_resumed_by_itself(working_directory, capsys)
     assert run_dir.run_of_member(working_directory / "run") is None
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_several_policies_resume_to_the_same_bits(working_directory, monkeypatch):  # noqa: F811
     class Crash(Exception):
         pass
@@ -189,6 +193,7 @@ def test_several_policies_resume_to_the_same_bits(working_directory, monkeypatch
         assert logged(f"whole/{seed}") == logged(f"broken/{seed}")
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_sweep_ends_with_a_table_and_is_evaluated_and_drawn_policy_by_policy(working_directory, capsys):  # noqa: F811
     grid = ("--grid", "ppo.learning-rate=1e-3,1e-4", "--num-seeds", "2")
     assert train("--run-dir", "run", *grid, "--eval.episodes", "2", command="sweep") == 0

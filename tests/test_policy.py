@@ -34,6 +34,7 @@ def trained(**changes):
     return trainer, state, from_checkpoint(flatten(state), config)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize(("history", "normalize_obs"), [(2, False), (4, True)])
 def test_a_policy_with_a_history_acts_on_its_own_as_the_network_does_in_a_rollout(history, normalize_obs):
     trainer, state, policy = trained(policy={"history": history}, ppo={"normalize_obs": normalize_obs})
@@ -57,6 +58,7 @@ def test_a_policy_with_a_history_acts_on_its_own_as_the_network_does_in_a_rollou
     assert ends >= 10
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_each_episode_begins_without_a_memory_of_the_last():
     _, _, policy = trained(policy={"history": 3})
     observations = np.random.default_rng(0).normal(size=(4, 1, 3))
@@ -71,6 +73,7 @@ def test_each_episode_begins_without_a_memory_of_the_last():
         policy.begin()(np.zeros((1, 13)))
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_evaluation_carries_the_history():
     trainer, _, policy = trained(policy={"history": 3})
     with_past = device_episodes(policy, Crosswind(max_episode_steps=6), 4, seed=0)
@@ -78,6 +81,7 @@ def test_evaluation_carries_the_history():
     np.testing.assert_allclose(with_past.returns, stacked.returns, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_policy_that_needs_the_simulation_says_so_wherever_it_would_act_alone(tmp_path):
     from mjxppo.export import export
 

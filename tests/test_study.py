@@ -15,6 +15,8 @@ from mjxppo.config import Config
 from mjxppo.errors import UserError
 from mjxppo.plot.curves import recent_returns, steps_to
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 SMALL = {
     "env": "brax:fast",
     "total_env_steps": 4096,

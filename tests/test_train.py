@@ -58,6 +58,7 @@ def logged(run_dir: str | Path) -> list[dict]:
     return [{k: v for k, v in row.items() if k not in TIMES} for row in read_rows(Path(run_dir))]
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_run_leaves_everything_where_the_manual_says(capsys):
     assert train("--eval.episodes", "3", "--run-dir", "out/run", steps=3 * 1024 + 100) == 0
     printed = capsys.readouterr()
@@ -108,7 +109,7 @@ def whole_runs(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize(("devices", "crash_at"), [(1, 1), (1, 4), (2, 2), (2, 7)])
+@pytest.mark.parametrize(("devices", "crash_at"), [(1, 1), (2, 2), (2, 7)])
 def test_a_run_killed_and_resumed_ends_with_the_bits_of_one_that_was_not(monkeypatch, whole_runs, devices, crash_at):
     left_alone = whole_runs(devices)
     calls = []
@@ -186,6 +187,7 @@ def wait_for_updates(process: subprocess.Popen, run_dir: str, updates: int) -> N
         time.sleep(0.05)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_stops_with_the_shells_exit_code(number, code):
     process = start("run")
@@ -201,6 +203,7 @@ def test_a_signal_saves_and_stops_with_the_shells_exit_code(number, code):
     assert json.loads(out)["updates"] == updates[-1]
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_run_directory_in_use_is_refused(capsys):
     process = start("run")
     try:

@@ -19,6 +19,8 @@ from mjxppo.envs.base import split_each
 from mjxppo.errors import UserError
 from mjxppo.ppo.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 PPO = {"num_envs": 4, "block_size": 4, "rollout_length": 16, "num_minibatches": 4, "num_epochs": 4}
 UPDATE = 4 * 16
 
@@ -149,7 +151,7 @@ def test_seeds_have_worlds_of_their_own_and_are_what_they_are_alone():
 SMALL = {"ppo": PPO, "log": {"tensorboard": False, "every_updates": 2}, "checkpoint": {"every_updates": 2}}
 
 
-@pytest.mark.parametrize("num_seeds", [1, 2])
+@pytest.mark.parametrize("num_seeds", [pytest.param(1, marks=pytest.mark.exhaustive), 2])
 def test_a_resumed_run_keeps_what_was_learnt_and_begins_its_episodes_anew(capsys, num_seeds):
     # Several policies are evaluated in processes of their own, which know nothing of what is registered here.
     episodes = "3" if num_seeds == 1 else "0"

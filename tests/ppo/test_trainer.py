@@ -127,7 +127,7 @@ def rollout_only(num_devices):
     return flatten(state.env_state), flatten(state.learner)
 
 
-@pytest.mark.parametrize("num_devices", [2, 4, 8])
+@pytest.mark.parametrize("num_devices", [2, 8])
 def test_rollouts_are_bit_equal_on_any_number_of_devices_and_parameters_equal_to_rounding(num_devices):
     worlds, learner = rollout_only(1)
     other_worlds, other_learner = rollout_only(num_devices)
@@ -186,6 +186,7 @@ def test_the_learning_rate_falls_linearly_to_zero_at_the_end_of_the_budget():
     np.testing.assert_allclose(metrics["learning_rate"], 3e-3 * (1 - np.arange(6) / 6), rtol=1e-5)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize(
     "options",
     [
@@ -199,10 +200,8 @@ def test_the_learning_rate_falls_linearly_to_zero_at_the_end_of_the_budget():
             "gae_lambda": 1.0,
             "learning_rate": 1e-2,
         },
-        {"max_kl": 0.02},
-        {"advantage_normalization": "minibatch"},
+        {"max_kl": 0.02, "advantage_normalization": "minibatch", "learning_rate_schedule": "adaptive_kl"},
         {"advantage_normalization": "none", "normalize_returns": False, "normalize_obs": False, "value_clip_eps": 0.2},
-        {"learning_rate_schedule": "adaptive_kl"},
         {"learning_rate_schedule": "adaptive_kl_linear", "stagger_resets": False},
     ],
     ids=lambda options: "-".join(map(str, options)) or "default",
@@ -216,6 +215,7 @@ def test_every_member_of_the_family_learns(options):
     assert last > first / 2 and last > first + 1, (first, last)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_max_kl_stops_an_updates_epochs():
     free, total = make(num_epochs=8, learning_rate=3e-2, every_updates=1)
     bounded, _ = make(num_epochs=8, learning_rate=3e-2, every_updates=1, max_kl=0.01)

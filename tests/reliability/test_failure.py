@@ -13,6 +13,8 @@ from mjxppo import checkpoint, cli, config_io, envs, failure, train
 from mjxppo.errors import UserError
 from mjxppo.metrics import read_rows
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 
 class Fragile(PointMass):
     """Breaks where x becomes greater than 1.2."""
