@@ -59,6 +59,7 @@ VALUES = {
 }
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 class TestSplit:
     @pytest.mark.parametrize("backend", ["cpu", "gpu"], ids=["block by block", "all worlds at once"])
     def test_physics_alone_goes_where_the_policy_went(self, backend, monkeypatch):
@@ -78,6 +79,7 @@ class TestSplit:
         assert parts["physics_ms"] > 0 and parts["gae_ms"] > 0
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 class TestScale:
     def test_weak_and_strong_scaling_and_the_share_of_collectives(self):
         config = config_io.check(config_io.from_dict(VALUES))

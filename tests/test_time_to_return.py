@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mjxppo.benchmarks.time_to_return import Point, first_times, run, statistics_of
 
 
@@ -31,6 +33,7 @@ def test_a_seed_that_never_gets_there_is_not_left_out():
     assert statistics_of([one, None, None])["median_s"] is None
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_the_seconds_of_a_real_run_count_from_the_start_of_its_process():
     options = ["--total-env-steps", "128", "--ppo.num-envs", "2", "--ppo.block-size", "2", "--ppo.rollout-length", "32"]
     options += ["--ppo.num-minibatches", "1", "--log.every-updates", "1", "--log.no-tensorboard"]

@@ -68,6 +68,7 @@ class TestOursAsBraxs:
         state = env.step(state.replace(pipeline_state={"x": jnp.array([jnp.nan, 0.0])}), jnp.zeros(2))
         assert (float(state.reward), float(state.done)) == (0, 1) and np.isfinite(state.obs).all()
 
+    @pytest.mark.usefixtures("compiled_quickly")
     def test_braxs_own_ppo_learns_on_it(self, monkeypatch):
         # Brax 0.14 still calls a function that JAX has dropped.
         replicate = lambda tree, devices: jax.tree.map(lambda x: jnp.stack([x] * len(devices)), tree)  # noqa: E731
