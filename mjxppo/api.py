@@ -73,7 +73,7 @@ class TrainedRun:
 
     def export(self, out: str | PathLike[str]) -> dict[str, Any]:
         """Writes the policy to a .npz, .onnx or .stablehlo file."""
-        return export.export(self.policy, self.config.env, Path(out))
+        return export.export(self.policy, self.config.env, Path(out), self.config.env_options)
 
 
 def train_policy(

@@ -8,14 +8,17 @@ run each.
 from __future__ import annotations
 
 import io
+import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
+from mjxppo import config_io
+from mjxppo.config import Config
 from mjxppo.errors import UserError
 from mjxppo.files import write_bytes
 from mjxppo.names import Activation
@@ -29,13 +32,14 @@ FORMAT, FORMAT_WITH_HISTORY = 1, 2
 _ONNX_OPSET, _ONNX_IR = 17, 8
 
 
-def export(policy: Policy, env: str, out: Path) -> dict[str, Any]:
+def export(policy: Policy, env: str, out: Path, env_options: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Writes ``policy`` to ``out`` in the format that its suffix names; an existing file is replaced at once.
 
     Args:
         policy: the deterministic policy.
         env: the task that it was trained on, kept in the file where the format has a place for it.
         out: a file ending in .npz, .onnx or .stablehlo.
+        env_options: what of the task was changed; kept in a .npz.
 
     Returns:
         What was written, ready for JSON: path, format, env, obs_size, action_size, history.
@@ -47,7 +51,7 @@ def export(policy: Policy, env: str, out: Path) -> dict[str, Any]:
     check_output(out)
     policy.check_can_act_alone()
     name = out.suffix.lower().lstrip(".")
-    write_bytes(out, _FORMATS[name](policy, env))
+    write_bytes(out, _FORMATS[name](policy, env, dict(env_options or {})))
     return {
         "path": str(out),
         "format": name,
@@ -78,11 +82,12 @@ def load_policy(path: str | PathLike[str]) -> Policy:
     return load(path).policy
 
 
-def _npz(policy: Policy, env: str) -> bytes:
+def _npz(policy: Policy, env: str, env_options: dict[str, Any]) -> bytes:
     """The arrays that docs/export.md lists; no pickled objects."""
     arrays: dict[str, Any] = {
         "format": np.int64(FORMAT if policy.history == 1 else FORMAT_WITH_HISTORY),
         "env": np.str_(env),
+        "env_options": np.str_(json.dumps(env_options)),
         "activation": np.str_(policy.activation),
         "obs_mean": policy.obs_mean,
         "obs_scale": policy.obs_scale,
@@ -103,6 +108,35 @@ def read_npz(path: Path) -> Policy:
     Raises:
         UserError: there is no such file, or it holds something else; the message names what is wrong.
     """
+    arrays = _read(path)
+    try:
+        return _from_arrays(arrays)
+    except KeyError as error:
+        raise UserError(f"{path}: is damaged: lacks {error.args[0]}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: is damaged: {error}") from error
+
+
+def read_task(path: Path) -> Config:
+    """The task that the policy in a .npz was trained on, as a configuration that says nothing else.
+
+    Raises:
+        UserError: as ``read_npz``, or the task is none that this package knows by its name.
+    """
+    arrays = _read(path)
+    try:
+        options = json.loads(str(arrays.get("env_options", "{}")))
+        values = {"env": str(arrays["env"]), "env_options": options}
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: is damaged: does not say which task it is for") from error
+    try:
+        return config_io.check(config_io.from_dict(values))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .npz that ``export`` may have written; raises UserError as ``read_npz``."""
     try:
         with np.load(path, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
@@ -116,12 +150,7 @@ def read_npz(path: Path) -> Policy:
         raise UserError(f"{path}: is no policy written by mjxppo export")
     if (found := arrays["format"].tolist()) not in (FORMAT, FORMAT_WITH_HISTORY):
         raise UserError(f"{path}: has format {found}, this version reads {FORMAT} and {FORMAT_WITH_HISTORY}")
-    try:
-        return _from_arrays(arrays)
-    except KeyError as error:
-        raise UserError(f"{path}: is damaged: lacks {error.args[0]}") from error
-    except ValueError as error:
-        raise UserError(f"{path}: is damaged: {error}") from error
+    return arrays
 
 
 def _from_arrays(arrays: dict[str, np.ndarray]) -> Policy:
@@ -160,7 +189,7 @@ def _import_onnx() -> Any:
     return onnx
 
 
-def _onnx(policy: Policy, env: str) -> bytes:
+def _onnx(policy: Policy, env: str, env_options: dict[str, Any]) -> bytes:
     """The policy as an ONNX model: "obs" float32 [batch, obs_size] to "action" float32 [batch, action_size].
 
     With a history also "past" to "next_past", each float32 [batch, inputs - obs_size].
@@ -213,7 +242,7 @@ def _onnx(policy: Policy, env: str) -> bytes:
     return model.SerializeToString()
 
 
-def _stablehlo(policy: Policy, env: str) -> bytes:
+def _stablehlo(policy: Policy, env: str, env_options: dict[str, Any]) -> bytes:
     """The policy as ``jax.export`` serialises it: float32 [batch, obs_size] to [batch, action_size], CPU and CUDA.
 
     With a history, (observations, past) to (actions, next past).
@@ -245,4 +274,8 @@ def _stablehlo(policy: Policy, env: str) -> bytes:
     return bytes(jax_export.export(jax.jit(program), platforms=("cpu", "cuda"))(*given).serialize())
 
 
-_FORMATS: dict[str, Callable[[Policy, str], bytes]] = {"npz": _npz, "onnx": _onnx, "stablehlo": _stablehlo}
+_FORMATS: dict[str, Callable[[Policy, str, dict[str, Any]], bytes]] = {
+    "npz": _npz,
+    "onnx": _onnx,
+    "stablehlo": _stablehlo,
+}

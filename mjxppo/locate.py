@@ -1,6 +1,7 @@
 """What a user means by RUN_OR_CKPT: a run directory, its ``ckpt/``, or one step's folder.
 
-Where a run trains several policies, the directory of one of them names that one.
+Where a run trains several policies, the directory of one of them names that one. Where a policy is but run, an exported
+one will do.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from mjxppo import checkpoint, members, policy
+from mjxppo import checkpoint, export, members, policy
 from mjxppo.config import Config
 from mjxppo.errors import UserError
 from mjxppo.progress import say
@@ -37,6 +39,21 @@ class Loaded(NamedTuple):
     def policy(self) -> policy.Policy:
         """The deterministic policy."""
         return policy.from_checkpoint(self.arrays, self.config)
+
+
+class Runnable(NamedTuple):
+    """A policy, and the task that it was trained on."""
+
+    source: Path
+    """The checkpoint step's folder, or the .npz."""
+    run_dir: Path
+    """As in ``Loaded``; of a .npz the directory that it is in."""
+    policy: policy.Policy
+    config: Config
+    """Of a .npz only what concerns the task."""
+
+
+Found = TypeVar("Found", Loaded, Runnable)
 
 
 def find_step(path: Path) -> Path:
@@ -73,11 +90,35 @@ def load(path: Path) -> Loaded:
 
     Of several policies it takes the one that ``path`` names, or else the one with the best evaluation.
     """
-    loaded = load_all(path)
-    if len(loaded) == 1:
-        return loaded[0]
-    best = max(loaded, key=lambda one: _evaluated(one.run_dir))
-    say(f"{path} holds {len(loaded)} policies: taking {best.run_dir}")
+    return _best(load_all(path), path)
+
+
+def is_exported(path: Path) -> bool:
+    """Whether ``path`` names a policy that ``mjxppo export`` wrote for NumPy, by its suffix."""
+    return path.suffix.lower() == ".npz" and not path.is_dir()
+
+
+def runnable(path: Path) -> Runnable:
+    """The policy that ``path`` names, chosen as ``load`` does, or that of an exported .npz.
+
+    Raises:
+        UserError: as ``load``; or the .npz is no policy for a task that is known here.
+    """
+    return _best(runnable_all(path), path)
+
+
+def runnable_all(path: Path) -> list[Runnable]:
+    """Every policy that ``path`` names, as ``load_all`` finds them, or that of an exported .npz; see ``runnable``."""
+    if is_exported(path):
+        return [Runnable(path, path.resolve().parent, export.read_npz(path), export.read_task(path))]
+    return [Runnable(one.step, one.run_dir, one.policy, one.config) for one in load_all(path)]
+
+
+def _best(found: Sequence[Found], path: Path) -> Found:
+    if len(found) == 1:
+        return found[0]
+    best = max(found, key=lambda one: _evaluated(one.run_dir))
+    say(f"{path} holds {len(found)} policies: taking {best.run_dir}")
     return best
 
 

@@ -261,6 +261,47 @@ class TestCheckpoint:
         assert json.loads(capsys.readouterr().out)["path"] == str(directory.resolve() / "policy.npz")
 
 
+class TestExportedPoliciesAreRun:
+    """By the commands that run a policy, in the task that it was trained on."""
+
+    @pytest.mark.parametrize("path", sorted((DOCS.parent / "policies").glob("*.npz")), ids=lambda path: path.stem)
+    def test_the_manuals_policies_have_the_returns_that_it_lists(self, path, capsys):
+        assert cli.main(["evaluate", str(path), "--episodes", "1"]) == 0
+        result = json.loads(capsys.readouterr().out)
+        name, seed = path.stem.split("_seed")
+        listed = json.loads(path.with_name(f"{name}.json").read_text())["policies"][f"seed-{seed}"]
+        assert result["checkpoint"] == str(path) and result["seeds"][0] == listed["seeds"][0]
+        # HalfCheetah amplifies the rounding of another machine's matrix products.
+        assert result["mean"] == pytest.approx(listed["returns"][0], rel=0.05)
+
+    def test_options_of_the_task_go_with_them(self, tmp_path, capsys):
+        lengths = []
+        for options in ({}, {"terminate_when_unhealthy": False}):
+            export(make_policy(), "hopper", tmp_path / "policy.npz", options)
+            assert cli.main(["evaluate", str(tmp_path / "policy.npz"), "--episodes", "1"]) == 0
+            lengths += json.loads(capsys.readouterr().out)["lengths"]
+        assert lengths[0] < lengths[1] == 1000, "it falls over"
+
+    def test_a_film_is_put_beside_them(self, tmp_path, capsys):
+        export(make_policy(), "hopper", tmp_path / "policy.npz")
+        assert cli.main(["render", str(tmp_path / "policy.npz"), "--max-steps", "5"]) == 0
+        assert json.loads(capsys.readouterr().out)["path"] == str(tmp_path / "policy.mp4")
+        assert (tmp_path / "policy.mp4").stat().st_size > 1000
+
+    @pytest.mark.parametrize(
+        ("env", "arguments", "message"),
+        [
+            ("point_mass", ["--engine", "own"], "env: there is no task 'point_mass'"),
+            ("hopper", ["--as-trained", "--engine", "planar"], "as_trained: an exported policy does not say"),
+        ],
+    )
+    def test_what_the_file_does_not_say_is_named_in_one_line(self, tmp_path, env, arguments, message, capsys):
+        export(make_policy(), env, tmp_path / "policy.npz")
+        assert cli.main(["evaluate", str(tmp_path / "policy.npz"), *arguments]) == 2
+        printed = capsys.readouterr()
+        assert message in printed.err and len(printed.err.strip().splitlines()) == 1 and printed.out == ""
+
+
 class TestBadInput:
     @pytest.fixture(autouse=True)
     def working_directory(self, tmp_path, monkeypatch):

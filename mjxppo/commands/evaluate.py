@@ -17,7 +17,7 @@ from mjxppo.errors import UserError
 from mjxppo.names import Engine
 
 if TYPE_CHECKING:
-    from mjxppo.locate import Loaded
+    from mjxppo.locate import Runnable
     from mjxppo.robustness import Axis
 
 
@@ -26,7 +26,7 @@ class EvaluateArguments:
     """Which policy, and how to test it."""
 
     path: Positional[Path]
-    """A run directory, its ckpt/, or one step's folder."""
+    """A run directory, its ckpt/, one step's folder, or an exported .npz."""
     engine: Engine = "gymnasium"
     """gymnasium (its own environment, on C MuJoCo), own (what the run was trained in), planar, mjx, or mjx-warp."""
     episodes: int = 100
@@ -52,12 +52,14 @@ def main(arguments: list[str]) -> int:
     parsed = parse(
         EvaluateArguments, arguments, prog="mjxppo evaluate", description="Evaluates a policy, deterministically."
     )
-    from mjxppo.locate import load_all
+    from mjxppo.locate import is_exported, runnable_all
 
     axes = _axes(parsed)
-    loaded = load_all(parsed.path)
-    result = _robustness(parsed, axes, loaded) if axes else _returns(parsed, loaded)
-    result = {"checkpoint": str(loaded[0].step), **result}
+    if parsed.as_trained and is_exported(parsed.path):
+        raise UserError("as_trained: an exported policy does not say which worlds it was trained in; name its run")
+    found = runnable_all(parsed.path)
+    result = _robustness(parsed, axes, found) if axes else _returns(parsed, found)
+    result = {"checkpoint": str(found[0].source), **result}
     if parsed.out is not None:
         from mjxppo.run_dir import write_json
 
@@ -67,14 +69,14 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _returns(parsed: EvaluateArguments, loaded: Sequence[Loaded]) -> dict[str, Any]:
+def _returns(parsed: EvaluateArguments, found: Sequence[Runnable]) -> dict[str, Any]:
     from mjxppo.evaluate import evaluate_each
 
-    policies = [(one.policy, one.config) for one in loaded]
+    policies = [(one.policy, one.config) for one in found]
     results = evaluate_each(policies, parsed.engine, parsed.episodes, parsed.seed, parsed.as_trained)
-    if len(loaded) == 1:
+    if len(found) == 1:
         return results[0]
-    return {"policies": {one.run_dir.name: own for one, own in zip(loaded, results, strict=True)}}
+    return {"policies": {one.run_dir.name: own for one, own in zip(found, results, strict=True)}}
 
 
 def _axes(parsed: EvaluateArguments) -> list[Axis]:
@@ -94,17 +96,17 @@ def _axes(parsed: EvaluateArguments) -> list[Axis]:
     return [parse_axis(text, parsed.perturb_points) for text in parsed.perturb]
 
 
-def _robustness(parsed: EvaluateArguments, axes: Sequence[Axis], loaded: Sequence[Loaded]) -> dict[str, Any]:
+def _robustness(parsed: EvaluateArguments, axes: Sequence[Axis], found: Sequence[Runnable]) -> dict[str, Any]:
     """The grid of returns, drawn."""
     from mjxppo import robustness
     from mjxppo.progress import say, waiting
 
     with waiting(f"evaluating {parsed.episodes} episodes of each policy on each robot"):
-        policies = [(one.policy, one.config) for one in loaded]
+        policies = [(one.policy, one.config) for one in found]
         result = robustness.grid(policies, axes, parsed.episodes, parsed.seed)
-    run_dir = loaded[0].run_dir if len(loaded) == 1 else loaded[0].run_dir.parent
+    run_dir = found[0].run_dir if len(found) == 1 else found[0].run_dir.parent
     picture = parsed.heat_map or run_dir / robustness.FILE
     robustness.draw(result, picture)
     say(f"returns drawn in {picture}")
-    by_name = dict(zip((one.run_dir.name for one in loaded), result["policies"], strict=True))
+    by_name = dict(zip((one.run_dir.name for one in found), result["policies"], strict=True))
     return {**result, "policies": by_name, "heat_map": str(picture)}

@@ -38,7 +38,8 @@ def main(arguments: list[str]) -> int:
     from mjxppo.locate import load
 
     loaded = load(parsed.path)
-    result = export(loaded.policy, loaded.config.env, parsed.out or loaded.run_dir / POLICY)
+    out, config = parsed.out or loaded.run_dir / POLICY, loaded.config
+    result = export(loaded.policy, config.env, out, config.env_options)
     json.dump({"checkpoint": str(loaded.step), **result}, sys.stdout, indent=1)
     print()
     return 0

@@ -17,9 +17,9 @@ class RenderArguments:
     """Which policy, and where the film goes."""
 
     path: Positional[Path]
-    """A run directory, its ckpt/, or one step's folder."""
+    """A run directory, its ckpt/, one step's folder, or an exported .npz."""
     out: Path | None = None
-    """File to write: .mp4, .gif, or .html; default: video.mp4 in the run directory."""
+    """File to write: .mp4, .gif, or .html; default: video.mp4 in the run directory, or an .mp4 beside the .npz."""
     seed: int = 1_000_000
     """Seed of the episode."""
     max_steps: int | None = None
@@ -35,14 +35,14 @@ def main(arguments: list[str]) -> int:
     parsed = parse(
         RenderArguments, arguments, prog="mjxppo render", description="Films one episode in Gymnasium's C MuJoCo."
     )
-    from mjxppo.locate import load
+    from mjxppo.locate import is_exported, runnable
     from mjxppo.render import film
     from mjxppo.run_dir import VIDEO
 
-    loaded = load(parsed.path)
-    out = parsed.out or loaded.run_dir / VIDEO
+    found = runnable(parsed.path)
+    out = parsed.out or (found.source.with_suffix(".mp4") if is_exported(found.source) else found.run_dir / VIDEO)
     size = {"width": parsed.width, "height": parsed.height, "max_steps": parsed.max_steps}
-    result = film(loaded.policy, loaded.config, out, seed=parsed.seed, **size)
-    json.dump({"checkpoint": str(loaded.step), **result}, sys.stdout, indent=1)
+    result = film(found.policy, found.config, out, seed=parsed.seed, **size)
+    json.dump({"checkpoint": str(found.source), **result}, sys.stdout, indent=1)
     print()
     return 0
