@@ -72,10 +72,15 @@ def check_output(out: Path) -> None:
         _import_onnx()
 
 
+def is_exported(path: Path) -> bool:
+    """Whether ``path`` names a policy that ``mjxppo export`` wrote for NumPy, by its suffix."""
+    return path.suffix.lower() == ".npz" and not path.is_dir()
+
+
 def load_policy(path: str | PathLike[str]) -> Policy:
     """A trained policy as a NumPy function of observations; see ``mjxppo.load_policy``."""
     path = Path(path)
-    if path.suffix.lower() == ".npz" and not path.is_dir():
+    if is_exported(path):
         return read_npz(path)
     from mjxppo.locate import load  # brings JAX in, which an .npz does not need
 

@@ -93,11 +93,6 @@ def load(path: Path) -> Loaded:
     return _best(load_all(path), path)
 
 
-def is_exported(path: Path) -> bool:
-    """Whether ``path`` names a policy that ``mjxppo export`` wrote for NumPy, by its suffix."""
-    return path.suffix.lower() == ".npz" and not path.is_dir()
-
-
 def runnable(path: Path) -> Runnable:
     """The policy that ``path`` names, chosen as ``load`` does, or that of an exported .npz.
 
@@ -109,7 +104,7 @@ def runnable(path: Path) -> Runnable:
 
 def runnable_all(path: Path) -> list[Runnable]:
     """Every policy that ``path`` names, as ``load_all`` finds them, or that of an exported .npz; see ``runnable``."""
-    if is_exported(path):
+    if export.is_exported(path):
         return [Runnable(path, path.resolve().parent, export.read_npz(path), export.read_task(path))]
     return [Runnable(one.step, one.run_dir, one.policy, one.config) for one in load_all(path)]
 

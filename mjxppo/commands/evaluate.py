@@ -52,7 +52,8 @@ def main(arguments: list[str]) -> int:
     parsed = parse(
         EvaluateArguments, arguments, prog="mjxppo evaluate", description="Evaluates a policy, deterministically."
     )
-    from mjxppo.locate import is_exported, runnable_all
+    from mjxppo.export import is_exported
+    from mjxppo.locate import runnable_all
 
     axes = _axes(parsed)
     if parsed.as_trained and is_exported(parsed.path):

@@ -35,7 +35,8 @@ def main(arguments: list[str]) -> int:
     parsed = parse(
         RenderArguments, arguments, prog="mjxppo render", description="Films one episode in Gymnasium's C MuJoCo."
     )
-    from mjxppo.locate import is_exported, runnable
+    from mjxppo.export import is_exported
+    from mjxppo.locate import runnable
     from mjxppo.render import film
     from mjxppo.run_dir import VIDEO
 
