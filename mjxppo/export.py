@@ -13,16 +13,17 @@ import zipfile
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from mjxppo import config_io
-from mjxppo.config import Config
 from mjxppo.errors import UserError
 from mjxppo.files import write_bytes
 from mjxppo.names import Activation
 from mjxppo.policy import Policy
+
+if TYPE_CHECKING:
+    from mjxppo.config import Config
 
 POLICY = "policy.npz"
 FORMAT, FORMAT_WITH_HISTORY = 1, 2
@@ -113,7 +114,20 @@ def read_npz(path: Path) -> Policy:
     Raises:
         UserError: there is no such file, or it holds something else; the message names what is wrong.
     """
+    return _policy(path, _read(path))
+
+
+def read_with_task(path: Path) -> tuple[Policy, Config]:
+    """The policy in a .npz, and the task that it was trained on, as a configuration that says nothing else.
+
+    Raises:
+        UserError: as ``read_npz``, or the task is none that this package knows by its name.
+    """
     arrays = _read(path)
+    return _policy(path, arrays), _task(path, arrays)
+
+
+def _policy(path: Path, arrays: dict[str, np.ndarray]) -> Policy:
     try:
         return _from_arrays(arrays)
     except KeyError as error:
@@ -122,13 +136,9 @@ def read_npz(path: Path) -> Policy:
         raise UserError(f"{path}: is damaged: {error}") from error
 
 
-def read_task(path: Path) -> Config:
-    """The task that the policy in a .npz was trained on, as a configuration that says nothing else.
+def _task(path: Path, arrays: dict[str, np.ndarray]) -> Config:
+    from mjxppo import config_io  # acting alone does not need it
 
-    Raises:
-        UserError: as ``read_npz``, or the task is none that this package knows by its name.
-    """
-    arrays = _read(path)
     try:
         options = json.loads(str(arrays.get("env_options", "{}")))
         values = {"env": str(arrays["env"]), "env_options": options}

@@ -105,7 +105,7 @@ def runnable(path: Path) -> Runnable:
 def runnable_all(path: Path) -> list[Runnable]:
     """Every policy that ``path`` names, as ``load_all`` finds them, or that of an exported .npz; see ``runnable``."""
     if export.is_exported(path):
-        return [Runnable(path, path.resolve().parent, export.read_npz(path), export.read_task(path))]
+        return [Runnable(path, path.resolve().parent, *export.read_with_task(path))]
     return [Runnable(one.step, one.run_dir, one.policy, one.config) for one in load_all(path)]
 
 

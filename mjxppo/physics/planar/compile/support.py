@@ -119,7 +119,8 @@ def _check_actuators(model: mujoco.MjModel) -> None:
 def _check_inertia(model: mujoco.MjModel) -> None:
     """Refuses joints that move no mass which the others do not move alike, as two slides along one axis.
 
-    MuJoCo adds its mjMINVAL, 1e-15, to such an inertia matrix and simulates what comes of it.
+    MuJoCo adds its mjMINVAL, 1e-15, to such an inertia matrix and simulates what comes of it. Its own matrix (mj_crb)
+    would not show it: for a simple body that only slides, it holds the mass for each joint as if that were alone.
     """
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
