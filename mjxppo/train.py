@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,18 +136,22 @@ def train(
     """
     runtime.enable_compilation_cache()
     config = trainer.config
-    state = trainer.init()
     restored = _restore(trainer, run_dir / CKPT) if resume else None
-    state = restored or distill.begin(trainer, finetune.begin(trainer, state, source))
     total = trainer.budget(config.total_env_steps)
     started = time.perf_counter()
     with (
         waiting("compiling the training program (once for each configuration; later starts find it in the cache)"),
         stopping_at_once(),
+        ThreadPoolExecutor(1) as background,
     ):
-        program = trainer.train_chunk.lower(state, total).compile()  # type: ignore[attr-defined]
+        # XLA compiles most of the program on one core; meanwhile another makes the worlds.
+        compilation = background.submit(trainer.lower(total).compile)
+        state = restored or trainer.init()
+        program = compilation.result()
         distributed.wait_for_all("compiled")
     compile_s = time.perf_counter() - started
+    if restored is None:
+        state = distill.begin(trainer, finetune.begin(trainer, state, source))
     first_update = int(_host(state.update))
     if distributed.is_first():
         machine.record(run_dir, first_update)

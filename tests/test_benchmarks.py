@@ -96,9 +96,9 @@ class TestScale:
 
     def test_the_program_to_compare_with_has_no_collectives(self):
         trainer = train.build(config_io.check(config_io.from_dict(VALUES | {"num_devices": 2})))
-        arguments = trainer.shapes(), trainer.budget(10**6)
-        assert "all_reduce" in trainer.train_chunk.lower(*arguments).as_text()
-        assert "all_reduce" not in scale.without_reductions(trainer).train_chunk.lower(*arguments).as_text()
+        total = trainer.budget(10**6)
+        assert "all_reduce" in trainer.lower(total).as_text()
+        assert "all_reduce" not in scale.without_reductions(trainer).lower(total).as_text()
 
     def test_more_devices_than_there_are_is_one_line(self):
         with pytest.raises(UserError, match="num_devices: 4096 cannot be measured with 8 devices"):

@@ -86,7 +86,7 @@ def test_65536_worlds_train_on_a_cpu_and_fit_the_estimate():
     memory.check(trainer)
     steps = 2 * 65_536 * 4 - 1000
     state, total = trainer.init(), trainer.budget(steps)
-    compiled = trainer.train_chunk.lower(state, total).compile()
+    compiled = trainer.lower(total).compile()
     needed = compiled.memory_analysis()
     assert (
         trainer.num_devices * (needed.argument_size_in_bytes + needed.temp_size_in_bytes)

@@ -28,7 +28,7 @@ class Rounds:
         self.trainer = trainer
         self.state, self._total = trainer.init(), trainer.budget(_ENDLESS)
         started = time.perf_counter()
-        self._program = trainer.train_chunk.lower(self.state, self._total).compile()  # type: ignore[attr-defined]
+        self._program = trainer.lower(self._total).compile()
         self.compile_s = time.perf_counter() - started
 
     def seconds(self) -> float:

@@ -8,6 +8,7 @@ time.
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import subprocess
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mjxppo import checkpoint, machine
+from mjxppo import checkpoint, config_io, machine
 from mjxppo.errors import UserError
 from mjxppo.evaluate import evaluate
 from mjxppo.locate import load
@@ -27,7 +28,8 @@ from mjxppo.run_dir import CKPT
 
 EPISODES = 20
 _FIRST_EVALUATION_SEED = 1_000_000
-_EVERY_UPDATES = 20
+_EVERY_STEPS = 655_360
+"""Environment steps between checkpoints, in whole updates: about 2 s of training on two cores."""
 MARKS = {"half_cheetah": (5000, 8000, 10000), "hopper": (3000,), "walker2d": (3000, 5000)}
 """Returns to wait for, by task."""
 
@@ -78,7 +80,8 @@ def run(task: str, marks: Sequence[float], seeds: Sequence[int], cold: bool, opt
 
 def _train(task: str, seed: int, run_dir: Path, cache: Path, options: Sequence[str]) -> float:
     """Trains to the end in a process; returns the wall-clock time at which it was started."""
-    every, all_of_them = str(_EVERY_UPDATES), "1000000"
+    steps_per_update = math.prod(config_io.defaults_for(task)["ppo"][size] for size in ("num_envs", "rollout_length"))
+    every, all_of_them = str(max(1, _EVERY_STEPS // steps_per_update)), "1000000"
     command = [sys.executable, "-m", "mjxppo.cli", "train", "--env", task, "--seed", str(seed)]
     command += ["--run-dir", str(run_dir), "--eval.episodes", "0", "--eval.no-video"]
     command += ["--checkpoint.every-updates", every, "--checkpoint.keep-latest", all_of_them, *options]

@@ -66,6 +66,17 @@ class Trainer:
         shapes: TrainState = jax.eval_shape(self._initial, self._keys())
         return shapes
 
+    def lower(self, total_env_steps: Counter) -> jax.stages.Lowered:
+        """``train_chunk`` as it will be called, traced and ready to be compiled; no state is needed for that."""
+        shapes = self.shapes()
+        placed = jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            shapes,
+            self._shardings(shapes),
+        )
+        lowered: jax.stages.Lowered = self.train_chunk.lower(placed, total_env_steps)  # type: ignore[attr-defined]
+        return lowered
+
     def budget(self, total_env_steps: int) -> Counter:
         """The step budget as ``train_chunk`` takes it."""
         return self.replicate(counters.make(total_env_steps))
@@ -78,9 +89,12 @@ class Trainer:
 
     def place(self, state: TrainState) -> TrainState:
         """Puts a training state (from ``init`` or a checkpoint) on the devices: worlds split, the rest copied."""
-        shardings = jax.tree.broadcast(self.sharding, state, is_leaf=lambda x: isinstance(x, NamedSharding))
-        placed: TrainState = placement.put(state, shardings)
+        placed: TrainState = placement.put(state, self._shardings(state))
         return placed
+
+    def _shardings(self, state: TrainState) -> Any:
+        """How each array of a training state lies on the devices."""
+        return jax.tree.broadcast(self.sharding, state, is_leaf=lambda x: isinstance(x, NamedSharding))
 
     def begin_anew(self, state: TrainState) -> TrainState:
         """A training state from a checkpoint as this trainer can go on with it, see ``Environment.begin_anew``."""

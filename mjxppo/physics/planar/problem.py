@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
-from mjxppo.physics.planar.algebra import add, array, mul, sub
+from mjxppo.physics.planar.algebra import add, array, mul, sub, total
 from mjxppo.physics.planar.constraint import limit_rows, plane_rows
 from mjxppo.physics.planar.inertia import ZERO_FORCE, ZERO_INERTIA, Matrix, joint_forces, joint_space
 from mjxppo.physics.planar.kinematics import Motion, forward_kinematics, spatial_motions
@@ -82,6 +82,15 @@ def scalar_rows(problem: Problem, residual: Residuals) -> list[tuple[Scalar, Sca
     for plane, values in zip(problem.planes, planes, strict=True):
         weighted += plane.scalar_rows(values)
     return weighted + [(row.weight, value) for row, value in zip(problem.rows, rows, strict=True)]
+
+
+def rows_derivatives(problem: Problem, residual: Residuals, rate: Residuals) -> tuple[Scalar, Scalar]:
+    """First and second derivative of the rows' cost while their residuals change at ``rate``."""
+    planes, rows = split(problem, residual)
+    plane_rates, row_rates = split(problem, rate)
+    each = [plane.derivatives(*at) for plane, *at in zip(problem.planes, planes, plane_rates, strict=True)]
+    each += [row.derivatives(*at) for row, *at in zip(problem.rows, rows, row_rates, strict=True)]
+    return total(*(first for first, _ in each)), total(*(second for _, second in each))
 
 
 def gradient_and_hessian(

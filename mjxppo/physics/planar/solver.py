@@ -20,7 +20,15 @@ from jax import lax
 from mjxppo.physics.planar.algebra import array, dot
 from mjxppo.physics.planar.linear import factorize, solve
 from mjxppo.physics.planar.model import PlanarModel
-from mjxppo.physics.planar.problem import Arrays, Problem, Residuals, gradient_and_hessian, residuals, scalar_rows
+from mjxppo.physics.planar.problem import (
+    Arrays,
+    Problem,
+    Residuals,
+    gradient_and_hessian,
+    residuals,
+    rows_derivatives,
+    scalar_rows,
+)
 
 FIXED_STEPS, FULL_STEPS, MAX_STEPS = 3, 6, 32
 LINE_SEARCH_STEPS = 6
@@ -59,36 +67,40 @@ def changes_side(problem: Problem, before: Residuals, after: Residuals) -> jax.A
 
 
 def line_search(problem: Problem, slope: jax.Array, at_start: Residuals, at_full_step: Residuals) -> jax.Array:
-    """The step length that minimises the cost along the Newton direction: safeguarded Newton in one dimension."""
-    rows = [
-        (weight, start, full - start)
-        for (weight, start), (_, full) in zip(
-            scalar_rows(problem, at_start), scalar_rows(problem, at_full_step), strict=True
-        )
-    ]
-    # Without the rows the cost along the step is quadratic: p^T M p is what the active rows leave of the slope.
-    constant, curvature = slope, -slope
-    for weight, start, rate in rows:
-        scaled = weight * rate
-        curvature = curvature - jnp.where(start < 0.0, scaled * rate, 0.0)
-        constant = constant - scaled * jnp.minimum(start, 0.0)
+    """The step length that minimises the cost along the Newton direction: safeguarded Newton in one dimension.
 
-    def improve(_: int, state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        length, low, high = state
-        first, second = constant + length * curvature, curvature
-        for weight, start, rate in rows:
-            value, scaled = start + length * rate, weight * rate
-            first = first + scaled * jnp.minimum(value, 0.0)
-            second = second + jnp.where(value < 0.0, scaled * rate, 0.0)
+    Args:
+        problem: the problem.
+        slope: the cost's slope along the direction at its start, [N].
+        at_start: the residuals there.
+        at_full_step: the residuals at step length 1.
+
+    Returns:
+        Step lengths [N].
+    """
+    # The rows are evaluated in the loop only, also at the start: this runs rarely, and takes long to compile.
+    rates = tuple(full - start for start, full in zip(at_start, at_full_step, strict=True))
+
+    def improve(i: int | jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        length, low, high, constant, linear = state
+        rows_slope, rows_curvature = rows_derivatives(
+            problem, tuple(r + length * rate for r, rate in zip(at_start, rates, strict=True)), rates
+        )
+        # At the start, from which the full step is taken. Without the rows the cost along the step is quadratic:
+        # p^T M p is what the active rows leave of the slope.
+        constant = jnp.where(i == 0, slope - rows_slope, constant)
+        linear = jnp.where(i == 0, -slope - rows_curvature, linear)
+        first, second = constant + length * linear + rows_slope, linear + rows_curvature
         low = jnp.where(first < 0.0, length, low)
         high = jnp.where(first > 0.0, length, high)
         newton = length - first / jnp.maximum(second, 1e-30)
         bisected = jnp.where(high < 1e9, 0.5 * (low + high), 2.0 * length)
         newton = jnp.where((newton < low) | (newton > high), bisected, newton)
-        return jnp.where(first == 0.0, length, newton), low, high
+        newton = jnp.where(first == 0.0, length, newton)
+        return jnp.where(i == 0, 1.0, newton), low, high, constant, linear
 
-    one = jnp.ones_like(slope)
-    return lax.fori_loop(0, LINE_SEARCH_STEPS, improve, (one, 0.0 * one, 1e10 * one))[0]
+    zero = jnp.zeros_like(slope)
+    return lax.fori_loop(0, 1 + LINE_SEARCH_STEPS, improve, (zero, zero, zero + 1e10, zero, zero))[0]
 
 
 def minimize(model: PlanarModel, problem: Problem, qacc: Arrays, early_exit: bool = True) -> Arrays:
