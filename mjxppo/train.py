@@ -195,6 +195,7 @@ def _restore(trainer: Trainer, directory: Path) -> TrainState | None:
     restored = checkpoint.unflatten(trainer.shapes(), arrays)
     if trainer.env.on_host:
         say(f"the worlds of {trainer.env.name} cannot be restored: their episodes begin anew")
+        trainer.init()  # makes the worlds
         restored = trainer.begin_anew(restored)
     restored = trainer.place(restored)
     if distributed.is_first():
