@@ -240,6 +240,7 @@ class _Loop:
         self.warned = False
         self.env_steps = 0
         self.returns: list[float | None] = [None] * len(directories)
+        self.full_update = config.ppo.num_envs * config.ppo.rollout_length
 
     @property
     def episode_return(self) -> float | None:
@@ -376,7 +377,9 @@ class _Loop:
         for i in range(int(metrics["ran"].sum())):
             row = {name: values[i] for name, values in metrics.items()}
             self.env_steps, self.update = env_steps_of(row), int(row["update"])
-            if row["episodes"] > 0:
+            # An update that the budget cut short has few episodes: only for want of another is it the run's return.
+            cut_short = row["env_steps_this_update"] < self.full_update
+            if row["episodes"] > 0 and not (cut_short and self.returns[member] is not None):
                 self.returns[member] = float(row["episode_return"])
             kept = {name: value for name, value in row.items() if name not in _NOT_LOGGED}
             rows.append({"update": self.update, "env_steps": self.env_steps} | kept)
