@@ -155,7 +155,7 @@ def train(
     first_update = int(_host(state.update))
     if distributed.is_first():
         machine.record(run_dir, first_update)
-    loop = _Loop(config, run_dir, first_update, callbacks)
+    loop = _Loop(trainer, run_dir, first_update, callbacks)
     try:
         outcome = loop.run(program, state, total, compile_s, trainer.num_devices)
     except BaseException as error:
@@ -215,8 +215,8 @@ def _set_aside_newer(directory: Path, step: int) -> None:
 class _Loop:
     """One run's open files and its place in time."""
 
-    def __init__(self, config: Config, run_dir: Path, first_update: int, callbacks: Callbacks):
-        self.config = config
+    def __init__(self, trainer: Trainer, run_dir: Path, first_update: int, callbacks: Callbacks):
+        self.config = config = trainer.config
         self.directory = run_dir
         self.callbacks = callbacks
         self.enough = False
@@ -240,7 +240,7 @@ class _Loop:
         self.warned = False
         self.env_steps = 0
         self.returns: list[float | None] = [None] * len(directories)
-        self.full_update = config.ppo.num_envs * config.ppo.rollout_length
+        self.full_update = trainer.env_steps_per_update
 
     @property
     def episode_return(self) -> float | None:

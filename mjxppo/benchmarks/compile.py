@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
@@ -37,15 +38,15 @@ def _measure(task: str, program: str) -> tuple[float, float]:
     import jax
 
     jax.config.update("jax_enable_compilation_cache", False)
-    function, arguments = (_step if program == "step" else _training)(task)
+    lower = (_step if program == "step" else _training)(task)
     started = time.perf_counter()
-    lowered = function.lower(*arguments)
+    lowered = lower()
     traced = time.perf_counter()
     lowered.compile()
     return traced - started, time.perf_counter() - traced
 
 
-def _step(task: str) -> tuple[Any, tuple[Any, ...]]:
+def _step(task: str) -> Callable[[], Any]:
     import jax
     import jax.numpy as jnp
 
@@ -53,11 +54,11 @@ def _step(task: str) -> tuple[Any, tuple[Any, ...]]:
 
     env = envs.make(task)
     state = jax.eval_shape(env.reset, jax.random.split(jax.random.key(0), _WORLDS))
-    return jax.jit(env.step), (state, jax.ShapeDtypeStruct((_WORLDS, env.action_size), jnp.float32))
+    return partial(jax.jit(env.step).lower, state, jax.ShapeDtypeStruct((_WORLDS, env.action_size), jnp.float32))
 
 
-def _training(task: str) -> tuple[Any, tuple[Any, ...]]:
+def _training(task: str) -> Callable[[], Any]:
     from mjxppo import config_io, train
 
     trainer = train.build(config_io.check(config_io.from_dict(config_io.defaults_for(task))))
-    return trainer.train_chunk, (trainer.init(), trainer.budget(10**9))
+    return partial(trainer.lower, trainer.budget(10**9))
