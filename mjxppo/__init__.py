@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from os import PathLike as _PathLike
+from pathlib import Path as _Path
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from mjxppo import runtime as _runtime
+from mjxppo import xla as _xla
 
 if _TYPE_CHECKING:
-    from mjxppo.api import TrainedRun as TrainedRun
-    from mjxppo.api import train_policies as train_policies
-    from mjxppo.api import train_policy as train_policy
-    from mjxppo.policy import Policy
+    from mjxppo.policy.policy import Policy
+    from mjxppo.run.session import TrainedRun as TrainedRun
+    from mjxppo.run.session import train_policies as train_policies
+    from mjxppo.run.session import train_policy as train_policy
 
-_runtime.setup()
+_xla.setup()
 
 __version__ = "0.1.0"
 
@@ -30,14 +31,18 @@ def load_policy(path: str | _PathLike[str]) -> Policy:
     Raises:
         mjxppo.errors.UserError: it holds no policy; the message says what it holds.
     """
-    from mjxppo.export import load_policy as load
+    from mjxppo.policy.export import is_exported, read_npz
 
-    return load(path)
+    if is_exported(_Path(path)):
+        return read_npz(_Path(path))
+    from mjxppo.run.load import load  # brings JAX in, which an .npz does not need
+
+    return load(_Path(path)).policy
 
 
 def __getattr__(name: str) -> object:
     if name in ("TrainedRun", "train_policies", "train_policy"):  # bring JAX in, which a bare import does not
-        from mjxppo import api
+        from mjxppo.run import session as api
 
         return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,7 @@ TASKS = {"HalfCheetah-v5": "half_cheetah", "Hopper-v5": "hopper", "Walker2d-v5":
 for _gym_id, _task in TASKS.items():
     register(
         f"mjxppo/{_gym_id}",
-        vector_entry_point="mjxppo.envs.adapters.to_gymnasium:make_vec",
+        vector_entry_point="mjxppo.interop.gymnasium:make_vec",
         max_episode_steps=1000,
         kwargs={"task": _task},
     )

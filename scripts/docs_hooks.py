@@ -55,7 +55,7 @@ def _options() -> str:
 def _randomize() -> list[str]:
     """The fields that only a file can set, under their names in it."""
     from mjxppo.commands.helptext import groups_of, texts_of
-    from mjxppo.randomize.config import RandomizeConfig
+    from mjxppo.config.randomize import RandomizeConfig
 
     numbers, *ranges = groups_of(RandomizeConfig)
     texts = texts_of(RandomizeConfig)

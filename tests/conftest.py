@@ -10,9 +10,9 @@ _flags = os.environ.get("XLA_FLAGS", "")
 if "--xla_force_host_platform_device_count" not in _flags:
     os.environ["XLA_FLAGS"] = f"{_flags} --xla_force_host_platform_device_count=8".strip()
 
-import mjxppo.runtime  # noqa: E402
+import mjxppo.xla  # noqa: E402
 
-mjxppo.runtime.enable_compilation_cache()
+mjxppo.xla.enable_compilation_cache()
 
 
 @pytest.fixture

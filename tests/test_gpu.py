@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from mjxppo import cli, physics
-from mjxppo.benchmarks.states import FRAME_SKIP, XML_FILE, gait_states
 from mjxppo.envs.locomotion import gymnasium_model
+from mjxppo.measure.states import FRAME_SKIP, XML_FILE, gait_states
 from mjxppo.physics.planar import PlanarPallasPhysics
 
 pytestmark = pytest.mark.gpu

@@ -30,7 +30,7 @@ def test_import_is_light():
 
 
 def test_import_of_rendering_starts_no_jax_backend():
-    code = "import mjxppo.render, mjxppo.runtime as r; print(r.backend_is_up())"
+    code = "import mjxppo.render, mjxppo.xla as r; print(r.backend_is_up())"
     done = run(sys.executable, "-c", code)
     assert (done.stdout.strip(), done.stderr) == ("False", "")
 
@@ -45,7 +45,7 @@ def test_mujoco_and_mjx_are_the_same_release():
 
 def test_compilation_cache_works(tmp_path):
     """JAX leaves its cache off, with a warning, when something is missing to keep it within its size."""
-    code = "import mjxppo.runtime as r, jax; print(r.enable_compilation_cache());"
+    code = "import mjxppo.xla as r, jax; print(r.enable_compilation_cache());"
     code += "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0);"
     code += "jax.block_until_ready(jax.jit(lambda x: x + 1)(1.0))"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("JAX_")}

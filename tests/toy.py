@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mjxppo.envs.base import Array, Environment
+from mjxppo.envs.environment import Array, Environment
 
 
 class PointMass(Environment):

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mjxppo import distributed
 from mjxppo.commands.parsing import nearest, parse
+from mjxppo.console import say
 from mjxppo.errors import UserError
-from mjxppo.progress import say
+from mjxppo.run import distributed
 
 _KINDS = {
     "physics": "environment steps a second: ours, stock MJX and C MuJoCo, in one run",
@@ -178,7 +178,7 @@ def main(arguments: list[str]) -> int:
 
 def _physics(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
     parsed = parse(PhysicsArguments, arguments, prog="mjxppo benchmark physics", description=_KINDS["physics"])
-    from mjxppo.benchmarks import physics
+    from mjxppo.measure import physics
 
     tasks = [_canonical(task) for task in parsed.tasks]
     result = physics.run(tasks, parsed.backends, parsed.num_envs, parsed.num_steps, parsed.repeats)
@@ -187,17 +187,18 @@ def _physics(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
 
 def _train(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
     parsed = parse(TrainArguments, arguments, prog="mjxppo benchmark train", description=_KINDS["train"])
-    from mjxppo import config_io
-    from mjxppo.benchmarks import train
+    from mjxppo.config.check import make_config
+    from mjxppo.config.values import defaults_for, read_named
+    from mjxppo.measure import train
 
-    files = [config_io.read_named(name) for name in parsed.config]
-    values = files or [config_io.defaults_for(_canonical(task)) for task in parsed.tasks]
-    configs = [config_io.check(config_io.from_dict(v)) for v in values]
+    files = [read_named(name) for name in parsed.config]
+    values = files or [defaults_for(_canonical(task)) for task in parsed.tasks]
+    configs = [make_config(v) for v in values]
     if parsed.randomized:
         configs = [variant for c in configs for variant in (c, dataclasses.replace(c, randomize=train.EVERYTHING))]
     result = train.run(configs, parsed.repeats, parsed.skip_updates)
     if parsed.against:
-        from mjxppo.benchmarks import others
+        from mjxppo.measure import others
 
         speeds = [row["env_steps_per_s"] for row in result["results"]]
         compared = [others.run(config, parsed.against, speed) for config, speed in zip(configs, speeds, strict=True)]
@@ -208,27 +209,28 @@ def _train(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
 
 def _scale(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
     parsed = parse(ScaleArguments, arguments, prog="mjxppo benchmark scale", description=_KINDS["scale"])
-    from mjxppo import config_io
-    from mjxppo.benchmarks import scale
+    from mjxppo.config.check import make_config
+    from mjxppo.config.values import defaults_for, merge, read_named
+    from mjxppo.measure import scale
 
     changes = {"ppo": {"num_envs": parsed.num_envs}} if parsed.num_envs else {}
-    files = [config_io.read_named(name) for name in parsed.config]
-    values = files or [config_io.defaults_for(_canonical(task)) for task in parsed.tasks]
-    configs = [config_io.check(config_io.from_dict(config_io.merge(v, changes))) for v in values]
+    files = [read_named(name) for name in parsed.config]
+    values = files or [defaults_for(_canonical(task)) for task in parsed.tasks]
+    configs = [make_config(merge(v, changes)) for v in values]
     with distributed.joined():
         return scale.run(configs, parsed.modes, parsed.num_devices, parsed.repeats), parsed.out
 
 
 def _compile(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
     parsed = parse(CompileArguments, arguments, prog="mjxppo benchmark compile", description=_KINDS["compile"])
-    from mjxppo.benchmarks import compile as compilation
+    from mjxppo.measure import compile as compilation
 
     return compilation.run([_canonical(task) for task in parsed.tasks]), parsed.out
 
 
 def _return(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
     parsed = parse(ReturnArguments, arguments, prog="mjxppo benchmark return", description=_KINDS["return"])
-    from mjxppo.benchmarks import time_to_return
+    from mjxppo.measure import time_to_return
 
     seeds = range(parsed.seed, parsed.seed + parsed.num_seeds)
     is_file = parsed.config is not None and Path(parsed.config).exists()  # training runs in another directory
@@ -245,7 +247,7 @@ def _return(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
 
 def _gymnasium(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
     parsed = parse(GymnasiumArguments, arguments, prog="mjxppo benchmark gymnasium", description=_KINDS["gymnasium"])
-    from mjxppo.benchmarks import gymnasium
+    from mjxppo.measure import gymnasium
 
     tasks = [_canonical(task) for task in parsed.tasks]
     return gymnasium.run(tasks, parsed.modes, parsed.num_envs, parsed.seconds, parsed.repeats), parsed.out

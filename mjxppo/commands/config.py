@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
-from mjxppo import config_io
 from mjxppo.commands.parsing import parse
+from mjxppo.config.values import defaults_for, from_dict, to_yaml
 
 
 @dataclass(frozen=True)
@@ -24,5 +24,5 @@ def main(arguments: list[str]) -> int:
     )
     from mjxppo.envs.registry import canonical_name
 
-    sys.stdout.write(config_io.to_yaml(config_io.from_dict(config_io.defaults_for(canonical_name(parsed.env)))))
+    sys.stdout.write(to_yaml(from_dict(defaults_for(canonical_name(parsed.env)))))
     return 0

@@ -10,7 +10,7 @@ from tyro.conf import Positional, Suppress
 
 from mjxppo.commands import train
 from mjxppo.commands.parsing import parse
-from mjxppo.config import InitConfig
+from mjxppo.config.schema import InitConfig
 from mjxppo.errors import UserError
 
 
@@ -41,6 +41,6 @@ def main(arguments: list[str]) -> int:
         raise UserError("teacher: say first whom to imitate, such as mjxppo distill runs/teacher --policy.history 8")
     if "--resume" in arguments:
         raise UserError("resume: goes on with mjxppo train --resume --run-dir DIR, which knows the teacher")
-    from mjxppo import distill
+    from mjxppo.run import distill
 
-    return train.main(arguments[1:], base=distill.configuration(distill.load(arguments[0])))
+    return train.main(arguments[1:], base=distill.configuration(distill.load_teacher(arguments[0])))

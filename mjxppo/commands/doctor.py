@@ -12,7 +12,7 @@ import tyro
 from mjxppo.commands.parsing import parse
 
 if TYPE_CHECKING:
-    from mjxppo.doctor import Check
+    from mjxppo.measure.doctor import Check
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ def main(arguments: list[str]) -> int:
     parsed = parse(
         DoctorArguments, arguments, prog="mjxppo doctor", description="Checks versions, devices, video and the cache."
     )
-    from mjxppo import doctor
-    from mjxppo.progress import waiting
+    from mjxppo.console import waiting
+    from mjxppo.measure import doctor
 
     with waiting("looking around"):
         checks = doctor.examine()

@@ -14,11 +14,11 @@ from tyro.conf import Positional
 
 from mjxppo.commands.parsing import parse
 from mjxppo.errors import UserError
-from mjxppo.names import Engine
+from mjxppo.policy.evaluate import Engine
 
 if TYPE_CHECKING:
-    from mjxppo.locate import Runnable
-    from mjxppo.robustness import Axis
+    from mjxppo.policy.robustness import Axis
+    from mjxppo.run.load import Runnable
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def main(arguments: list[str]) -> int:
     parsed = parse(
         EvaluateArguments, arguments, prog="mjxppo evaluate", description="Evaluates a policy, deterministically."
     )
-    from mjxppo.export import is_exported
-    from mjxppo.locate import runnable_all
+    from mjxppo.policy.export import is_exported
+    from mjxppo.run.load import runnable_all
 
     axes = _axes(parsed)
     if parsed.as_trained and is_exported(parsed.path):
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
     result = _robustness(parsed, axes, found) if axes else _returns(parsed, found)
     result = {"checkpoint": str(found[0].source), **result}
     if parsed.out is not None:
-        from mjxppo.run_dir import write_json
+        from mjxppo.files import write_json
 
         write_json(parsed.out, result)
     json.dump(result, sys.stdout, indent=1)
@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _returns(parsed: EvaluateArguments, found: Sequence[Runnable]) -> dict[str, Any]:
-    from mjxppo.evaluate import evaluate_each
+    from mjxppo.policy.evaluate import evaluate_each
 
     policies = [(one.policy, one.config) for one in found]
     results = evaluate_each(policies, parsed.engine, parsed.episodes, parsed.seed, parsed.as_trained)
@@ -86,7 +86,7 @@ def _axes(parsed: EvaluateArguments) -> list[Axis]:
         if parsed.heat_map is not None:
             raise UserError("heat_map: shows what --perturb asks for; say that, such as --perturb friction=0.5:1.5")
         return []
-    from mjxppo.robustness import SUFFIXES, parse_axis
+    from mjxppo.policy.robustness import SUFFIXES, parse_axis
 
     if parsed.engine != "gymnasium":
         raise UserError(f"perturb: needs --engine gymnasium, not {parsed.engine}")
@@ -99,8 +99,8 @@ def _axes(parsed: EvaluateArguments) -> list[Axis]:
 
 def _robustness(parsed: EvaluateArguments, axes: Sequence[Axis], found: Sequence[Runnable]) -> dict[str, Any]:
     """The grid of returns, drawn."""
-    from mjxppo import robustness
-    from mjxppo.progress import say, waiting
+    from mjxppo.console import say, waiting
+    from mjxppo.policy import robustness
 
     with waiting(f"evaluating {parsed.episodes} episodes of each policy on each robot"):
         policies = [(one.policy, one.config) for one in found]

@@ -31,11 +31,11 @@ def main(arguments: list[str]) -> int:
         prog="mjxppo export",
         description="Writes the deterministic policy, with its observation normaliser, for other programs.",
     )
-    from mjxppo.export import POLICY, check_output, export
+    from mjxppo.policy.export import POLICY, check_output, export
 
     if parsed.out is not None:
         check_output(parsed.out)
-    from mjxppo.locate import load
+    from mjxppo.run.load import load
 
     loaded = load(parsed.path)
     out, config = parsed.out or loaded.run_dir / POLICY, loaded.config

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from mjxppo import config_io
+from mjxppo.config.values import merge, parse_value, read_named
 from mjxppo.errors import UserError
 
 _ENV_OPTIONS = "--env-options."
@@ -39,7 +39,7 @@ def from_files(arguments: list[str]) -> dict[str, Any]:
     """
     changes: dict[str, Any] = {}
     for name in [*values_of(arguments, "config")[-1:], *values_of(arguments, "set-from")]:
-        changes = config_io.merge(changes, config_io.read_named(name))
+        changes = merge(changes, read_named(name))
     return changes
 
 
@@ -65,7 +65,7 @@ def take_env_options(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
         if not value or not name:
             raise UserError(f"{option}: takes a value, such as {_ENV_OPTIONS}ctrl-cost-weight 0.05")
         try:
-            options[name] = config_io.parse_value(value)
+            options[name] = parse_value(value)
         except yaml.YAMLError as error:
             raise UserError(f"env_options.{name}: {value!r} cannot be read as a value") from error
     return rest, options

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from mjxppo.analysis.plot.curves import XAxis
+from mjxppo.analysis.plot.groups import Band
 from mjxppo.commands.parsing import parse
-from mjxppo.plot.curves import XAxis
-from mjxppo.plot.groups import Band
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class PlotArguments:
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
     parsed = parse(PlotArguments, arguments, prog="mjxppo plot", description="Draws learning curves.")
-    from mjxppo.plot import plot
+    from mjxppo.analysis.plot import plot
 
     result = plot(parsed.runs, parsed.out, y=parsed.y, x=parsed.x, smooth=parsed.smooth, band=parsed.band)
     json.dump(result, sys.stdout, indent=1)

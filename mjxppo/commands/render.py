@@ -35,10 +35,10 @@ def main(arguments: list[str]) -> int:
     parsed = parse(
         RenderArguments, arguments, prog="mjxppo render", description="Films one episode in Gymnasium's C MuJoCo."
     )
-    from mjxppo.export import is_exported
-    from mjxppo.locate import runnable
+    from mjxppo.policy.export import is_exported
     from mjxppo.render import film
-    from mjxppo.run_dir import VIDEO
+    from mjxppo.run.directory import VIDEO
+    from mjxppo.run.load import runnable
 
     found = runnable(parsed.path)
     out = parsed.out or (found.source.with_suffix(".mp4") if is_exported(found.source) else found.run_dir / VIDEO)

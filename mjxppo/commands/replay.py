@@ -28,9 +28,10 @@ def main(arguments: list[str]) -> int:
         prog="mjxppo replay",
         description="Computes the update in which a run became non-finite again.",
     )
-    from mjxppo import failure, runtime
+    from mjxppo import xla
+    from mjxppo.run import failure
 
-    runtime.enable_compilation_cache()
+    xla.enable_compilation_cache()
     result = failure.replay(parsed.path)
     json.dump(result, sys.stdout, indent=1)
     print()

@@ -32,10 +32,10 @@ def main(arguments: list[str]) -> int:
     parsed = parse(
         ReportArguments, arguments, prog="mjxppo report", description="Writes one self-contained page about a run."
     )
-    from mjxppo.report import measure_split, report
+    from mjxppo.analysis.report import measure_split, report
 
     if parsed.split:
-        from mjxppo.progress import waiting
+        from mjxppo.console import waiting
 
         with waiting("measuring how an update splits into parts"):
             measure_split(parsed.run)

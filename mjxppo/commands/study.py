@@ -32,8 +32,8 @@ def main(arguments: list[str]) -> int:
         prog="mjxppo study",
         description="Trains every variant of a study, draws and tables it.",
     )
-    from mjxppo import study
-    from mjxppo.progress import say
+    from mjxppo.analysis import study
+    from mjxppo.console import say
 
     path = study.find(parsed.name)
     directory = parsed.out or Path("runs/studies") / path.stem

@@ -23,7 +23,7 @@ class SweepArguments(train.TrainArguments):
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
     if "-h" in arguments or "--help" in arguments:
-        from mjxppo.members import SWEPT
+        from mjxppo.config.sweep import SWEPT
 
         text = (
             "Trains a policy for every combination of the values with every seed, side by side in one program;\n"

@@ -11,18 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from mjxppo import config_io, distributed, run_dir
 from mjxppo.commands import layers
 from mjxppo.commands.parsing import parse
-from mjxppo.config import Config, DistillConfig, PolicyConfig
+from mjxppo.config.check import make_config
+from mjxppo.config.randomize import RandomizeConfig
+from mjxppo.config.schema import Config, DistillConfig, PolicyConfig
+from mjxppo.config.values import defaults_for, from_dict, merge, read_yaml, to_dict, to_yaml
 from mjxppo.errors import UserError
-from mjxppo.names import Engine, physics_of
-from mjxppo.randomize.config import RandomizeConfig
+from mjxppo.files import read_json, write_json
+from mjxppo.policy.evaluate import Engine, physics_of
+from mjxppo.run import distributed
+from mjxppo.run.directory import CONFIG, EVAL, SUMMARY, VIDEO, check_resumable, default_run_dir, latest, open_run_dir
 
 if TYPE_CHECKING:
-    from mjxppo.locate import Loaded
-    from mjxppo.policy import Policy
-    from mjxppo.ppo.trainer import Trainer
+    from mjxppo.policy.policy import Policy
+    from mjxppo.ppo.program import Trainer
+    from mjxppo.run.load import Loaded
 
 _VIDEO_SECONDS = 10.0
 """Simulated time shown by the video that ends a run; ``mjxppo render`` films whole episodes."""
@@ -67,23 +71,23 @@ def main(arguments: list[str], grid: dict[str, list[float]] | None = None, base:
     parsed = _parse(arguments, {"grid": grid} if grid else {}, source, base)
     config = _config_of(parsed)
     with distributed.joined():
-        distributed.check_same("config", config_io.to_yaml(config))
+        distributed.check_same("config", to_yaml(config))
         # Others may have come when the first had begun the run already.
         resume = distributed.of_first(parsed.resume)
         path = Path(distributed.of_first(str(_run_dir_of(parsed, config))))
         if resume:
-            run_dir.check_resumable(path, config)
-        from mjxppo import distill, finetune, memory, train, weights_and_biases
+            check_resumable(path, config)
+        from mjxppo.run import distill, finetune, loop, memory, wandb
 
-        trainer = train.build(config)
+        trainer = loop.build(config)
         if source is not None:
             finetune.check(trainer, source)
         if not resume:
             distill.check(trainer)
         if distributed.is_first():
-            weights_and_biases.check(config)
+            wandb.check(config)
         memory.check(trainer)
-        with run_dir.open_run_dir(path, config, resume):
+        with open_run_dir(path, config, resume):
             return _train(trainer, path, resume, source)
 
 
@@ -95,7 +99,7 @@ def _source_of(arguments: list[str]) -> Loaded | None:
     values = {"init": {"path": path}} if path else layers.from_files(arguments)
     if not isinstance(values.get("init"), dict) or values["init"].get("path") is None:
         return None
-    from mjxppo import finetune
+    from mjxppo.run import finetune
 
     return finetune.source_of(values)
 
@@ -107,8 +111,8 @@ def _parse(
         raise UserError("randomize: is no option; write it in a YAML file and name that with --set-from")
     arguments, env_options = layers.take_env_options(arguments)
     base = _base_values(arguments, source, base)
-    base = config_io.merge(base, {"env_options": env_options} if env_options else {}) | changes
-    default = TrainArguments(**_as_fields(config_io.from_dict(base)))
+    base = merge(base, {"env_options": env_options} if env_options else {}) | changes
+    default = TrainArguments(**_as_fields(from_dict(base)))
     return parse(TrainArguments, arguments, prog="mjxppo train", description="Trains a policy.", default=default)
 
 
@@ -121,25 +125,25 @@ def _base_values(arguments: list[str], source: Loaded | None, base: dict[str, An
     env, path = layers.value_of(arguments, "env"), layers.value_of(arguments, "run-dir")
     changes = layers.from_files(arguments)
     if source is not None and layers.value_of(arguments, "init-from"):
-        from mjxppo import finetune
+        from mjxppo.run import finetune
 
-        changes = config_io.merge(changes, {"init": {"path": finetune.named(source)}})
+        changes = merge(changes, {"init": {"path": finetune.named(source)}})
     if base is not None:
-        return config_io.merge(base, changes)
+        return merge(base, changes)
     if "--resume" in arguments:
-        directory = Path(path) if path else run_dir.latest()
-        return config_io.merge(config_io.read_yaml(directory / run_dir.CONFIG), changes)
+        directory = Path(path) if path else latest()
+        return merge(read_yaml(directory / CONFIG), changes)
     env = env or changes.get("env")
     if not isinstance(env, str):
         if "-h" in arguments or "--help" in arguments:
             return {"env": "hopper"}
         raise UserError("env: say which task to train, such as --env halfcheetah")
-    base = config_io.defaults_for(_canonical(env))
+    base = defaults_for(_canonical(env))
     if source is not None:
-        from mjxppo import finetune
+        from mjxppo.run import finetune
 
-        base = config_io.merge(base, finetune.inherited(source))
-    return config_io.merge(base, {**changes, "env": _canonical(env)})
+        base = merge(base, finetune.inherited(source))
+    return merge(base, {**changes, "env": _canonical(env)})
 
 
 def _canonical(env: str) -> str:
@@ -155,28 +159,28 @@ def _as_fields(config: Config) -> dict[str, Any]:
 
 def _config_of(parsed: TrainArguments) -> Config:
     """The parsed fields as a checked configuration."""
-    values = config_io.to_dict(Config(**_as_fields(parsed)))
+    values = to_dict(Config(**_as_fields(parsed)))
     values["env"] = _canonical(values["env"])
-    return config_io.check(config_io.from_dict(values))
+    return make_config(values)
 
 
 def _run_dir_of(parsed: TrainArguments, config: Config) -> Path:
     if parsed.run_dir is not None:
         return parsed.run_dir
-    return run_dir.latest() if parsed.resume else run_dir.default_run_dir(config)
+    return latest() if parsed.resume else default_run_dir(config)
 
 
 def _train(trainer: Trainer, path: Path, resume: bool, source: Loaded | None) -> int:
-    from mjxppo import failure, train
-    from mjxppo.progress import human, say
+    from mjxppo.console import human, say
+    from mjxppo.run import failure, loop
 
     config = trainer.config
     if not resume:
         policies = f"{len(trainer.members)} policies on " if trainer.members else ""
         say(f"training {policies}{config.env} for {human(config.total_env_steps)} steps in {path}")
     try:
-        outcome = train.train(trainer, path, resume, source=source)
-    except train.TrainingFailed as error:
+        outcome = loop.train(trainer, path, resume, source=source)
+    except loop.TrainingFailed as error:
         say(f"mjxppo: training stopped: {error}")
         failure.leave(config, path, error)
         return 1
@@ -193,7 +197,7 @@ def _train(trainer: Trainer, path: Path, resume: bool, source: Loaded | None) ->
             f"(+ {outcome.compile_s:.1f} s compilation), {human(speed)} steps/s"
         )
         summary |= _conclude(config, path, outcome.env_steps)
-    run_dir.write_json(path / run_dir.SUMMARY, summary)
+    write_json(path / SUMMARY, summary)
     json.dump(summary, sys.stdout, indent=1)
     print(flush=True)
     return outcome.exit_code
@@ -201,15 +205,15 @@ def _train(trainer: Trainer, path: Path, resume: bool, source: Loaded | None) ->
 
 def _conclude(config: Config, path: Path, env_steps: int) -> dict[str, Any]:
     """Evaluates, plots and films what was trained; returns what there is to add to the summary."""
-    from mjxppo import members
+    from mjxppo.config.sweep import trains_several
+    from mjxppo.console import say
     from mjxppo.envs.registry import gym_id_of
-    from mjxppo.locate import load, load_all
-    from mjxppo.progress import say
+    from mjxppo.run.load import load, load_all
 
     added: dict[str, Any] = {}
     if config.eval.episodes:
         added["eval"] = _evaluate(load_all(path), config, path)
-    if members.several(config):
+    if trains_several(config):
         added |= _plot(path)
     if config.eval.video and gym_id_of(config.env) is not None:
         added |= _film(load(path).policy, config, path)
@@ -220,15 +224,16 @@ def _conclude(config: Config, path: Path, env_steps: int) -> dict[str, Any]:
 
 def _conclude_metrics(config: Config, path: Path, env_steps: int) -> None:
     """Adds evaluation and video to the run's TensorBoard and Weights & Biases; a nicety that must not fail the run."""
-    from mjxppo import members, metrics
+    from mjxppo.config.sweep import member_directories, members_of
+    from mjxppo.console import say
     from mjxppo.files import WriteFailed
-    from mjxppo.progress import say
+    from mjxppo.run import metrics
 
-    video = path / run_dir.VIDEO
+    video = path / VIDEO
     try:
-        for directory, member in zip(members.directories(path, config), members.of(config), strict=True):
+        for directory, member in zip(member_directories(path, config), members_of(config), strict=True):
             shown = video if directory == path and config.eval.video and video.is_file() else None
-            result = run_dir.read_json(directory / run_dir.EVAL) or {} if config.eval.episodes else {}
+            result = read_json(directory / EVAL) or {} if config.eval.episodes else {}
             metrics.conclude(directory, member.config, result, env_steps, shown)
     except (UserError, WriteFailed) as error:
         say(f"TensorBoard lacks the evaluation: {error}")
@@ -236,10 +241,11 @@ def _conclude_metrics(config: Config, path: Path, env_steps: int) -> None:
 
 def _evaluate(policies: list[Loaded], config: Config, path: Path) -> dict[str, Any]:
     """Writes eval.json, for each policy and for all together, and says the return; returns its short form."""
-    from mjxppo import members, scores
+    from mjxppo.config.sweep import trains_several
+    from mjxppo.console import say, waiting
     from mjxppo.envs.registry import gym_id_of
-    from mjxppo.evaluate import evaluate_each
-    from mjxppo.progress import say, waiting
+    from mjxppo.policy import scores
+    from mjxppo.policy.evaluate import evaluate_each
 
     as_trained = config.policy.privileged == "both"
     engine: Engine = "own" if as_trained or gym_id_of(config.env) is None else "gymnasium"
@@ -248,11 +254,11 @@ def _evaluate(policies: list[Loaded], config: Config, path: Path) -> dict[str, A
             [(one.policy, one.config) for one in policies], engine, config.eval.episodes, config.eval.seed, as_trained
         )
     for one, result in zip(policies, results, strict=True):
-        run_dir.write_json(one.run_dir / run_dir.EVAL, result)
+        write_json(one.run_dir / EVAL, result)
     where = "the worlds of its training" if as_trained else physics_of(results[0]["engine"])
-    if members.several(config):
+    if trains_several(config):
         together = scores.together(config, results)
-        run_dir.write_json(path / run_dir.EVAL, together)
+        write_json(path / EVAL, together)
         say(f"return in {where}, over {config.eval.episodes} episodes each:\n{scores.table(together)}")
         return together
     result = results[0]
@@ -265,8 +271,8 @@ def _evaluate(policies: list[Loaded], config: Config, path: Path) -> dict[str, A
 
 def _plot(path: Path) -> dict[str, Any]:
     """Draws the learning curves of all policies; runs too short to finish an episode have none."""
-    from mjxppo.plot import plot
-    from mjxppo.progress import say
+    from mjxppo.analysis.plot import plot
+    from mjxppo.console import say
 
     try:
         curves = plot([path])["path"]
@@ -279,14 +285,14 @@ def _plot(path: Path) -> dict[str, Any]:
 
 def _film(policy: Policy, config: Config, path: Path) -> dict[str, Any]:
     """Writes the run's video; a missing film does not change that the policy is trained and saved."""
-    from mjxppo.progress import say, waiting
+    from mjxppo.console import say, waiting
     from mjxppo.render import film
 
     try:
         with waiting("filming"):
-            film(policy, config, path / run_dir.VIDEO, seed=config.eval.seed, max_seconds=_VIDEO_SECONDS)
+            film(policy, config, path / VIDEO, seed=config.eval.seed, max_seconds=_VIDEO_SECONDS)
     except UserError as error:
         say(f"no video: {error}")
         return {}
-    say(f"video: {path / run_dir.VIDEO}")
-    return {"video": str(path / run_dir.VIDEO)}
+    say(f"video: {path / VIDEO}")
+    return {"video": str(path / VIDEO)}

@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"interval: must be at least 0.1 s, not {parsed.interval}")
     from rich.console import Console
 
-    from mjxppo.watch import watch
+    from mjxppo.analysis.watch import watch
 
     state = watch(parsed.run, Console(highlight=False), once=parsed.once, interval_s=parsed.interval)
     return 1 if state == "stopped" and not parsed.once else 0

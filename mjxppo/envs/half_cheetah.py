@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import jax
 
-from mjxppo.envs.base import Array
+from mjxppo.envs.environment import Array
 from mjxppo.envs.locomotion import Locomotion, LocomotionOptions
 
 

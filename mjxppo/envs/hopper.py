@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from mjxppo.envs.base import Array
+from mjxppo.envs.environment import Array
 from mjxppo.envs.healthy import HealthyLocomotion, HealthyOptions, Range, inside
 from mjxppo.physics import PhysicsState
 

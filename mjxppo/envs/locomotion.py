@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import mujoco
 
 from mjxppo import physics
-from mjxppo.envs.base import Array, Environment, EnvState
+from mjxppo.envs.environment import Array, Environment, EnvState
 from mjxppo.errors import UserError
 from mjxppo.physics import BackendName, PhysicsState
-from mjxppo.quiet import without_model_warnings
+from mjxppo.physics.messages import without_model_warnings
 
 
 def gymnasium_model(xml_file: str) -> mujoco.MjModel:

@@ -8,7 +8,7 @@ from typing import Any
 import flax.struct
 import jax.numpy as jnp
 
-from mjxppo.envs.base import Array, Environment, EnvState
+from mjxppo.envs.environment import Array, Environment, EnvState
 from mjxppo.errors import UserError
 
 

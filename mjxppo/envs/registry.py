@@ -6,7 +6,7 @@ import difflib
 from dataclasses import fields
 from typing import Any
 
-from mjxppo.envs.base import Environment
+from mjxppo.envs.environment import Environment
 from mjxppo.envs.half_cheetah import HalfCheetah
 from mjxppo.envs.hopper import Hopper
 from mjxppo.envs.locomotion import Locomotion
@@ -74,16 +74,16 @@ def make(env: str | Environment | Any, *, backend: BackendName = "auto", **optio
     if isinstance(env, Environment):
         return env
     if not isinstance(env, str):
-        from mjxppo.envs.adapters.from_brax import FromBrax
+        from mjxppo.envs.foreign.brax import FromBrax
 
         return FromBrax(env, **options)
     name = canonical_name(env)
     if is_on_host(name):
-        from mjxppo.envs.adapters.from_gymnasium import FromGymnasium
+        from mjxppo.envs.foreign.gymnasium import FromGymnasium
 
         return FromGymnasium(name.partition(":")[2], **options)
     if is_foreign(name):
-        from mjxppo.envs.adapters import from_brax
+        from mjxppo.envs.foreign import brax as from_brax
 
         library, _, foreign_name = name.partition(":")
         return getattr(from_brax, library)(foreign_name, **options)
@@ -99,6 +99,6 @@ def make(env: str | Environment | Any, *, backend: BackendName = "auto", **optio
 
 def as_brax(env: str | Environment | Any, **options: Any) -> Any:
     """A task as a ``brax.envs.Env``: ``as_brax("hopper")``. Takes what ``make`` takes."""
-    from mjxppo.envs.adapters.to_brax import ToBrax
+    from mjxppo.envs.foreign.to_brax import ToBrax
 
     return ToBrax(make(env, **options))

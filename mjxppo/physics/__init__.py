@@ -10,11 +10,11 @@ from typing import get_args
 
 import mujoco
 
+from mjxppo.config.schema import BackendName
 from mjxppo.errors import UserError
-from mjxppo.names import BackendName
 from mjxppo.physics.base import Physics, PhysicsState
-from mjxppo.physics.derived import set_const
 from mjxppo.physics.parameters import Parameters, modified_model, modify_model
+from mjxppo.physics.set_const import set_const
 
 __all__ = [
     "BackendName",

@@ -6,7 +6,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from mjxppo.config import PpoConfig
+from mjxppo.config.schema import PpoConfig
 from mjxppo.ppo import distribution
 from mjxppo.ppo.networks import ActorCritic, Params, apply_policy, apply_value
 

@@ -9,8 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mjxppo.config import PolicyConfig
-from mjxppo.names import Activation, Initialization, StdKind
+from mjxppo.config.schema import Activation, Initialization, PolicyConfig, StdKind
 
 Array = jax.Array
 Params = Any

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from mjxppo.config import Config
+from mjxppo.config.schema import Config
 from mjxppo.errors import UserError
 from mjxppo.ppo.collective import AXIS
 

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mjxppo.config import PpoConfig
+from mjxppo.config.schema import PpoConfig
 from mjxppo.envs import Environment, EnvState
-from mjxppo.envs.base import select
+from mjxppo.envs.environment import select
 from mjxppo.ppo import distribution, normalize
 from mjxppo.ppo.networks import ActorCritic, Params, apply_policy, apply_value
 from mjxppo.ppo.normalize import RunningMoments

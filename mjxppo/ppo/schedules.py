@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mjxppo.config import DistillConfig, InitConfig, PolicyConfig, PpoConfig
+from mjxppo.config.schema import DistillConfig, InitConfig, PolicyConfig, PpoConfig
 
 Array = jax.Array
 

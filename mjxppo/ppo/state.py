@@ -7,8 +7,8 @@ from typing import Any
 import flax.struct
 import jax
 
-from mjxppo.counters import Counter
 from mjxppo.envs import EnvState
+from mjxppo.ppo.counters import Counter
 from mjxppo.ppo.networks import Params
 from mjxppo.ppo.normalize import RunningMoments
 

@@ -13,7 +13,7 @@ import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from mjxppo.config import InitConfig, PolicyConfig, PpoConfig, minibatches_per_epoch, splits_per_step
+from mjxppo.config.schema import InitConfig, PolicyConfig, PpoConfig, minibatches_per_epoch, splits_per_step
 from mjxppo.ppo import losses, minibatch, normalize, schedules
 from mjxppo.ppo.collective import Devices
 from mjxppo.ppo.gae import generalized_advantages

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from mjxppo.config import Config
+from mjxppo.config.schema import Config
+from mjxppo.console import say
 from mjxppo.errors import UserError
-from mjxppo.progress import say
 from mjxppo.render import drawing, gl, overlay, page, scene, video
 from mjxppo.render.timeline import MAX_FPS, Timeline, make_timeline
 from mjxppo.render.trajectory import Policy, Trajectory, record_episode

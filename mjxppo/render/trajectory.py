@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 
 from mjxppo.errors import UserError
-from mjxppo.policy import begin
+from mjxppo.policy.policy import begin
 
 Policy = Callable[[np.ndarray], np.ndarray]
 """Observations [N, obs_size] to actions [N, act_size]."""
@@ -73,7 +73,7 @@ def record_episode(
     """
     if max_steps is not None and max_steps < 1:
         raise UserError(f"max_steps is {max_steps}, but at least one step is needed")
-    from mjxppo.envs.adapters.from_gymnasium import make_one
+    from mjxppo.envs.foreign.gymnasium import make_one
 
     env = make_one(gym_id, gym_kwargs or {})
     try:

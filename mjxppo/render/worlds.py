@@ -5,7 +5,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from mjxppo.progress import say
+from mjxppo.console import say
 from mjxppo.render import drawing, gl
 from mjxppo.render.camera import camera_of_each
 from mjxppo.render.scene import Stage

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mjxppo import evaluate, locate
+from mjxppo.policy import evaluate
+from mjxppo.run import load
 
 EPISODES, MOMENTS = 20, 1000
 
 
-def visited(loaded: locate.Loaded) -> dict[str, np.ndarray]:
+def visited(loaded: load.Loaded) -> dict[str, np.ndarray]:
     """States of some episodes with a little noise on the actions, so that episodes differ."""
     rng = np.random.default_rng(0)
     env = evaluate.make_gymnasium_env(loaded.config)
@@ -46,7 +47,7 @@ def visited(loaded: locate.Loaded) -> dict[str, np.ndarray]:
 def main() -> None:
     arrays: dict[str, np.ndarray] = {}
     for run in sys.argv[1:]:
-        loaded = locate.load(Path(run))
+        loaded = load.load(Path(run))
         arrays |= {f"{loaded.config.env}/{name}": array for name, array in visited(loaded).items()}
     np.savez_compressed(Path(__file__).parent / "trained_policy_states.npz", **arrays)
 

@@ -14,10 +14,12 @@ import pytest
 from brax.envs.wrappers import training as wrappers
 from toy import PointMass
 
-from mjxppo import config_io, envs, train
-from mjxppo.config import Config
-from mjxppo.envs.adapters import from_brax
+from mjxppo import envs
+from mjxppo.config.check import make_config
+from mjxppo.config.schema import Config
+from mjxppo.envs.foreign import brax as from_brax
 from mjxppo.errors import UserError
+from mjxppo.run import loop
 
 N = 4
 
@@ -134,7 +136,7 @@ class Reacher:
 
 def small_config(**changes) -> Config:
     ppo = {"num_envs": 64, "block_size": 16, "rollout_length": 16, "num_minibatches": 4, "learning_rate": 3e-3}
-    return config_io.check(config_io.from_dict({"env": "any", "num_devices": 2, "ppo": ppo} | changes))
+    return make_config({"env": "any", "num_devices": 2, "ppo": ppo} | changes)
 
 
 class TestTheirsAsOurs:
@@ -151,8 +153,8 @@ class TestTheirsAsOurs:
         np.testing.assert_array_equal(state.final_obs, goals[0])
 
     def test_training_learns_on_it(self, tmp_path):
-        trainer = train.build(small_config(total_env_steps=60 * 1024), envs.make(Reacher(), max_episode_steps=20))
-        outcome = train.train(trainer, tmp_path)
+        trainer = loop.build(small_config(total_env_steps=60 * 1024), envs.make(Reacher(), max_episode_steps=20))
+        outcome = loop.train(trainer, tmp_path)
         # Standing still costs 0.77 a step, some 15 an episode.
         assert outcome.episode_return > -7
 
@@ -193,7 +195,7 @@ class TestTheirsAsOurs:
     def test_playgrounds_environments(self, tmp_path):
         pytest.importorskip("mujoco_playground")
         env = from_brax.playground("CartpoleBalance", max_episode_steps=10)
-        outcome = train.train(train.build(small_config(total_env_steps=2048), env), tmp_path)
+        outcome = loop.train(loop.build(small_config(total_env_steps=2048), env), tmp_path)
         assert outcome.episode_return > 0
         with pytest.raises(UserError, match="no environment 'Nothing'"):
             envs.make("playground:Nothing")

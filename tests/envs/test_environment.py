@@ -9,7 +9,7 @@ import pytest
 from toy import PointMass
 
 from mjxppo import envs
-from mjxppo.envs.base import stagger
+from mjxppo.envs.environment import stagger
 from mjxppo.errors import UserError
 
 N = 5

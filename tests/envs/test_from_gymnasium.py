@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 
 import mjxppo
-from mjxppo import checkpoint, cli, counters, envs, evaluate
-from mjxppo.config import Config, LogConfig, PolicyConfig, PpoConfig
-from mjxppo.envs.adapters.from_gymnasium import FromGymnasium, make_one
-from mjxppo.envs.base import split_each
+from mjxppo import cli, envs
+from mjxppo.config.schema import Config, LogConfig, PolicyConfig, PpoConfig
+from mjxppo.envs.environment import split_each
+from mjxppo.envs.foreign.gymnasium import FromGymnasium, make_one
 from mjxppo.errors import UserError
-from mjxppo.ppo.trainer import Trainer
+from mjxppo.policy import evaluate
+from mjxppo.ppo import counters
+from mjxppo.ppo.program import Trainer
+from mjxppo.run import checkpoint
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 

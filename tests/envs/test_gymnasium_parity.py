@@ -12,7 +12,7 @@ from scipy import stats
 
 from mjxppo import envs
 from mjxppo.physics import PhysicsState
-from mjxppo.quiet import without_model_warnings
+from mjxppo.physics.messages import without_model_warnings
 
 TASKS = {"half_cheetah": "HalfCheetah-v5", "hopper": "Hopper-v5", "walker2d": "Walker2d-v5"}
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from toy import Crosswind, PointMass
 
+from mjxppo.config.randomize import RandomizeConfig, Spread
 from mjxppo.envs import observed
 from mjxppo.envs.half_cheetah import HalfCheetah, HalfCheetahOptions
+from mjxppo.envs.randomize import task
 from mjxppo.errors import UserError
-from mjxppo.randomize import environment as randomize
-from mjxppo.randomize.config import RandomizeConfig, Spread
 
 N, OBS, A = 6, 3, 2
 
@@ -39,7 +39,7 @@ def test_an_environment_to_which_nothing_is_added_is_left_alone():
 @pytest.mark.parametrize("history", [1, 2, 4])
 def test_stacks_are_those_of_a_loop_that_keeps_each_worlds_past(history):
     noisy = RandomizeConfig(observation_noise=0.1, max_action_delay=2)
-    inner = randomize.wrap(PointMass(max_episode_steps=7), noisy)
+    inner = task.wrap(PointMass(max_episode_steps=7), noisy)
     outer = observed.ObservedEnvironment(inner, history, privileged=False)
     step_inner, step_outer = jax.jit(inner.step), jax.jit(outer.step)
     a, b = jax.jit(inner.reset)(keys(N)), jax.jit(outer.reset)(keys(N))
@@ -115,7 +115,7 @@ def test_a_randomised_world_knows_the_truth_behind_its_sensors_and_what_becomes_
         max_action_delay=2,
         drop_action=0.3,
     )
-    env = observed.wrap(randomize.wrap(PointMass(), config), 1, True)
+    env = observed.wrap(task.wrap(PointMass(), config), 1, True)
     assert env.privileged == {
         "observation": 3,
         "action_delay": 1,
@@ -142,7 +142,7 @@ def test_the_parameters_of_a_robot_are_told_in_units_of_the_models_own():
         slope=Spread("uniform", -5.0, 5.0, operation="add"),
     )
     task = HalfCheetah(HalfCheetahOptions(), "planar")
-    env = observed.wrap(randomize.wrap(task, config), 1, True)
+    env = observed.wrap(task.wrap(task, config), 1, True)
     assert env.privileged == {"mass": 7, "friction": 1, "strength": 1, "damping": 6, "gravity": 2}
     state = jax.jit(env.reset)(keys(200))
     known = hidden_parts(env, state)
@@ -157,7 +157,7 @@ def test_the_parameters_of_a_robot_are_told_in_units_of_the_models_own():
 def test_robots_are_renewed_and_the_curriculum_is_measured_through_it():
     bias = Spread("uniform", 0.5, 1.0, operation="add")
     config = RandomizeConfig(observation_bias=bias, curriculum_return=-1e6, curriculum_step=0.25)
-    env = observed.wrap(randomize.wrap(PointMass(max_episode_steps=1), config), 2, True)
+    env = observed.wrap(task.wrap(PointMass(max_episode_steps=1), config), 2, True)
     state = env.step(env.reset(keys(4)), jnp.zeros((4, 2)))
     assert np.all(state.physics.physics.exchanged)
     renewed = env.renew(state)

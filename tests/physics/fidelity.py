@@ -24,7 +24,7 @@ from planar_models import (
     rollout_worlds,
 )
 
-import mjxppo.runtime
+import mjxppo.xla
 from mjxppo.physics.planar import PlanarPhysics, solver
 from mjxppo.physics.planar.problem import build_problem
 
@@ -54,7 +54,7 @@ def shares_unsolved(name: str, worlds) -> dict[int, float]:
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    mjxppo.runtime.enable_compilation_cache()
+    mjxppo.xla.enable_compilation_cache()
     print("float64, one physics step, largest error:")
     for name in GYMNASIUM:
         model = gymnasium_model(name)

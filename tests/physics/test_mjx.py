@@ -16,10 +16,10 @@ from parameter_cases import c_step_of_each, random_parameters, random_sizes
 from planar_models import gymnasium_worlds
 
 from mjxppo import physics
-from mjxppo.benchmarks.physics import _stock_step
-from mjxppo.benchmarks.states import FRAME_SKIP, States, converged_step, gait_states, random_states
 from mjxppo.envs.locomotion import gymnasium_model
 from mjxppo.errors import UserError
+from mjxppo.measure.physics import _stock_step
+from mjxppo.measure.states import FRAME_SKIP, States, converged_step, gait_states, random_states
 from mjxppo.physics import PhysicsState
 from mjxppo.physics.mjx import MjxPhysics
 from mjxppo.physics.mjx.jax_backend import CPU_BLOCK
@@ -302,7 +302,7 @@ def sharded_rollout(sim, num_devices, num_steps):
 def test_two_devices_agree_with_one_and_never_hang(cheetah):
     """The same bits from one device and from two, 20 times over.
 
-    Stock MJX hangs here in every run at a larger size; the long run is ``python -m mjxppo.benchmarks.hang``.
+    Stock MJX hangs here in every run at a larger size; the long run is ``python -m mjxppo.measure.hang``.
     """
     count = 2 * CPU_BLOCK
     index = np.arange(count) % len(cheetah.ctrl)

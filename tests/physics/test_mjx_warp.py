@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from mjxppo import physics
-from mjxppo.benchmarks.states import FRAME_SKIP, converged_step, gait_states
 from mjxppo.envs.locomotion import gymnasium_model
 from mjxppo.errors import UserError
+from mjxppo.measure.states import FRAME_SKIP, converged_step, gait_states
 from mjxppo.physics import PhysicsState
 from mjxppo.physics.mjx import MjxWarpPhysics
 from mjxppo.physics.mjx.warp_backend import contact_and_row_bounds

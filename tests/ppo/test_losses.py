@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mjxppo.config import PolicyConfig, PpoConfig
+from mjxppo.config.schema import PolicyConfig, PpoConfig
 from mjxppo.ppo import losses, networks
 
 S = 64

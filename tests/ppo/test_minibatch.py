@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mjxppo.config import splits_per_step
+from mjxppo.config.schema import splits_per_step
 from mjxppo.ppo import minibatch
 
 

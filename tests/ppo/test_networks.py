@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mjxppo.config import PolicyConfig
+from mjxppo.config.schema import PolicyConfig
 from mjxppo.ppo import networks
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from toy import PointMass
 
-from mjxppo.config import PolicyConfig, PpoConfig
+from mjxppo.config.schema import PolicyConfig, PpoConfig
 from mjxppo.ppo import distribution, networks, normalize
 from mjxppo.ppo.rollout import Policy, rollout
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mjxppo.config import InitConfig, PolicyConfig, PpoConfig
+from mjxppo.config.schema import InitConfig, PolicyConfig, PpoConfig
 from mjxppo.ppo import schedules
 from mjxppo.ppo.schedules import Moment
 

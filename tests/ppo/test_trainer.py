@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from toy import PointMass
 
-from mjxppo import counters
-from mjxppo.checkpoint import flatten
-from mjxppo.config import Config, LogConfig, PolicyConfig, PpoConfig
-from mjxppo.ppo.trainer import Trainer, env_steps_of
+from mjxppo.config.schema import Config, LogConfig, PolicyConfig, PpoConfig
+from mjxppo.ppo import counters
+from mjxppo.ppo.program import Trainer, env_steps_of
+from mjxppo.run.checkpoint import flatten
 
 PPO = PpoConfig(num_envs=32, block_size=4, rollout_length=8, num_minibatches=4, num_epochs=2, learning_rate=3e-3)
 

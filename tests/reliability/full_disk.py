@@ -9,8 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mjxppo import checkpoint, cli
-from mjxppo.metrics import MetricsWriter, read_rows
+from mjxppo import cli
+from mjxppo.run import checkpoint
+from mjxppo.run.metrics import MetricsWriter, read_rows
 
 OPTIONS = [
     *("--env", "brax:fast", "--ppo.num-envs", "64", "--ppo.block-size", "16", "--ppo.rollout-length", "16"),

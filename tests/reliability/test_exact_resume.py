@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from mjxppo import checkpoint, config_io, members, train
-from mjxppo.checkpoint import CheckpointWriter
-from mjxppo.config import Config
-from mjxppo.metrics import CSV, MetricsWriter, read_rows
-from mjxppo.reliability.kill import TIMES
+from mjxppo.config.check import make_config
+from mjxppo.config.schema import Config
+from mjxppo.config.sweep import member_directories
+from mjxppo.config.values import configs_dir, from_dict, merge, read_yaml
+from mjxppo.measure.kill import TIMES
+from mjxppo.run import checkpoint, loop
+from mjxppo.run.checkpoint import CheckpointWriter
+from mjxppo.run.metrics import CSV, MetricsWriter, read_rows
 
 # Worlds of Gymnasium's own cannot be saved.
-SHIPPED = sorted({path.stem for path in config_io.configs_dir().glob("*.yaml")} - {"gymnasium"})
+SHIPPED = sorted({path.stem for path in configs_dir().glob("*.yaml")} - {"gymnasium"})
 VARIANTS = {
     "one-device": {"num_devices": 1},
     "two-devices": {"num_devices": 2},
@@ -50,11 +53,11 @@ UPDATES = 9
 
 def small(name: str, variant: dict) -> Config:
     """A shipped configuration, with its algorithm and schedules, at a size that a test can afford."""
-    values = config_io.read_yaml(config_io.configs_dir() / f"{name}.yaml")
-    values = config_io.merge(config_io.merge(values, SMALL), variant)
-    ppo = config_io.from_dict(values).ppo
+    values = read_yaml(configs_dir() / f"{name}.yaml")
+    values = merge(merge(values, SMALL), variant)
+    ppo = from_dict(values).ppo
     steps = (UPDATES - 1) * ppo.num_envs * ppo.rollout_length + 77
-    return config_io.check(config_io.from_dict(config_io.merge(values, {"total_env_steps": steps})))
+    return make_config(merge(values, {"total_env_steps": steps}))
 
 
 class Copies:
@@ -115,7 +118,7 @@ def left_behind(run_dir: Path) -> tuple[dict[str, bytes], list[list[dict]], list
     """The final state's bits, and of each policy the metrics without times and the number of lines in metrics.csv."""
     arrays, config = checkpoint.read(checkpoint.newest_whole_step(run_dir / "ckpt"))
     state = {name: array.tobytes() for name, array in arrays.items()}
-    directories = members.directories(run_dir, config)
+    directories = member_directories(run_dir, config)
     rows = [[{k: v for k, v in row.items() if k not in TIMES} for row in read_rows(path)] for path in directories]
     return state, rows, [len((path / CSV).read_text().split()) for path in directories]
 
@@ -123,13 +126,13 @@ def left_behind(run_dir: Path) -> tuple[dict[str, bytes], list[list[dict]], list
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_interrupted_anywhere_it_ends_as_if_left_alone(name, variant, tmp_path, monkeypatch):
-    trainer = train.build(small(name, VARIANTS[variant]))
+    trainer = loop.build(small(name, VARIANTS[variant]))
     trainer.train_chunk = CompiledOnce(trainer.train_chunk)
-    for directory in members.directories(tmp_path / "run", trainer.config):
+    for directory in member_directories(tmp_path / "run", trainer.config):
         directory.mkdir(parents=True)
     with monkeypatch.context() as patch:
         copies = Copies(tmp_path / "run", patch).made
-        train.train(trainer, tmp_path / "run")
+        loop.train(trainer, tmp_path / "run")
     state, rows, lines = left_behind(tmp_path / "run")
     assert all([row["update"] for row in own] == list(range(1, UPDATES + 1)) for own in rows)
     assert lines == [UPDATES + 1] * len(rows)
@@ -142,7 +145,7 @@ def test_interrupted_anywhere_it_ends_as_if_left_alone(name, variant, tmp_path, 
         "during a save": 4,
     }
     for moment, copy in copies.items():
-        train.train(trainer, copy, resume=True)
+        loop.train(trainer, copy, resume=True)
         resumed_state, resumed_rows, resumed_lines = left_behind(copy)
         assert resumed_state.keys() == state.keys()
         assert not [name for name in state if state[name] != resumed_state[name]], moment

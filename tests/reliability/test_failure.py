@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from toy import PointMass
 
-from mjxppo import checkpoint, cli, config_io, envs, failure, train
+from mjxppo import cli, envs
+from mjxppo.config.check import make_config
+from mjxppo.config.values import merge
 from mjxppo.errors import UserError
-from mjxppo.metrics import read_rows
+from mjxppo.run import checkpoint, failure, loop
+from mjxppo.run.metrics import read_rows
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -43,14 +46,14 @@ VALUES = {
 
 
 def config_with(**changes):
-    return config_io.check(config_io.from_dict(config_io.merge(VALUES, changes)))
+    return make_config(merge(VALUES, changes))
 
 
-def fail(monkeypatch, run_dir, env, config) -> train.TrainingFailed:
+def fail(monkeypatch, run_dir, env, config) -> loop.TrainingFailed:
     monkeypatch.setattr(envs, "make", lambda *args, **options: env)
     run_dir.mkdir()
-    with pytest.raises(train.TrainingFailed) as error:
-        train.train(train.build(config), run_dir)
+    with pytest.raises(loop.TrainingFailed) as error:
+        loop.train(loop.build(config), run_dir)
     return error.value
 
 
@@ -75,8 +78,8 @@ def test_the_dump_starts_from_the_last_good_checkpoint(tmp_path, monkeypatch):
     """Worlds that break only later are found by going on from the newest checkpoint, not from the beginning."""
     config = config_with(num_devices=2, ppo={"max_nonfinite_share": 1.0, "num_epochs": 1}, total_env_steps=256 * 12)
     monkeypatch.setattr(envs, "make", lambda *args, **options: Fragile())
-    trainer = train.build(config)
-    train.train(trainer, tmp_path)
+    trainer = loop.build(config)
+    loop.train(trainer, tmp_path)
     rows = read_rows(tmp_path)
     assert checkpoint.newest_whole_step(tmp_path / "ckpt").name == "12"
     for step in checkpoint.steps(tmp_path / "ckpt"):

@@ -7,8 +7,11 @@ import csv
 import pytest
 from toy import PointMass
 
-from mjxppo import config_io, counters, train
-from mjxppo.metrics import CSV, read_rows
+from mjxppo.config.check import make_config
+from mjxppo.config.values import merge
+from mjxppo.ppo import counters
+from mjxppo.run import loop
+from mjxppo.run.metrics import CSV, read_rows
 
 VALUES = {
     "env": "hopper",
@@ -22,12 +25,12 @@ VALUES = {
 
 @pytest.mark.parametrize("start", [2**31 - 300, 2**32 - 300])
 def test_a_run_is_exact_past_every_32_bit_limit(tmp_path, start):
-    def part(total: int, resume: bool) -> train.Outcome:
-        config = config_io.check(config_io.from_dict(config_io.merge(VALUES, {"total_env_steps": total})))
-        trainer = train.build(config, PointMass())
+    def part(total: int, resume: bool) -> loop.Outcome:
+        config = make_config(merge(VALUES, {"total_env_steps": total}))
+        trainer = loop.build(config, PointMass())
         init = trainer.init
         trainer.init = lambda: trainer.place(init().replace(env_steps=counters.make(start)))
-        return train.train(trainer, tmp_path, resume)
+        return loop.train(trainer, tmp_path, resume)
 
     first = part(start + 1000, resume=False)
     assert (first.env_steps, first.new_env_steps) == (start + 1000, 1000)

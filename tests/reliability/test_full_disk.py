@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mjxppo import metrics
 from mjxppo.files import AppendFile, WriteFailed
-from mjxppo.metrics import MetricsWriter, read_rows
+from mjxppo.run import metrics
+from mjxppo.run.metrics import MetricsWriter, read_rows
 
 OWN_NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
 
@@ -38,7 +38,7 @@ def outcomes(tmp_path_factory) -> dict:
         capture_output=True,
         text=True,
         cwd=tmp_path_factory.mktemp("work"),
-        env=os.environ | {"PYTHONPATH": str(Path(metrics.__file__).parents[1])},
+        env=os.environ | {"PYTHONPATH": str(Path(metrics.__file__).parents[2])},
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

@@ -17,9 +17,11 @@ from annotated_types import Ge, Gt, Le, Lt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mjxppo import cli, config_io, train
-from mjxppo.config import Config, PolicyConfig
-from mjxppo.randomize.config import Spread
+from mjxppo import cli
+from mjxppo.config.randomize import Spread
+from mjxppo.config.schema import Config, PolicyConfig
+from mjxppo.config.values import defaults_for, flatten, merge, to_dict
+from mjxppo.run import loop
 
 CASES = {"deadline": None, "derandomize": True}
 TASKS = ("hopper", "half_cheetah", "walker2d")
@@ -49,7 +51,7 @@ def run(*arguments: str) -> tuple[int | Config, str, str]:
     def accept(config: Config) -> None:
         raise Accepted(config)
 
-    with mock.patch.object(train, "build", accept), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with mock.patch.object(loop, "build", accept), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         before = files()
         try:
             result: int | Config = cli.main(list(arguments))
@@ -97,7 +99,7 @@ def fields(of: type = Config, prefix: str = "") -> dict[str, typing.Any]:
 FIELDS = fields()
 SPREADS = sorted(name for name, kind in FIELDS.items() if kind is Spread)
 INDEPENDENT = sorted(name for name in FIELDS if name not in (*FREE, *FITTING, *SPREADS))
-DEFAULTS = config_io.to_dict(Config(env="hopper"))
+DEFAULTS = to_dict(Config(env="hopper"))
 
 
 def bounds(kind: typing.Any) -> dict[str, typing.Any]:
@@ -242,8 +244,8 @@ def test_no_good_configuration_is_refused(values, in_a_file):
         else:
             result, _, err = run("train", *as_options(values))
         assert isinstance(result, Config), err
-        asked = config_io.flatten(config_io.merge(config_io.defaults_for(values["env"]), values))
-        got = config_io.flatten(config_io.to_dict(result))
+        asked = flatten(merge(defaults_for(values["env"]), values))
+        got = flatten(to_dict(result))
         assert {name: got[name] for name in asked} == asked
 
 

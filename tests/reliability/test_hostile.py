@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import pytest
 
 import mjxppo
-from mjxppo import checkpoint, cli, config_io
-from mjxppo.checkpoint import CHECKSUMS, DamagedCheckpoint
-from mjxppo.config import Config
+from mjxppo import cli
+from mjxppo.config.schema import Config
+from mjxppo.config.values import from_dict, read_yaml
 from mjxppo.errors import UserError
+from mjxppo.run import checkpoint
+from mjxppo.run.checkpoint import CHECKSUMS, DamagedCheckpoint
 
 SOURCES = sorted(Path(mjxppo.__file__).parent.rglob("*.py"))
 EXECUTING_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
@@ -204,4 +206,4 @@ def test_reading_does_not_need_what_a_configuration_names(tmp_path):
     """Reading a configuration neither opens nor imports what its values name."""
     path = tmp_path / "config.yaml"
     path.write_text("env: hopper\nenv_options: {xml_file: /no/such/file.xml}\n")
-    assert config_io.from_dict(config_io.read_yaml(path)).env_options == {"xml_file": "/no/such/file.xml"}
+    assert from_dict(read_yaml(path)).env_options == {"xml_file": "/no/such/file.xml"}

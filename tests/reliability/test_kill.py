@@ -10,9 +10,10 @@ import time
 
 import pytest
 
-from mjxppo import checkpoint, cli
-from mjxppo.metrics import read_rows
-from mjxppo.reliability import kill
+from mjxppo import cli
+from mjxppo.measure import kill
+from mjxppo.run import checkpoint
+from mjxppo.run.metrics import read_rows
 
 TINY = [
     *("--env", "brax:fast", "--ppo.num-envs", "64", "--ppo.block-size", "16", "--ppo.rollout-length", "16"),
@@ -24,7 +25,7 @@ TINY = [
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(kill.__file__).removesuffix("/mjxppo/reliability/kill.py"))
+    monkeypatch.setenv("PYTHONPATH", str(kill.__file__).removesuffix("/mjxppo/measure/kill.py"))
 
 
 @pytest.mark.slow

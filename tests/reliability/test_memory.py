@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from mjxppo import cli, config_io, memory, train
+from mjxppo import cli
+from mjxppo.config.check import check_config, make_config
+from mjxppo.config.values import defaults_for, from_dict, merge
 from mjxppo.errors import UserError
+from mjxppo.run import loop, memory
 
 GIB = 2**30
 
 
-def trainer(num_envs: int = 1024, **ppo) -> train.Trainer:
-    values = config_io.merge(config_io.defaults_for("half_cheetah"), {"ppo": {"num_envs": num_envs, **ppo}})
-    return train.build(config_io.check(config_io.from_dict(values)))
+def trainer(num_envs: int = 1024, **ppo) -> loop.Trainer:
+    values = merge(defaults_for("half_cheetah"), {"ppo": {"num_envs": num_envs, **ppo}})
+    return loop.build(make_config(values))
 
 
 def test_it_grows_with_what_is_asked_for():
@@ -35,16 +38,16 @@ def test_large_batches_of_worlds_are_estimated_in_full(num_envs):
 def test_what_will_not_fit_is_refused_with_the_numbers_before_anything_is_written(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(memory, "available_on_host", lambda: 2.0 * GIB)
-    monkeypatch.setattr(train, "train", lambda *args: pytest.fail("it trains"))
+    monkeypatch.setattr(loop, "train", lambda *args: pytest.fail("it trains"))
     assert cli.main(["train", "--env", "half_cheetah", "--ppo.num-envs", "131072"]) == 2
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1 and "131072 worlds" in error and "there are 2 GiB" in error
     assert not list(tmp_path.iterdir())
 
 
-def several(num_seeds: int) -> train.Trainer:
-    config = config_io.from_dict(config_io.defaults_for("half_cheetah") | {"num_seeds": num_seeds})
-    return train.build(config_io.check(config))
+def several(num_seeds: int) -> loop.Trainer:
+    config = from_dict(defaults_for("half_cheetah") | {"num_seeds": num_seeds})
+    return loop.build(check_config(config))
 
 
 def test_policies_trained_one_after_the_other_share_all_but_their_state(monkeypatch):
@@ -52,7 +55,7 @@ def test_policies_trained_one_after_the_other_share_all_but_their_state(monkeypa
     assert eight.state == pytest.approx(8 * one.state, rel=1e-3)
     assert (eight.batch, eight.minibatch) == (one.batch, one.minibatch)
     vectorised = several(8)
-    monkeypatch.setattr(train.Trainer, "in_turn", False)
+    monkeypatch.setattr(loop.Trainer, "in_turn", False)
     assert memory.estimate(vectorised).batch == 8 * one.batch
     monkeypatch.setattr(memory, "available_on_host", lambda: 1.0)
     with pytest.raises(UserError, match=r"for each of 8 policies \(num_seeds, grid\)"):

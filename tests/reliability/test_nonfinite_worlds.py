@@ -13,7 +13,7 @@ PLACES = ("qpos", "qvel", "qacc_warmstart", "action")
 
 
 def bits(state) -> dict[str, np.ndarray]:
-    from mjxppo.checkpoint import flatten
+    from mjxppo.run.checkpoint import flatten
 
     return flatten(state)
 

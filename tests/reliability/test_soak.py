@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mjxppo.reliability import soak
+from mjxppo.measure import soak
 
 
 def rows(speeds=(100,) * 10, nonfinite=0):

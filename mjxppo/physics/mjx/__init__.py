@@ -1,6 +1,6 @@
 """MJX backends: ``mjx`` runs MJX's JAX implementation under our own solver, ``mjx-warp`` runs MJX on Warp."""
 
-from mjxppo.quiet import import_mjx
+from mjxppo.physics.messages import import_mjx
 
 import_mjx()  # before anything below imports it
 

@@ -14,7 +14,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from mujoco import mjx
 
-from mjxppo import runtime
+from mjxppo import xla
 from mjxppo.errors import UserError
 
 INTEGRATORS = {
@@ -36,8 +36,8 @@ def compiler_aborts() -> bool:
 
 def check_compiler() -> None:
     """Avoids what makes the compiler abort, if the JAX backend has not started yet; else raises UserError."""
-    if not runtime.backend_is_up() and jax.__version_info__ < (0, 12):
-        runtime.forgo_multi_output_fusion()
+    if not xla.backend_is_up() and jax.__version_info__ < (0, 12):
+        xla.forgo_multi_output_fusion()
     if compiler_aborts():
         raise UserError(
             f"physics.backend: JAX {jax.__version__} cannot compile mjx with the settings that planar is fast with; "

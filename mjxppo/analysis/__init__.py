@@ -1,0 +1,1 @@
+"""What is made of runs: curves, reports, studies, and a view of one that goes on."""

@@ -1,0 +1,183 @@
+"""From the rows of metrics.jsonl to the smoothed course of a run's metric."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from mjxppo.config.values import flatten, read_yaml
+from mjxppo.errors import UserError
+from mjxppo.files import read_json
+from mjxppo.run.directory import CONFIG, EVAL
+from mjxppo.run.metrics import JSONL, Row, read_rows
+
+XAxis = Literal["env_steps", "time_s"]
+Settings = dict[str, Any]
+
+# Runs that differ in these alone are repetitions of one another.
+_NO_SETTINGS = ("env", "seed", "num_devices", "log", "checkpoint", "eval", "ppo.block_size")
+
+
+class NoValues(UserError):
+    """A run has not logged a value of the metric yet."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The evaluation in Gymnasium that ended a run, or the mean of several runs' evaluations."""
+
+    mean: float
+    std: float
+    over: str
+    """What mean and standard deviation are over, such as "100 episodes"."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's metric, oldest first; points without a value are left out."""
+
+    directory: Path
+    metric: str
+    env: str
+    seed: int | None
+    settings: Settings | None
+    """Everything configured that sets a run apart, by dotted name; None where config.yaml is missing."""
+    x: np.ndarray
+    """Environment steps, or seconds, [points]."""
+    y: np.ndarray
+    """The metric as logged, [points]."""
+    smooth: np.ndarray
+    """The metric averaged over the last episodes, [points]."""
+    evaluation: Evaluation | None
+
+
+def read_run(directory: Path, y: str, x: XAxis, smooth: int) -> Run:
+    """One run's metric ``y`` over ``x``; ``smooth`` as ``mjxppo.analysis.plot.plot`` takes it.
+
+    Raises:
+        NoValues: there are none yet.
+        UserError: there is no such metric (the message names the nearest), or the file holds no metrics.
+    """
+    rows = _rows(directory)
+    _check_metric(rows, y, directory)
+    steps, values = _column(rows, "env_steps"), _column(rows, y)
+    positions = steps if x == "env_steps" else _training_time(steps, _column(rows, "time_s"))
+    of_episodes = y.startswith("episode_")
+    weights = np.nan_to_num(_column(rows, "episodes")) if of_episodes else np.ones(len(rows))
+    kept = np.isfinite(positions) & np.isfinite(values) & (weights > 0)
+    if not kept.any():
+        hint = "; no episode has finished" if of_episodes else ""
+        raise NoValues(f"{directory / JSONL}: {y} has no values yet{hint}")
+    positions, values, weights = positions[kept], values[kept], weights[kept]
+    averaged = trailing_mean(values, weights, smooth) if of_episodes else values
+    env, seed, settings = _configured(directory)
+    evaluation = _evaluation(directory) if y == "episode_return" else None
+    return Run(directory, y, env, seed, settings, positions, values, averaged, evaluation)
+
+
+def _rows(directory: Path) -> list[Row]:
+    path = directory / JSONL
+    try:
+        rows = read_rows(directory)
+        empty = not rows and path.stat().st_size == 0
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    if empty:
+        raise NoValues(f"{path}: is empty; the run has not finished its first updates")
+    if not rows or not all("env_steps" in row for row in rows):
+        raise UserError(f"{path}: holds lines that are no metrics of a run")
+    return rows
+
+
+def _check_metric(rows: list[Row], name: str, directory: Path) -> None:
+    known = sorted({key for row in rows for key, value in row.items() if not isinstance(value, str | list | dict)})
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=1) or [metric for metric in known if name in metric]
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+    raise UserError(f"y: {directory / JSONL} has no metric {name!r}; {hint}")
+
+
+def _column(rows: list[Row], name: str) -> np.ndarray:
+    """One metric, [rows] float64, NaN where it has no value."""
+    values = [row.get(name) for row in rows]
+    return np.array([value if isinstance(value, int | float) else np.nan for value in values], np.float64)
+
+
+def _training_time(steps: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """Seconds of training at each update, [rows], from the clock readings in ``time``.
+
+    The clock is read once for several updates, so the time of those between is interpolated; and it starts from zero
+    when a run is resumed, so what came before is added.
+    """
+    restarts = np.diff(time, prepend=0) < 0
+    time = time + np.cumsum(np.where(restarts, np.roll(time, 1), 0))
+    last = np.append(np.diff(time) != 0, True)  # the last update before each reading is the one that it is exact for
+    return np.interp(steps, np.append(0, steps[last]), np.append(0, time[last]))
+
+
+def trailing_mean(values: np.ndarray, weights: np.ndarray, window: float) -> np.ndarray:
+    """At each point the mean over the last points that together weigh at least ``window``, [points].
+
+    The point itself always counts; where all that came before weighs less, all of it counts.
+
+    Args:
+        values: [points].
+        weights: positive, such as the number of episodes that a value is the mean of, [points].
+        window: in units of the weights.
+    """
+    total = np.append(0, np.cumsum(weights))
+    sums = np.append(0, np.cumsum(weights * values))
+    end = np.arange(1, len(values) + 1)
+    start = np.searchsorted(total, total[end] - window, side="right") - 1
+    start = np.clip(start, 0, end - 1)
+    return (sums[end] - sums[start]) / (total[end] - total[start])
+
+
+def recent_returns(rows: list[Row], episodes: float) -> np.ndarray:
+    """After each update the mean return of at least so many of the last finished episodes, [rows].
+
+    It is -inf before as many have finished: a mean over a handful may pass a mark by luck.
+    """
+    finished = np.array([row["episodes"] for row in rows], float)
+    returns = np.array([row["episode_return"] or 0.0 for row in rows])
+    means = np.full(len(rows), -np.inf)
+    some = finished > 0
+    if some.any():
+        means[some] = trailing_mean(returns[some], finished[some], episodes)
+    return np.where(np.cumsum(finished) >= episodes, means, -np.inf)
+
+
+def steps_to(rows: list[Row], target: float, episodes: float) -> int | None:
+    """Environment steps until ``recent_returns`` first reach a target; None where they never do."""
+    reached = recent_returns(rows, episodes) >= target
+    return int(rows[int(reached.argmax())]["env_steps"]) if reached.any() else None
+
+
+def _configured(directory: Path) -> tuple[str, int | None, Settings | None]:
+    """The task, the seed and the settings in a run's config.yaml; the directory's name where there is none."""
+    try:
+        config = read_yaml(directory / CONFIG)
+    except UserError:
+        return directory.name, None, None
+    flat = flatten(config)
+    settings = {
+        name: value
+        for name, value in flat.items()
+        if name not in _NO_SETTINGS and name.split(".")[0] not in _NO_SETTINGS
+    }
+    return str(config.get("env", directory.name)), config.get("seed"), settings
+
+
+def _evaluation(directory: Path) -> Evaluation | None:
+    try:
+        content = read_json(directory / EVAL) or {}
+        if content["engine"] != "gymnasium":
+            return None
+        return Evaluation(float(content["mean"]), float(content["std"]), f"{content['episodes']} episodes")
+    except (ValueError, KeyError, TypeError):
+        return None

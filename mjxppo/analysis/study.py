@@ -1,0 +1,282 @@
+"""Studies: the same training under several variants of its settings, five seeds each, drawn and tabled.
+
+A study is a YAML file: the question, the settings that every variant is tried in, the variants, and the metrics to
+draw. Each pair of setting and variant is one run with several seeds, kept in a directory of its own; a study that was
+interrupted goes on where it was.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from mjxppo.config.check import make_config
+from mjxppo.config.schema import Config
+from mjxppo.config.sweep import member_directories
+from mjxppo.config.values import configs_dir, defaults_for, from_dict, merge, read_yaml, to_yaml
+from mjxppo.console import say
+from mjxppo.errors import UserError
+from mjxppo.files import read_json, write_bytes, write_json
+from mjxppo.policy import robustness
+from mjxppo.run.directory import CONFIG, EVAL
+from mjxppo.run.load import load_all
+from mjxppo.run.metrics import read_rows
+
+RESULTS = "results"
+TARGET_EPISODES = 20
+_FIRST_SEED = 1_000_000
+"""Of the episodes on robots that differ: as ``mjxppo evaluate``."""
+
+
+@dataclass(frozen=True)
+class Perturbations:
+    """Robots that differ from the model, in C MuJoCo."""
+
+    grids: dict[str, tuple[str, ...]]
+    """By name, one or two ranges each, as ``mjxppo evaluate --perturb`` takes them."""
+    points: int = 5
+    """Values for each range."""
+    episodes: int = 5
+    """Episodes of each policy on each robot."""
+
+    def axes(self) -> dict[str, list[robustness.Axis]]:
+        """The grids' axes, by name; raises UserError where a range is wrong."""
+        return {name: [robustness.parse_axis(text, self.points) for text in axes] for name, axes in self.grids.items()}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question and the runs that answer it."""
+
+    question: str
+    num_seeds: int
+    settings: dict[str, dict[str, Any]]
+    """What each variant is tried in, by name: fields of a configuration, env at least; ``config`` names a shipped
+    configuration that they are on top of, instead of the task's."""
+    variants: dict[str, dict[str, Any]]
+    """What is compared, by name: fields of a configuration on top of a setting's; ``config`` as there."""
+    metrics: tuple[str, ...] = ("episode_return",)
+    """Columns of metrics.jsonl to draw, a panel each."""
+    perturb: Perturbations | None = None
+    """Robots on which the trained policies are compared as well; the first variant is what the others are held
+    against."""
+    target_return: float | None = None
+    """Where given, the steps that training takes to reach it are tabled: until the last finished training episodes,
+    ``TARGET_EPISODES`` of them, average it."""
+
+
+def find(name: str) -> Path:
+    """The file of a shipped study, or the file of that name.
+
+    Raises:
+        UserError: there is neither; names the shipped ones.
+    """
+    shipped = configs_dir() / "studies"
+    for path in (shipped / f"{name}.yaml", Path(name)):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.stem for path in shipped.glob("*.yaml")))
+    raise UserError(f"study: there is no study {name}; shipped: {known}, or give a YAML file")
+
+
+def read(path: Path) -> Study:
+    """Reads a study's file and checks the configuration of each of its runs.
+
+    Raises:
+        UserError: names the field that is wrong.
+    """
+    values = read_yaml(path)
+    try:
+        study = pydantic.TypeAdapter(Study).validate_python(values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"study: {'.'.join(str(part) for part in first['loc'])}: {first['msg']} in {path}") from error
+    unknown = set(values) - set(Study.__dataclass_fields__)
+    if unknown:
+        known = ", ".join(Study.__dataclass_fields__)
+        raise UserError(f"study: {sorted(unknown)[0]}: no such field in {path}; known: {known}")
+    if not study.settings or not study.variants or study.num_seeds < 2:
+        raise UserError(f"study: {path} needs settings, variants, and num_seeds of at least 2")
+    for _ in configurations(study):
+        pass
+    if study.perturb is not None:
+        for axes in study.perturb.axes().values():
+            robustness.check_axes(axes)
+        if study.perturb.episodes < 1:
+            raise UserError(f"study: perturb.episodes: must be at least 1, not {study.perturb.episodes}")
+    return study
+
+
+def configurations(study: Study) -> Iterator[tuple[str, str, Config]]:
+    """Setting, variant and checked configuration of each run.
+
+    Raises:
+        UserError: a configuration is wrong.
+    """
+    from mjxppo.envs.registry import canonical_name
+
+    for setting, fields in study.settings.items():
+        for variant, changes in study.variants.items():
+            if "env" not in fields:
+                raise UserError(f"study: settings.{setting} names no env")
+            env = canonical_name(fields["env"])
+            base = defaults_for(changes.get("config", fields.get("config", env)))
+            values = merge(merge(base, fields), changes)
+            values |= {"env": env, "num_seeds": study.num_seeds}
+            values.pop("config", None)
+            try:
+                config = make_config(values)
+                if not config.eval.episodes:
+                    raise UserError("eval.episodes: must be at least 1: the returns are what is compared")
+                yield setting, variant, config
+            except UserError as error:
+                raise UserError(f"study: {setting} with {variant}: {error}") from error
+
+
+def run(study: Study, directory: Path, jobs: int = 1) -> dict[str, Any]:
+    """Trains what is not trained yet, draws the curves, and writes the results; returns them.
+
+    Args:
+        study: what to train.
+        directory: where runs, plots and tables go.
+        jobs: runs trained at the same time; more than one pays for runs too small to fill the machine.
+
+    Raises:
+        UserError: a run failed; the others are kept.
+    """
+    if jobs < 1:
+        raise UserError(f"jobs: must be at least 1, not {jobs}")
+    planned = [(setting, variant, directory / setting / variant, c) for setting, variant, c in configurations(study)]
+    with ThreadPoolExecutor(jobs) as pool:
+        for _ in pool.map(lambda run: _train(run[2], run[3]), planned):
+            pass
+    results: dict[str, dict[str, Any]] = {}
+    for setting, variant, path, config in planned:
+        result = read_json(path / EVAL) or {}
+        results.setdefault(setting, {})[variant] = result | _reached(study, config, path)
+    content = {"question": study.question, "results": results, "plots": _draw(study, directory)}
+    if study.perturb is not None:
+        content["perturbed"] = {setting: _perturbed(study, directory / setting) for setting in study.settings}
+    write_json(directory / f"{RESULTS}.json", content)
+    write_bytes(directory / f"{RESULTS}.md", markdown(study, content).encode())
+    return content
+
+
+def _train(path: Path, config: Config) -> None:
+    """Trains in a process of its own, from the start or from where an interrupted run was; nothing if it is done."""
+    begun = (path / CONFIG).is_file()
+    if begun and from_dict(read_yaml(path / CONFIG)) != config:
+        raise UserError(f"study: {path} was trained with other settings than the study has now; give another --out")
+    if (path / EVAL).is_file():
+        return
+    command = [sys.executable, "-m", "mjxppo.cli", "train", "--run-dir", str(path)]
+    if begun:
+        command += ["--resume"]
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.with_suffix(".yaml")
+        write_bytes(file, to_yaml(config).encode())
+        command += ["--config", str(file)]
+    say(f"study: {path}")
+    if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
+        raise UserError(f"study: the run {path} did not finish; the same command goes on from there")
+
+
+def _perturbed(study: Study, directory: Path) -> dict[str, Any]:
+    """Returns of each variant's policies on each grid of robots, compared and drawn; what is there is not run again."""
+    perturb = study.perturb
+    assert perturb is not None
+    compared = {}
+    for name, axes in perturb.axes().items():
+        grids = {}
+        for variant in study.variants:
+            file = directory / variant / f"{name}.json"
+            asked = {"axes": {axis.name: list(axis.values) for axis in axes}, "episodes": perturb.episodes}
+            grid = read_json(file) or {}
+            if {key: grid.get(key) for key in asked} != asked:
+                say(f"study: {file}")
+                policies = [(one.policy, one.config) for one in load_all(directory / variant)]
+                grid = robustness.grid(policies, axes, perturb.episodes, _FIRST_SEED)
+                write_json(file, grid)
+            grids[variant] = grid
+        picture = directory / f"{name}.png"
+        robustness.draw_shares(grids, picture)
+        compared[name] = {"compared": robustness.compare(grids), "grids": grids, "plot": str(picture)}
+    return compared
+
+
+def _reached(study: Study, config: Config, path: Path) -> dict[str, Any]:
+    """The steps that each seed took to the study's target; None for one that never reached it."""
+    if study.target_return is None:
+        return {}
+    from mjxppo.analysis.plot.curves import steps_to
+
+    rows = [read_rows(directory) for directory in member_directories(path, config)]
+    return {"steps_to_target": [steps_to(own, study.target_return, TARGET_EPISODES) for own in rows]}
+
+
+def _draw(study: Study, directory: Path) -> list[str]:
+    from mjxppo.analysis.plot.overview import draw_overview
+
+    plots = []
+    for setting in study.settings:
+        out = directory / f"{setting}.png"
+        draw_overview({name: directory / setting / name for name in study.variants}, study.metrics, setting, out)
+        plots.append(str(out))
+    return plots
+
+
+def markdown(study: Study, content: dict[str, Any]) -> str:
+    """The results as tables, one or two for each setting."""
+    lines = [f"**{study.question}**", ""]
+    to_target = study.target_return is not None
+    if to_target:
+        average = f"the last {TARGET_EPISODES} training episodes average {study.target_return:g}"
+        lines += [f"Steps: environment steps until {average}.", ""]
+    for setting, variants in content["results"].items():
+        lines += [
+            f"{setting}, {study.num_seeds} seeds:",
+            "",
+            "| variant | interquartile mean (95 % interval) | mean | worst | each seed |" + " steps |" * to_target,
+            "|---|---|---|---|---|" + "---|" * to_target,
+        ]
+        for variant, result in variants.items():
+            group = result["groups"][0]
+            interval = "" if group["iqm_ci95"] is None else " ({:.0f} to {:.0f})".format(*group["iqm_ci95"])
+            each = ", ".join(f"{value:.0f}" for value in group["means"])
+            steps = ", ".join("never" if count is None else f"{count:,}" for count in result.get("steps_to_target", []))
+            lines.append(
+                f"| {variant} | {group['iqm']:.0f}{interval} | {group['mean']:.0f} | {group['worst']:.0f} | {each} |"
+                + f" {steps} |" * to_target
+            )
+        lines.append("")
+        if "perturbed" in content:
+            lines += [*_robustness_table(content["perturbed"][setting]), ""]
+    return "\n".join(lines)
+
+
+def _robustness_table(perturbed: dict[str, Any]) -> list[str]:
+    first = next(iter(next(iter(perturbed.values()))["grids"]))
+    lines = [
+        f"On robots that differ from the model, as shares of each variant's own return on the model. *Fallen* are the "
+        f"robots on which `{first}` keeps less than half:",
+        "",
+        "| robots | variant | return on the model | share on all: mean, least | share on fallen: mean, least "
+        "| of the fallen, kept to 80 % |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, grid in perturbed.items():
+        for variant, row in grid["compared"].items():
+            fallen = "none" if row["fallen_mean"] is None else f"{row['fallen_mean']:.0%}, {row['fallen_least']:.0%}"
+            lines.append(
+                f"| {name} | {variant} | {row['nominal']:.0f} | {row['mean']:.0%}, {row['least']:.0%} | {fallen} "
+                f"| {row['kept']} of {row['fallen']} |"
+            )
+    return lines

@@ -1,0 +1,117 @@
+"""Checks of a whole configuration: what depends on several fields, which types cannot state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from mjxppo.config import randomize
+from mjxppo.config.schema import Config, PpoConfig, minibatches_per_epoch
+from mjxppo.config.sweep import members_of
+from mjxppo.config.values import from_dict
+from mjxppo.errors import UserError
+
+_MOST_POLICIES = 4096
+
+
+def make_config(values: Mapping[str, Any], source: str = "config") -> Config:
+    """The configuration that plain values describe, checked as a whole.
+
+    Args:
+        values: fields by name; sections are mappings.
+        source: where the values are from, for the message about a file that is no mapping of fields.
+
+    Raises:
+        UserError: one line that names the first field that is unknown or wrong, and what would be right.
+    """
+    return check_config(from_dict(values, source))
+
+
+def check_config(config: Config) -> Config:
+    """Checks everything that types alone cannot; returns the configuration unchanged.
+
+    Raises:
+        UserError: one line that names the first field that is wrong and what would be right.
+    """
+    ppo, policy = config.ppo, config.policy
+    if ppo.num_envs % ppo.block_size:
+        fits = max(size for size in range(1, ppo.block_size) if ppo.num_envs % size == 0)
+        raise UserError(
+            f"ppo.block_size: {ppo.block_size} does not divide ppo.num_envs = {ppo.num_envs}; {fits} would do"
+        )
+    if ppo.num_envs * ppo.rollout_length >= 2**31:
+        raise UserError(
+            f"ppo.num_envs: {ppo.num_envs} worlds times ppo.rollout_length = {ppo.rollout_length} must stay below 2^31"
+        )
+    _check_minibatches(ppo)
+    if policy.min_log_std >= policy.init_log_std:
+        raise UserError(
+            f"policy.min_log_std: must be below policy.init_log_std = {policy.init_log_std}, is {policy.min_log_std}"
+        )
+    if "optimizer" in config.init.carry and not {"policy", "critic"} <= set(config.init.carry):
+        raise UserError("init.carry: optimizer goes with policy and critic, whose gradients its moments are of")
+    if config.init.anchor_coef > 0 and config.init.path is None:
+        raise UserError("init.anchor_coef: needs a policy to hold on to; name it with init.path (--init-from)")
+    _check_distill(config)
+    if config.seed + config.num_seeds > 2**32:
+        raise UserError(f"num_seeds: {config.num_seeds} seeds from {config.seed} on go beyond 2^32 - 1")
+    randomize.check(config.randomize)
+    count = config.num_seeds * math.prod(len(values) for values in config.grid.values())
+    if count > _MOST_POLICIES:
+        raise UserError(f"grid: {count} policies in one program are too many; {_MOST_POLICIES} are the most")
+    members_of(config)
+    if policy.final_min_log_std is not None and policy.std != "state_independent":
+        raise UserError("policy.final_min_log_std: the floor moves only with policy.std = state_independent")
+    blocks = ppo.num_envs // ppo.block_size
+    if config.num_devices and blocks % config.num_devices:
+        raise UserError(
+            f"num_devices: {config.num_devices} does not divide the number of blocks of worlds, ppo.num_envs / "
+            f"ppo.block_size = {blocks}"
+        )
+    return config
+
+
+def _check_distill(config: Config) -> None:
+    distill, ppo = config.distill, config.ppo
+    if (distill.teacher is not None) != (ppo.loss == "imitation"):
+        raise UserError("ppo.loss: imitation goes with distill.teacher; use mjxppo distill, which sets both")
+    if distill.teacher is None:
+        return
+    if config.init.path is not None:
+        raise UserError("init.path: a student begins afresh; leave it out, and fine-tune what has been distilled")
+    if ppo.learning_rate_schedule not in ("constant", "linear"):
+        raise UserError(
+            f"ppo.learning_rate_schedule: must be constant or linear to distill, not {ppo.learning_rate_schedule}"
+        )
+    if distill.policy.history > config.policy.history:
+        raise UserError(
+            f"policy.history: must be at least the teacher's {distill.policy.history}, is {config.policy.history}"
+        )
+
+
+def _check_minibatches(ppo: PpoConfig) -> None:
+    batch, block = ppo.num_envs * ppo.rollout_length, ppo.rollout_length * ppo.block_size
+    if ppo.minibatch_size:
+        if batch % ppo.minibatch_size or block % (batch // ppo.minibatch_size):
+            number = _nearest_divisor(block, max(batch // ppo.minibatch_size, 1))
+            raise UserError(
+                f"ppo.minibatch_size: {ppo.minibatch_size} samples cannot be drawn evenly from {batch // block} blocks "
+                f"of ppo.rollout_length * ppo.block_size = {block}; {batch // number} would do"
+            )
+    elif block % ppo.num_minibatches:
+        raise UserError(
+            f"ppo.num_minibatches: {ppo.num_minibatches} does not divide ppo.rollout_length * ppo.block_size = "
+            f"{ppo.rollout_length} * {ppo.block_size}; {_nearest_divisor(block, ppo.num_minibatches)} would do"
+        )
+    share = block // minibatches_per_epoch(ppo)
+    if share % ppo.num_microbatches:
+        raise UserError(
+            f"ppo.num_microbatches: {ppo.num_microbatches} does not divide a minibatch's samples from each block, "
+            f"{share}; {_nearest_divisor(share, ppo.num_microbatches)} would do"
+        )
+
+
+def _nearest_divisor(number: int, wanted: int) -> int:
+    small = [divisor for divisor in range(1, math.isqrt(number) + 1) if number % divisor == 0]
+    return min(sorted({*small, *(number // divisor for divisor in small)}), key=lambda divisor: abs(divisor - wanted))

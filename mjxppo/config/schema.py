@@ -1,0 +1,253 @@
+"""The configuration of a training run: frozen dataclasses, checked once where they enter the program.
+
+The types state each field's range; ``config_io`` checks them, and what depends on several fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+
+from mjxppo.config.randomize import RandomizeConfig
+
+BackendName = Literal["auto", "planar", "planar-pallas", "mjx", "mjx-warp"]
+Activation = Literal["tanh", "relu", "silu", "elu"]
+Initialization = Literal["orthogonal", "lecun_normal"]
+StdKind = Literal["state_dependent", "state_independent"]
+Privileged = Literal["none", "critic", "both"]
+
+Count = Annotated[int, Ge(1), Le(2**24)]
+Updates = Annotated[int, Ge(0), Le(2**24)]
+Layer = Annotated[int, Ge(1), Le(2**16)]
+Share = Annotated[float, Ge(0), Le(1)]
+Weight = Annotated[float, Ge(0), Le(1e6)]
+Positive = Annotated[float, Gt(0), Le(1e6)]
+Decay = Annotated[float, Ge(0), Lt(1)]
+LogStd = Annotated[float, Ge(-20), Le(2)]
+
+
+@dataclass(frozen=True)
+class PhysicsConfig:
+    """How worlds are simulated."""
+
+    backend: BackendName = "auto"
+    """auto (planar where the model is planar, else mjx), planar, planar-pallas (one GPU kernel), mjx, or mjx-warp."""
+
+
+@dataclass(frozen=True)
+class InitConfig:
+    """Starting from a policy trained before."""
+
+    path: str | None = None
+    """Its run directory, ckpt/, or one step's folder; --init-from sets it, and takes over its networks as well."""
+    carry: tuple[Literal["policy", "critic", "normalizer", "optimizer"], ...] = ("policy", "critic", "normalizer")
+    """What of it the run begins with: policy, critic (with the moments of returns), normalizer (moments of the
+    observations), optimizer (Adam's moments); the rest begins afresh."""
+    critic_warmup: Updates = 0
+    """First updates in which only the critic learns, and the policy stays as it is."""
+    step_size_warmup: Updates = 0
+    """Updates over which the step size rises linearly to what it would be, from the first that changes the policy."""
+    anchor_coef: Weight = 0.0
+    """Weight of KL(pretrained policy || policy) in the loss; 0: none."""
+    anchor_half_life: Annotated[float, Ge(0), Le(1e6)] = 0.0
+    """Updates after which anchor_coef has halved; 0: it stays."""
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """The networks and the action distribution."""
+
+    hidden_sizes: tuple[Layer, ...] = (64, 64)
+    """Units of the actor's hidden layers."""
+    critic_hidden_sizes: tuple[Layer, ...] = ()
+    """Units of the critic's hidden layers; empty: as the actor's."""
+    activation: Activation = "tanh"
+    """tanh, relu, silu, or elu."""
+    initialization: Initialization = "orthogonal"
+    """orthogonal (scale sqrt 2; policy head 0.01, value head 1), or lecun_normal everywhere."""
+    std: StdKind = "state_dependent"
+    """state_dependent (a network output) or state_independent (a parameter)."""
+    init_log_std: LogStd = 0.0
+    """Log standard deviation before squashing, at the start."""
+    min_log_std: LogStd = -2.0
+    """Floor of the log standard deviation; below init_log_std."""
+    final_min_log_std: LogStd | None = None
+    """Where the floor of a state_independent std ends: it moves there over the second half of the step budget."""
+    history: Annotated[int, Ge(1), Le(1000)] = 1
+    """Observations that the networks see: the newest, and those before it with the actions between them."""
+    privileged: Privileged = "none"
+    """Who sees what only the simulation knows (the parameters of randomised worlds, ...): none, critic, or both: a
+    policy that cannot act elsewhere, to be distilled into one that can."""
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Imitating a teacher instead of seeking rewards; see mjxppo distill."""
+
+    teacher: str | None = None
+    """Its run directory, ckpt/, or one step's folder; mjxppo distill sets it."""
+    share: Share = 1.0
+    """Share of the steps at which the teacher acts, at the start; the student learns from all (DAgger)."""
+    final_share: Share = 0.0
+    """The same at the end. With 1 the student only ever sees what the teacher does (behaviour cloning)."""
+    until: Share = 0.5
+    """Share of total_env_steps after which final_share is reached; in between it is linear."""
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    """The teacher's networks."""
+    normalize_obs: bool = True
+    """Whether they see normalised observations."""
+
+
+@dataclass(frozen=True)
+class PpoConfig:
+    """The algorithm."""
+
+    num_envs: Count = 1024
+    """Worlds simulated side by side."""
+    rollout_length: Count = 32
+    """Steps per world between two updates."""
+    num_minibatches: Count = 16
+    """Gradient steps per epoch; divides rollout_length times block_size."""
+    minibatch_size: Annotated[int, Ge(0), Le(2**31 - 1)] = 0
+    """Samples per gradient step, whatever num_envs is; 0: num_minibatches."""
+    num_microbatches: Count = 1
+    """Parts of each gradient, one after the other, for less memory."""
+    num_epochs: Count = 4
+    """Passes over each batch."""
+    block_size: Count = 128
+    """Worlds simulated together; divides num_envs. Sets speed and rounding only."""
+    gamma: Share = 0.99
+    """Discount per environment step."""
+    gae_lambda: Share = 0.95
+    """Lambda of generalised advantage estimation, in [0, 1]."""
+    loss: Literal["clip", "kl_penalty", "policy_gradient", "imitation"] = "clip"
+    """clip (PPO), kl_penalty (PPO-Penalty), policy_gradient (no constraint: VPG, REINFORCE), or imitation."""
+    clip_eps: Positive = 0.2
+    """Half-width of the probability ratio's clip range."""
+    kl_penalty: Weight = 1.0
+    """Initial coefficient of the KL penalty; adapted to hold target_kl."""
+    baseline: bool = True
+    """Subtract the critic's value. Without it, and with gae_lambda 1, advantages are discounted returns."""
+    value_clip_eps: Weight = 0.0
+    """Clip range of value changes, in units of normalised returns; 0: no clipping."""
+    value_coef: Weight = 0.5
+    """Weight of the value loss."""
+    entropy_coef: Weight = 0.0
+    """Weight of the entropy bonus (entropy of the Gaussian before squashing)."""
+    max_grad_norm: Positive = 0.5
+    """Gradients with a larger global norm are scaled down to it."""
+    learning_rate: Positive = 3e-4
+    """Adam's initial step size."""
+    learning_rate_schedule: Literal["constant", "linear", "adaptive_kl", "adaptive_kl_linear"] = "linear"
+    """constant; linear to 0 over total_env_steps; adaptive_kl: follows target_kl; adaptive_kl_linear: follows a
+    target_kl that falls linearly to 0."""
+    target_kl: Positive = 0.02
+    """KL divergence per update that adaptive_kl and kl_penalty aim for."""
+    max_kl: Weight = 0.0
+    """Skip the rest of an update's epochs once the KL divergence exceeds this; 0: never."""
+    adam_b1: Decay = 0.9
+    """Adam's decay of the first moment."""
+    adam_b2: Decay = 0.999
+    """Adam's decay of the second moment."""
+    adam_eps: Positive = 1e-5
+    """Adam's epsilon."""
+    advantage_normalization: Literal["none", "minibatch", "batch"] = "batch"
+    """Over what advantages are brought to zero mean and unit variance."""
+    normalize_obs: bool = True
+    """Normalise observations with running moments."""
+    normalize_returns: bool = True
+    """Train the critic on normalised returns (PopArt)."""
+    stagger_resets: bool = True
+    """Start the worlds' episode clocks at random times, so that time limits do not strike all at once."""
+    max_nonfinite_share: Share = 0.01
+    """Stop the run when more than this share of a log interval's steps were in worlds gone non-finite, or of its
+    gradient steps were skipped because the gradient was."""
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """What is written while training, and how often."""
+
+    every_updates: Count = 10
+    """Updates per device call; metrics come to the host, and signals are seen, this often."""
+    tensorboard: bool = True
+    """Write TensorBoard files."""
+    wandb: bool = False
+    """Log to Weights & Biases as well; WANDB_MODE, WANDB_PROJECT and its other variables apply."""
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """When the training state is saved, and what is kept."""
+
+    every_updates: Count = 100
+    """Updates between checkpoints; rounded up to whole device calls. The last state is always saved."""
+    keep_latest: Annotated[int, Ge(2), Le(10**6)] = 2
+    """Newest checkpoints to keep, at least 2: one must be whole while the next is written."""
+    keep_best: Annotated[int, Ge(0), Le(10**6)] = 1
+    """Best checkpoints to keep beside them, by mean training return."""
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """The evaluation that ends a run."""
+
+    episodes: Annotated[int, Ge(0), Le(10**6)] = 100
+    """Episodes in Gymnasium's C MuJoCo; 0: no evaluation."""
+    seed: Annotated[int, Ge(0), Le(2**31 - 1)] = 1_000_000
+    """Seed of the first episode; the others follow on."""
+    video: bool = True
+    """Render one episode to video.mp4."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole training run."""
+
+    env: Annotated[str, MinLen(1)]
+    """Task: hopper, half_cheetah, walker2d, brax:NAME, playground:NAME, or gymnasium:ID (simulated on the host)."""
+    env_options: dict[str, Any] = field(default_factory=dict)
+    """Options of the task under Gymnasium's names, such as ctrl_cost_weight."""
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
+    """Seed of everything random, 0 to 2^32 - 1."""
+    num_seeds: Annotated[int, Ge(1), Le(4096)] = 1
+    """Policies trained side by side in one program, from seed on."""
+    grid: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """Settings to train every combination of, side by side, such as ppo.gamma: [0.99, 0.995]."""
+    total_env_steps: Annotated[int, Ge(1), Le(2**63 - 1)] = 10_000_000
+    """Environment steps to train each policy for; exactly so many are run."""
+    num_devices: Annotated[int, Ge(0), Le(2**20)] = 0
+    """Devices to share the worlds; 0: as many of those present as divide the number of blocks."""
+    on_write_error: Literal["continue", "stop"] = "continue"
+    """When a checkpoint or metrics cannot be written (a full disk): continue, and try again with the next ones, or
+    stop."""
+    physics: PhysicsConfig = field(default_factory=PhysicsConfig)
+    randomize: RandomizeConfig = field(default_factory=RandomizeConfig)
+    init: InitConfig = field(default_factory=InitConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    ppo: PpoConfig = field(default_factory=PpoConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+def minibatches_per_epoch(ppo: PpoConfig) -> int:
+    """As many as ``num_minibatches`` says, or as the batch holds of ``minibatch_size`` samples."""
+    if ppo.minibatch_size:
+        return ppo.num_envs * ppo.rollout_length // ppo.minibatch_size
+    return ppo.num_minibatches
+
+
+def splits_per_step(rollout_length: int, block_size: int, num_minibatches: int) -> int | None:
+    """In how many parts the B worlds of a block are cut at each of T steps, so that minibatches come out even.
+
+    Returns:
+        The smallest k for which ``num_minibatches`` divides T * k and k divides B; None if there is none.
+    """
+    for k in range(1, block_size + 1):
+        if block_size % k == 0 and (rollout_length * k) % num_minibatches == 0:
+            return k
+    return None

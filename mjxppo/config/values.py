@@ -1,0 +1,187 @@
+"""Reading, checking and writing configurations. Nothing here executes anything from a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+
+from mjxppo.config.schema import Config
+from mjxppo.errors import UserError
+
+_MOST_VALUES = 100_000
+"""More than any configuration holds; a few lines of YAML with aliases can stand for billions."""
+_MOST_POLICIES = 4096
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that also reads 1e-3 as a number, as everybody but YAML 1.1 does."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*)?\.?\d+([eE][-+]?\d+)$"), list("-+0123456789.")
+)
+
+
+def configs_dir() -> Path:
+    """Where the shipped configurations are: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        UserError: the file is missing, unreadable, not YAML, or not a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError(f"config: there is no file {path}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"config: cannot read {path}: {error}") from error
+    try:
+        content = parse_value(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"config: {path} is not valid YAML{where}: {problem}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise UserError(f"config: {path} must hold a mapping of fields, such as 'env: hopper'")
+    return content
+
+
+def parse_value(text: str) -> Any:
+    """One value as a YAML file would hold it; raises ``yaml.YAMLError`` where it is none, or one out of all measure."""
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except RecursionError as error:
+        raise yaml.YAMLError("it is nested too deeply") from error
+    except (ValueError, IndexError, TypeError) as error:  # a number of thousands of digits, a 32nd of the month
+        raise yaml.YAMLError(f"it holds a value that is none: {str(error)[:200]}") from error
+    _refuse_bombs(value)
+    return value
+
+
+def _refuse_bombs(value: Any) -> None:
+    """Refuses what aliases make infinite, or larger than any configuration, when it is copied."""
+    queue = [value]
+    for _ in range(_MOST_VALUES):
+        if not queue:
+            return
+        item = queue.pop()
+        queue += item.values() if isinstance(item, dict) else item if isinstance(item, list | set) else ()
+    raise yaml.YAMLError(f"it holds more than {_MOST_VALUES} values")
+
+
+def read_named(name: str | os.PathLike[str]) -> dict[str, Any]:
+    """The mapping in a YAML file, or in the shipped configuration of that name, such as half_cheetah_50m.
+
+    Raises:
+        UserError: there is neither, or as ``read_yaml``.
+    """
+    path = Path(name)
+    shipped = configs_dir() / f"{path}.yaml"
+    if path.suffix or path.exists() or path.parent != Path("."):
+        return read_yaml(path)
+    if shipped.is_file():
+        return read_yaml(shipped)
+    known = sorted(file.stem for file in configs_dir().glob("*.yaml"))
+    near = difflib.get_close_matches(str(path), known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"shipped: {', '.join(known)}"
+    raise UserError(f"config: there is neither a file nor a shipped configuration {name}; {hint}")
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes`` on top; nested mappings are merged field by field."""
+    merged = dict(base)
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The same values by dotted names, such as ``ppo.gamma``."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def from_dict(values: Mapping[str, Any], source: str = "config") -> Config:
+    """Builds a configuration from plain values, checking every name and type.
+
+    Raises:
+        UserError: an unknown field (the message names the nearest one) or a wrong type.
+    """
+    _check_names(values, Config, "")
+    try:
+        return pydantic.TypeAdapter(Config).validate_python(dict(values))
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or source
+        got = "" if first["type"] == "missing" else f", not {first['input']!r}"
+        raise UserError(f"{where}: {_lower_first(first['msg'])}{got}") from error
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _check_names(values: Mapping[str, Any], cls: type, prefix: str) -> None:
+    """Refuses names that are no fields, and truth values where numbers belong (or the reverse)."""
+    known = {field.name: field for field in dataclasses.fields(cls)}
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(known)}"
+            raise UserError(f"{prefix}{key}: no such field; {hint}")
+        section = known[key].default_factory
+        if isinstance(section, type) and dataclasses.is_dataclass(section):
+            if not isinstance(value, Mapping):
+                raise UserError(f"{prefix}{key}: must be a mapping of fields, not {value!r}")
+            _check_names(value, section, f"{prefix}{key}.")
+        # To pydantic true is also the number 1.
+        default = known[key].default
+        if isinstance(default, int | float) and isinstance(value, bool) != isinstance(default, bool):
+            wanted = "true or false" if isinstance(default, bool) else "a number"
+            raise UserError(f"{prefix}{key}: must be {wanted}, not {value!r}")
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain values, as YAML and JSON hold them."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, tuple | list):
+            return [plain(item) for item in value]
+        return value
+
+    return plain(dataclasses.asdict(config))
+
+
+def to_yaml(config: Config) -> str:
+    """The configuration as YAML that ``read_yaml`` reads back to the same."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False)
+
+
+def defaults_for(env: str) -> dict[str, Any]:
+    """The shipped configuration of a task, or of its library, or only its name where none is shipped."""
+    path = configs_dir() / f"{env.partition(':')[0]}.yaml"
+    return read_yaml(path) if path.is_file() else {"env": env}

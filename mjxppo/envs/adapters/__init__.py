@@ -1,1 +1,0 @@
-"""Bridges between this package's environments and other libraries'."""

@@ -1,0 +1,1 @@
+"""Worlds that differ: a task around a task."""

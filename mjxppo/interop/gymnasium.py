@@ -1,0 +1,311 @@
+"""Our environments as a vector environment of Gymnasium, for trainers that know nothing of this package.
+
+``gymnasium.make_vec("mjxppo.gymnasium:mjxppo/HalfCheetah-v5", num_envs=1024)`` ends up here. All worlds are one
+device program; a step is one call of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import gymnasium
+import jax
+import numpy as np
+from gymnasium import error, logger
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from mjxppo import envs, xla
+from mjxppo.config.schema import BackendName
+from mjxppo.envs.environment import Environment, EnvState
+from mjxppo.envs.locomotion import Locomotion
+from mjxppo.errors import UserError
+from mjxppo.interop import autoreset
+from mjxppo.interop.autoreset import Step
+from mjxppo.interop.infos import where_done, with_masks
+
+if TYPE_CHECKING:
+    from mjxppo.render.worlds import WorldsView
+
+Arrays = Literal["numpy", "jax"]
+
+
+class MjxVectorEnv(VectorEnv):
+    """N worlds of one task behind Gymnasium's vector interface.
+
+    Spaces, ``infos`` and the three autoreset modes are those that ``SyncVectorEnv`` has for Gymnasium's own v5
+    environments. What differs: physics is in float32; world i of ``reset(seed=s)`` starts from
+    ``jax.random.key(s + i)``; and a world that becomes non-finite is truncated, with reward 0 and its last finite
+    observation.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012 (as in Gymnasium)
+
+    def __init__(
+        self,
+        env: Environment,
+        num_envs: int,
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        arrays: Arrays = "numpy",
+        dtype: Any = np.float64,
+        num_devices: int = 0,
+        render_mode: str | None = None,
+        width: int = 480,
+        height: int = 480,
+    ):
+        """Wraps an environment; the device program is compiled by the first ``reset`` and the first ``step``.
+
+        Args:
+            env: the task.
+            num_envs: number of worlds N.
+            autoreset_mode: when a world whose episode has ended is reset, see Gymnasium's documentation.
+            arrays: "numpy"; or "jax" for what is on the device, neither copied nor waited for.
+            dtype: of NumPy observations, float64 (as Gymnasium's own) or float32. JAX arrays are float32.
+            num_devices: devices to share the worlds; 0: as many as divide ``num_envs``. With one, other frameworks
+                take JAX arrays by DLPack without a copy (``torch.from_dlpack(obs)``).
+            render_mode: "rgb_array" lets ``render`` draw; None: it does not.
+            width: of a picture, in pixels.
+            height: of a picture, in pixels.
+
+        Raises:
+            UserError: an argument is none of these.
+        """
+        if num_envs < 1:
+            raise UserError(f"num_envs: must be at least 1, not {num_envs}")
+        if arrays not in ("numpy", "jax"):
+            raise UserError(f"arrays: must be numpy or jax, not {arrays!r}")
+        self._dtype = np.dtype(np.float32 if arrays == "jax" else dtype)
+        if self._dtype not in (np.float32, np.float64):
+            raise UserError(f"dtype: must be float64 or float32, not {dtype!r}")
+        self.env = env
+        self.num_envs = num_envs
+        self.autoreset_mode = _autoreset_mode(autoreset_mode)
+        self.metadata = _metadata(env) | {"autoreset_mode": self.autoreset_mode}
+        self.render_mode = _render_mode(render_mode, env)
+        self._picture_size = width, height
+        self._view: WorldsView | None = None
+        self.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (env.obs_size,), self._dtype.type)
+        self.single_action_space = _action_space(env)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._arrays = arrays
+        self._compile(autoreset.OnDevices(num_envs, num_devices))
+        self._state: EnvState | None = None
+        self._done: Any = None
+
+    def _compile(self, devices: autoreset.OnDevices) -> None:
+        """The three device programs; with NumPy, what they say comes packed in one array."""
+
+        def result(state: EnvState, step: Step) -> tuple[EnvState, Any]:
+            return state, step if self._arrays == "jax" else autoreset.pack(step)
+
+        def start(keys: jax.Array) -> Any:
+            return result(*autoreset.reset(self.env, keys))
+
+        def restart(*arguments: Any) -> Any:
+            return result(*autoreset.reset_some(self.env, *arguments))
+
+        def advance(state: EnvState, action: jax.Array) -> Any:
+            return result(*autoreset.step(self.env, self.autoreset_mode, state, action))
+
+        self._start, self._restart = devices.jit(start), devices.jit(restart)
+        self._advance = devices.jit(advance, donate_argnums=0)
+        keys = jax.ShapeDtypeStruct((1, 2), np.uint32)
+        state, self._first_like = jax.eval_shape(partial(autoreset.reset, self.env), keys)
+        action = jax.ShapeDtypeStruct((1, self.env.action_size), np.float32)
+        program = partial(autoreset.step, self.env, self.autoreset_mode)
+        self._step_like = jax.eval_shape(program, state, action)[1]
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Starts new episodes.
+
+        Args:
+            seed: one for each world, or the first world's, the others following on; None: each world goes on with
+                its own random numbers, and the first reset draws from ``np_random``.
+            options: ``{"reset_mask": [N] bool}`` resets only these worlds.
+
+        Raises:
+            gymnasium.error.Error: a seed is negative or beyond 64 bits.
+        """
+        mask = self._reset_mask(options)
+        if isinstance(seed, int):
+            super().reset(seed=seed)
+            seed = [seed + i for i in range(self.num_envs)]
+        seeds: list[int | None] = [None] * self.num_envs if seed is None else list(seed)
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"seed: {len(seeds)} seeds for {self.num_envs} worlds")
+        keys = self._keys(seeds)
+        if self._state is None:
+            self._state, step = self._start(keys)
+        else:
+            seeded = np.array([seed is not None for seed in seeds])
+            self._state, step = self._restart(self._state, keys, seeded, mask)
+        step = self._received(step, self._first_like)
+        self._done = step.done
+        return self._obs(step.obs), with_masks(step.info, step.began)
+
+    def _reset_mask(self, options: dict[str, Any] | None) -> np.ndarray:
+        if not options or "reset_mask" not in options:
+            return np.ones(self.num_envs, bool)
+        mask = np.asarray(options["reset_mask"])
+        if mask.shape != (self.num_envs,) or mask.dtype != bool or not mask.any():
+            raise ValueError(f"options['reset_mask']: must be [{self.num_envs}] bool with at least one True")
+        if self._state is None:
+            raise error.ResetNeeded("the first reset is of all worlds, without a reset_mask")
+        return mask
+
+    def _keys(self, seeds: list[int | None]) -> np.ndarray:
+        """Raw random keys, [N, 2] uint32: for a seed what ``jax.random.key`` makes of it, else a random one."""
+        try:
+            words = np.array([0 if seed is None else int(seed) for seed in seeds], np.uint64)
+        except OverflowError as overflow:
+            raise error.Error("seed: must be from 0 to 2^64 - 1") from overflow
+        if self._state is None:
+            random = self.np_random.integers(2**64, size=self.num_envs, dtype=np.uint64)
+            words = np.where([seed is None for seed in seeds], random, words)
+        return np.stack([words >> np.uint64(32), words & np.uint64(2**32 - 1)], axis=-1).astype(np.uint32)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Acts once in every world.
+
+        Args:
+            actions: [N, action_size]; values outside the action space are clipped by the actuators, not by the
+                control cost.
+
+        Raises:
+            gymnasium.error.ResetNeeded: before the first reset; with autoreset disabled, also where an episode has
+                ended and its world was not reset.
+        """
+        if self._state is None:
+            raise error.ResetNeeded("call reset before the first step")
+        if np.shape(actions) != self.action_space.shape:
+            raise ValueError(f"actions: must be {list(self.action_space.shape or ())}, not {list(np.shape(actions))}")
+        if self.autoreset_mode is AutoresetMode.DISABLED and np.asarray(self._done).any():
+            raise error.ResetNeeded("an episode has ended: reset its world by options={'reset_mask': ...}")
+        if not isinstance(actions, jax.Array):
+            actions = np.asarray(actions, np.float32)
+        self._state, step = self._advance(self._state, actions)
+        step = self._received(step, self._step_like)
+        self._done = step.done
+        return self._obs(step.obs), step.reward, step.terminated, step.truncated, self._infos(step)
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """A picture of each world as it is now, N of [height, width, 3] uint8; None without a ``render_mode``.
+
+        Raises:
+            gymnasium.error.ResetNeeded: before the first reset.
+        """
+        if self.render_mode is None:
+            logger.warn("render was called without a render_mode; make the environment with render_mode='rgb_array'")
+            return None
+        if self._state is None:
+            raise error.ResetNeeded("call reset before the first render")
+        if self._view is None:
+            from mjxppo.render.worlds import WorldsView
+
+            assert isinstance(self.env, Locomotion), "checked when it was made"
+            self._view = WorldsView(self.env.model, *self._picture_size)
+        return self._view.draw(np.asarray(self._state.physics.qpos))
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Gives OpenGL's context back, where there is one."""
+        if self._view is not None:
+            self._view.close()
+            self._view = None
+
+    def _received(self, step: Any, like: Step) -> Step:
+        return step if self._arrays == "jax" else autoreset.unpack(np.asarray(step), like)
+
+    def _obs(self, obs: Any) -> Any:
+        return obs if self._arrays == "jax" else obs.astype(self._dtype, copy=False)
+
+    def _infos(self, step: Step) -> dict[str, Any]:
+        """Gymnasium's infos of a step: where an episode has just begun, only what a reset says."""
+        of_reset = {name: step.info[name] for name in self._first_like.info}
+        of_step = {name: value for name, value in step.info.items() if name not in of_reset}
+        infos = with_masks(of_reset, step.began | ~step.began) | with_masks(of_step, ~step.began)
+        if step.final_info is None:
+            return infos
+        final_obs = step.final_obs if self._arrays == "jax" else where_done(self._obs(step.final_obs), step.done)
+        final_info = with_masks(step.final_info, step.done)
+        return infos | with_masks({"final_obs": final_obs, "final_info": final_info}, step.done)
+
+
+def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    try:
+        return AutoresetMode(mode)
+    except ValueError as wrong:
+        known = ", ".join(known.value for known in AutoresetMode)
+        raise UserError(f"autoreset_mode: {mode!r} is none of {known}") from wrong
+
+
+def _metadata(env: Environment) -> dict[str, Any]:
+    if not isinstance(env, Locomotion):
+        return {"render_modes": []}
+    return MjxVectorEnv.metadata | {"render_fps": round(1 / env.step_duration)}
+
+
+def _render_mode(mode: str | None, env: Environment) -> str | None:
+    if mode not in (None, "rgb_array"):
+        raise UserError(f"render_mode: must be rgb_array or None, not {mode!r}")
+    if mode is not None and not isinstance(env, Locomotion):
+        raise UserError(f"render_mode: only the tasks with a MuJoCo model of their own can be drawn, not {env.name}")
+    return mode
+
+
+def _action_space(env: Environment) -> gymnasium.spaces.Box:
+    if not isinstance(env, Locomotion):
+        return gymnasium.spaces.Box(-1, 1, (env.action_size,), np.float32)
+    low, high = env.model.actuator_ctrlrange.T.astype(np.float32)
+    return gymnasium.spaces.Box(low, high, dtype=np.float32)
+
+
+def make_vec(
+    task: str,
+    num_envs: int = 1,
+    *,
+    backend: BackendName = "auto",
+    autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+    arrays: Arrays = "numpy",
+    dtype: Any = np.float64,
+    num_devices: int = 0,
+    render_mode: str | None = None,
+    width: int = 480,
+    height: int = 480,
+    **options: Any,
+) -> MjxVectorEnv:
+    """A task by name as a vector environment; what ``gymnasium.make_vec`` calls.
+
+    Args:
+        task: as ``envs.make`` takes it.
+        num_envs: number of worlds.
+        backend: the physics backend.
+        autoreset_mode: see ``MjxVectorEnv``, as for the arguments that follow.
+        arrays: "numpy" or "jax".
+        dtype: of NumPy observations.
+        num_devices: devices to share the worlds.
+        render_mode: "rgb_array" or None.
+        width: of a picture, in pixels.
+        height: of a picture, in pixels.
+        options: the task's options under Gymnasium's names, such as ``ctrl_cost_weight``.
+
+    Raises:
+        UserError: an argument or option is wrong.
+    """
+    xla.enable_compilation_cache()
+    return MjxVectorEnv(
+        envs.make(task, backend=backend, **options),
+        num_envs,
+        autoreset_mode=autoreset_mode,
+        arrays=arrays,
+        dtype=dtype,
+        num_devices=num_devices,
+        render_mode=render_mode,
+        width=width,
+        height=height,
+    )

@@ -1,0 +1,1 @@
+"""Measurements: speed, compilation, reliability, and what is installed."""

@@ -1,0 +1,66 @@
+"""Seconds to trace and to compile the environment step and the training program, without a cache."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from typing import Any
+
+PROGRAMS = ("step", "train")
+_WORLDS = 256
+
+
+def run(tasks: Sequence[str]) -> dict[str, Any]:
+    """Measures compilation, every program in a process of its own, one after the other.
+
+    Returns:
+        ``{"hardware", "versions", "results"}``; for each task ``step_trace_s`` and ``step_compile_s`` of the
+        environment step of 256 worlds, and the same of the training program of the shipped configuration.
+    """
+    jobs = [(task, program) for task in tasks for program in PROGRAMS]
+    # Fresh processes: a program must not profit from what another has traced. They come before this process's own
+    # backend, which on a GPU would hold the memory.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        seconds = list(pool.map(_measure, *zip(*jobs, strict=True))) if jobs else []
+    results: dict[str, dict[str, Any]] = {task: {"env": task} for task in tasks}
+    for (task, program), (trace, compile_) in zip(jobs, seconds, strict=True):
+        results[task] |= {f"{program}_trace_s": trace, f"{program}_compile_s": compile_}
+    from mjxppo.run.machine import describe
+
+    return {**describe(), "results": list(results.values())}
+
+
+def _measure(task: str, program: str) -> tuple[float, float]:
+    """Seconds to trace and to compile."""
+    import jax
+
+    jax.config.update("jax_enable_compilation_cache", False)
+    lower = (_step if program == "step" else _training)(task)
+    started = time.perf_counter()
+    lowered = lower()
+    traced = time.perf_counter()
+    lowered.compile()
+    return traced - started, time.perf_counter() - traced
+
+
+def _step(task: str) -> Callable[[], Any]:
+    import jax
+    import jax.numpy as jnp
+
+    from mjxppo import envs
+
+    env = envs.make(task)
+    state = jax.eval_shape(env.reset, jax.random.split(jax.random.key(0), _WORLDS))
+    return partial(jax.jit(env.step).lower, state, jax.ShapeDtypeStruct((_WORLDS, env.action_size), jnp.float32))
+
+
+def _training(task: str) -> Callable[[], Any]:
+    from mjxppo.config.check import make_config
+    from mjxppo.config.values import defaults_for
+    from mjxppo.run import loop
+
+    trainer = loop.build(make_config(defaults_for(task)))
+    return partial(trainer.lower, trainer.budget(10**9))

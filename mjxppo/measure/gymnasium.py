@@ -1,0 +1,108 @@
+"""Throughput behind Gymnasium's interface: our vector environment against Gymnasium's own, in turns.
+
+All are stepped through ``step`` with NumPy arrays in and out, autoreset and infos included, as a trainer would.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+
+from mjxppo import envs
+from mjxppo.envs.registry import TASKS
+from mjxppo.errors import UserError
+from mjxppo.interop.gymnasium import make_vec
+from mjxppo.measure.gymnasium_rate import rate, serve
+from mjxppo.run.machine import describe
+
+MODES = ("mjxppo", "sync", "async")
+"""This package's, and Gymnasium's two: in one process, and with a process (some 30 MB) for each world."""
+
+
+def run(
+    tasks: Sequence[str] = ("half_cheetah",),
+    modes: Sequence[str] = ("mjxppo", "sync"),
+    num_envs: int = 1024,
+    seconds: float = 2.0,
+    repeats: int = 5,
+) -> dict[str, Any]:
+    """Measures vector environments.
+
+    Args:
+        tasks: of this package's, by canonical name.
+        modes: of ``MODES``.
+        num_envs: worlds stepped together.
+        seconds: length of a round of each.
+        repeats: rounds; the median counts.
+
+    Returns:
+        ``{"hardware", "versions", "results"}``, for each task and mode ``env_steps_per_s``, its extremes, and how
+        many times faster than "sync" it is.
+
+    Raises:
+        UserError: unknown task or mode.
+    """
+    for name, given, known in (("tasks", tasks, TASKS), ("modes", modes, MODES)):
+        unknown = [x for x in given if x not in known]
+        if unknown:
+            raise UserError(f"{name}: {unknown[0]!r} is none of {', '.join(known)}")
+    results = [row for task in tasks for row in _run_task(task, modes, num_envs, seconds, repeats)]
+    return {**describe(), "results": results}
+
+
+def _run_task(task: str, modes: Sequence[str], num_envs: int, seconds: float, repeats: int) -> list[dict[str, Any]]:
+    with ExitStack() as stack:
+        measures = {mode: stack.enter_context(_prepared(task, mode, num_envs)) for mode in modes}
+        rounds = [{mode: measure(seconds) for mode, measure in measures.items()} for _ in range(repeats)]
+    rows = []
+    for mode in modes:
+        speeds = [one[mode] for one in rounds]
+        ratios = [one[mode] / one["sync"] for one in rounds] if "sync" in modes else None
+        rows.append(
+            {
+                "env": task,
+                "mode": mode,
+                "num_envs": num_envs,
+                "env_steps_per_s": float(np.median(speeds)),
+                "env_steps_per_s_min": min(speeds),
+                "env_steps_per_s_max": max(speeds),
+                "ratio_to_sync": None if ratios is None else float(np.median(ratios)),
+            }
+        )
+    return rows
+
+
+@contextmanager
+def _prepared(task: str, mode: str, num_envs: int) -> Iterator[Callable[[float], float]]:
+    """The rate of one vector environment as a function of the seconds to measure for; compiled and warm."""
+    action_size = envs.make(task).action_size
+    actions = np.random.default_rng(0).uniform(-1, 1, (16, num_envs, action_size)).astype(np.float32)
+    if mode == "mjxppo":
+        ours = make_vec(task, num_envs)
+        ours.reset(seed=0)
+        rate(ours, actions, 0.5)
+        yield lambda seconds: rate(ours, actions, seconds)
+        return
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=serve, args=(there, str(TASKS[task].gym_id), num_envs, mode, actions))
+    process.start()
+    there.close()
+
+    def measure(seconds: float) -> float:
+        here.send(seconds)
+        return here.recv()
+
+    try:
+        here.recv()
+        yield measure
+        here.send(None)
+        process.join()
+    except EOFError as error:
+        raise UserError(f"modes: {mode} with {num_envs} worlds cannot be had on this machine") from error
+    finally:
+        process.kill()

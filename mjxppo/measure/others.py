@@ -1,0 +1,146 @@
+"""The training speed of other trainers on the same task, with the same networks, epochs and minibatches as ours.
+
+Each runs in a process of its own, because XLA's settings that our physics needs are not all good for others'.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mjxppo import envs
+from mjxppo.config.schema import Config, minibatches_per_epoch
+from mjxppo.envs.registry import gym_id_of
+from mjxppo.errors import UserError
+
+_SB3_ENVS = 16
+_SB3_UPDATES = 3
+_BRAX_NAMES = {"half_cheetah": "halfcheetah", "hopper": "hopper", "walker2d": "walker2d"}
+
+
+def sb3(config: Config) -> dict[str, Any]:
+    """Stable-Baselines3's PPO in Gymnasium's environment, one process for each of 16 worlds.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        from stable_baselines3 import PPO
+        from stable_baselines3.common.env_util import make_vec_env
+        from stable_baselines3.common.vec_env import SubprocVecEnv
+        from torch import nn
+    except ImportError as error:
+        raise UserError("against: sb3 needs stable-baselines3; pip install stable-baselines3") from error
+    ppo = config.ppo
+    env = make_vec_env(gym_id_of(config.env), n_envs=_SB3_ENVS, vec_env_cls=SubprocVecEnv)
+    samples = ppo.num_envs * ppo.rollout_length
+    model = PPO(
+        "MlpPolicy",
+        env,
+        n_steps=samples // _SB3_ENVS,
+        batch_size=samples // minibatches_per_epoch(ppo),
+        n_epochs=ppo.num_epochs,
+        policy_kwargs={
+            "net_arch": list(config.policy.hidden_sizes),
+            "activation_fn": {"silu": nn.SiLU, "tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU}[
+                config.policy.activation
+            ],
+        },
+        device="cpu",
+    )
+    started = time.perf_counter()
+    model.learn(_SB3_UPDATES * samples)
+    seconds = time.perf_counter() - started
+    env.close()
+    return _row(config, "Stable-Baselines3 PPO", "Gymnasium", _SB3_UPDATES * samples / seconds)
+
+
+def brax_own(config: Config) -> dict[str, Any]:
+    """Brax's PPO in Brax's environment of the same name, which is a simpler one than Gymnasium's."""
+    from brax.envs import get_environment
+
+    from mjxppo.physics.mjx.model import check_compiler
+
+    check_compiler()  # Brax scatters as MJX does
+
+    return _brax(config, lambda: get_environment(_BRAX_NAMES[config.env]), "Brax's own")
+
+
+def brax_ours(config: Config) -> dict[str, Any]:
+    """Brax's PPO in this package's environment."""
+    return _brax(config, lambda: envs.as_brax(config.env), "ours")
+
+
+def _brax(config: Config, make: Callable[[], Any], label: str) -> dict[str, Any]:
+    # Brax 0.14 calls a function that JAX has dropped.
+    if not hasattr(jax, "device_put_replicated"):
+        jax.device_put_replicated = lambda tree, devices: jax.tree.map(lambda x: jnp.stack([x] * len(devices)), tree)  # type: ignore[assignment]
+    from brax.training.agents.ppo import networks
+    from brax.training.agents.ppo import train as ppo_train
+
+    def network(*args: Any, **options: Any) -> Any:
+        sizes = tuple(config.policy.hidden_sizes)
+        return networks.make_ppo_networks(
+            *args,
+            policy_hidden_layer_sizes=sizes,
+            value_hidden_layer_sizes=sizes,
+            activation=getattr(jax.nn, config.policy.activation),
+            **options,
+        )
+
+    ppo, speeds = config.ppo, []
+    ppo_train.train(
+        environment=make(),
+        num_timesteps=4 * ppo.num_envs * ppo.rollout_length,
+        episode_length=1000,
+        num_envs=ppo.num_envs,
+        unroll_length=ppo.rollout_length,
+        batch_size=ppo.num_envs // minibatches_per_epoch(ppo),
+        num_minibatches=ppo.num_minibatches,
+        num_updates_per_batch=ppo.num_epochs,
+        normalize_observations=True,
+        network_factory=network,
+        num_evals=5,
+        run_evals=False,
+        max_devices_per_host=1,  # its reductions over host devices fail on the JAX of today
+        progress_fn=lambda _, metrics: speeds.append(float(metrics["training/sps"])),
+    )
+    return _row(config, "Brax PPO", label, statistics.median(speeds[1:]))  # the first contains compilation
+
+
+def _row(config: Config, trainer: str, environment: str, env_steps_per_s: float) -> dict[str, Any]:
+    return {"env": config.env, "trainer": trainer, "environment": environment, "env_steps_per_s": env_steps_per_s}
+
+
+OTHERS = {"sb3": sb3, "brax": brax_own, "brax-ours": brax_ours}
+"""What ``mjxppo benchmark train --against`` runs."""
+
+
+def run(config: Config, names: tuple[str, ...], own_env_steps_per_s: float) -> list[dict[str, Any]]:
+    """Measures some other trainers one after the other; ``ratio`` is how many times faster ours is in this run.
+
+    Raises:
+        UserError: an unknown name, or a trainer that is not installed.
+    """
+    rows = [_row(config, "mjxppo", "ours", own_env_steps_per_s)]
+    for name in names:
+        if name not in OTHERS:
+            raise UserError(f"against: there is no {name!r}; choose from {', '.join(OTHERS)}")
+        rows.append(_in_a_process(name, config))
+    return [row | {"ratio": own_env_steps_per_s / row["env_steps_per_s"]} for row in rows]
+
+
+def _in_a_process(name: str, config: Config) -> dict[str, Any]:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(OTHERS[name], config).result()
+        except BrokenProcessPool as error:
+            raise UserError(f"against: {name} died; does it run with the installed jax {jax.__version__}?") from error

@@ -1,0 +1,252 @@
+"""Physics throughput: environment steps a second of our backends, of stock MJX and of C MuJoCo on the same work.
+
+Every engine starts from the same visited states and is driven by uniformly random controls. All of them are compiled
+first; then they take turns, round after round, so that a change of the machine's load hits them alike, and the median
+of the rounds counts. Trust the ratios, on a shared machine not the absolute numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from mujoco import rollout
+
+from mjxppo import physics, xla
+from mjxppo.envs.locomotion import gymnasium_model
+from mjxppo.envs.randomize import quantities
+from mjxppo.errors import UserError
+from mjxppo.measure.states import FRAME_SKIP, XML_FILE, States, random_states
+from mjxppo.physics import PhysicsState
+from mjxppo.physics.messages import import_mjx
+from mjxppo.physics.mjx.model import check_compiler
+from mjxppo.physics.parameters import nominal
+from mjxppo.physics.planar import PlanarPallasPhysics
+from mjxppo.run import machine
+
+Array = jax.Array
+Stepper = Callable[[PhysicsState, Array], PhysicsState]
+
+VARIED = "-varied"
+BACKENDS = ("c", "mjx-stock", "planar", "planar-pallas", "mjx", "mjx-warp", "planar" + VARIED, "mjx" + VARIED)
+"""What can be measured: C MuJoCo on all cores, MJX as it comes (its default 100 iterations and 50 line-search steps),
+this package's backends, and these with different physical parameters in every world. ``planar-pallas:WORLDS:WARPS``
+sets the size of the kernel's programs."""
+
+STOCK_WORLDS, STOCK_STEPS = 256, 4
+"""Stock MJX is measured on few worlds and steps: it is slow, and larger batches can hang XLA:CPU (batched LAPACK)."""
+
+
+def run(
+    tasks: Sequence[str] = ("half_cheetah", "hopper"),
+    backends: Sequence[str] = (),
+    num_envs: int = 4096,
+    num_steps: int = 20,
+    repeats: int = 5,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Measures backends on tasks.
+
+    Args:
+        tasks: of ``FRAME_SKIP``.
+        backends: of ``BACKENDS``; "c" is what ``ratio_to_c`` refers to. Empty: ``default_backends()``.
+        num_envs: worlds stepped together, a multiple of the number of devices.
+        num_steps: environment steps of each world in a round.
+        repeats: rounds; the median counts.
+        seed: of the initial states and controls.
+
+    Returns:
+        ``{"hardware": ..., "versions": ..., "results": [...], "fastest": {task: backend}}``, for each task and backend
+        ``compile_s``, ``env_steps_per_s`` (median), its extremes, ``physics_steps_per_s`` and the ratios to "c" and
+        "mjx-stock". The fastest is looked for among what ``physics.make`` takes.
+    """
+    backends = backends or default_backends()
+    kinds = [backend.split(":")[0] for backend in backends]
+    for name, given, known in (("tasks", tasks, FRAME_SKIP), ("backends", kinds, BACKENDS)):
+        unknown = [x for x in given if x not in known]
+        if unknown:
+            raise UserError(f"{name}: {unknown[0]!r} is none of {', '.join(known)}")
+    if "planar-pallas" in kinds and jax.default_backend() != "gpu":
+        raise UserError("backends: planar-pallas is a GPU kernel; without a GPU it is the same as planar")
+    if num_envs % jax.local_device_count():
+        raise UserError(f"num_envs: {num_envs} is no multiple of the {jax.local_device_count()} local devices")
+    results = []
+    for task in tasks:
+        results += _run_task(task, backends, num_envs, num_steps, repeats, seed)
+    return {**machine.describe(), "results": results, "fastest": _fastest(results)}
+
+
+def default_backends() -> tuple[str, ...]:
+    """What competes on this machine: the kernel on a GPU only."""
+    kernel = ("planar-pallas",) if jax.default_backend() == "gpu" else ()
+    return ("c", "planar", *kernel, "mjx", "mjx-stock")
+
+
+def _fastest(results: list[dict[str, Any]]) -> dict[str, str]:
+    """The fastest of this package's backends on each task."""
+    ours = [r for r in results if r["backend"] not in ("c", "mjx-stock") and not r["backend"].endswith(VARIED)]
+    ascending = sorted(ours, key=lambda result: result["env_steps_per_s"])
+    return {result["env"]: result["backend"] for result in ascending}
+
+
+def _run_task(
+    task: str, backends: Sequence[str], num_envs: int, num_steps: int, repeats: int, seed: int
+) -> list[dict[str, Any]]:
+    model = gymnasium_model(XML_FILE[task])
+    visited = random_states(model, task, min(num_envs, 1024), seed)
+    results: list[dict[str, Any]] = []
+    rounds = []
+    for backend in backends:
+        worlds, steps = (STOCK_WORLDS, STOCK_STEPS) if backend == "mjx-stock" else (num_envs, num_steps)
+        start = time.perf_counter()
+        states = States(*(x[np.arange(worlds) % len(x)] for x in visited))
+        rounds.append(_prepare(backend, model, task, states, steps, seed))
+        results.append(
+            {
+                "env": task,
+                "backend": backend,
+                "num_envs": worlds,
+                "num_steps": steps,
+                "num_devices": xla.usable_cores() if backend == "c" else jax.local_device_count(),
+                "compile_s": round(time.perf_counter() - start, 2),
+            }
+        )
+    seconds = [[_timed(one_round) for one_round in rounds] for _ in range(repeats)]  # [repeats][backends]
+    rates = {}
+    for i, result in enumerate(results):
+        env_steps = result["num_envs"] * result["num_steps"]
+        speeds = sorted(env_steps / row[i] for row in seconds)
+        rates[result["backend"]] = float(np.median(speeds))
+        result["env_steps_per_s"] = float(np.median(speeds))
+        result["env_steps_per_s_min"], result["env_steps_per_s_max"] = speeds[0], speeds[-1]
+        result["physics_steps_per_s"] = float(np.median(speeds)) * FRAME_SKIP[task]
+    for result in results:
+        for key, reference in (("ratio_to_c", "c"), ("ratio_to_stock", "mjx-stock")):
+            result[key] = result["env_steps_per_s"] / rates[reference] if reference in rates else None
+    return results
+
+
+def _timed(call: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _prepare(
+    backend: str, model: mujoco.MjModel, task: str, states: States, num_steps: int, seed: int
+) -> Callable[[], None]:
+    """One round of a backend as a function, compiled and run once."""
+    if backend == "c":
+        return _c_round(model, task, states, num_steps, seed)
+    if backend == "mjx-stock":
+        return _jax_round(_stock_step(model, FRAME_SKIP[task]), model, states, num_steps, seed)
+    simulator = _simulator(backend.removesuffix(VARIED), model, FRAME_SKIP[task])
+    parameters = _varied_parameters(model, len(states.qpos), seed) if backend.endswith(VARIED) else None
+    return _jax_round(simulator.step, model, states, num_steps, seed, parameters)
+
+
+def _varied_parameters(model: mujoco.MjModel, num_envs: int, seed: int) -> physics.Parameters:
+    """All that domain randomisation varies, each world's own within 20 %."""
+    rng = np.random.default_rng(seed)
+
+    def varied(name: str) -> Array:
+        value = nominal(model, name)
+        return jnp.asarray(value * rng.uniform(0.8, 1.2, (num_envs, *value.shape)), jnp.float32)
+
+    names = sorted({name for quantity, own in quantities.FIELDS.items() if quantity != "size" for name in own})
+    return physics.set_const(model, {name: varied(name) for name in names})
+
+
+def _simulator(backend: str, model: mujoco.MjModel, frame_skip: int) -> physics.Physics:
+    kind, *sizes = backend.split(":")
+    if not sizes:
+        return physics.make(model, backend, frame_skip)  # type: ignore[arg-type]
+    try:
+        worlds, warps = (int(size) for size in sizes)
+    except ValueError:
+        raise UserError(f"backends: {backend!r}: it must be {kind}:WORLDS:WARPS, two numbers") from None
+    return PlanarPallasPhysics(model, frame_skip, worlds, warps)
+
+
+def _c_round(model: mujoco.MjModel, task: str, states: States, num_steps: int, seed: int) -> Callable[[], None]:
+    """``mujoco.rollout`` with a thread for every core."""
+    frame_skip, count = FRAME_SKIP[task], states.qpos.shape[0]
+    spec = mujoco.mjtState.mjSTATE_FULLPHYSICS
+    size = mujoco.mj_stateSize(model, spec)
+    data = [mujoco.MjData(model) for _ in range(xla.usable_cores())]
+    initial = np.zeros((count, size))
+    for row, qpos, qvel in zip(initial, states.qpos, states.qvel, strict=True):
+        data[0].qpos[:], data[0].qvel[:] = qpos, qvel
+        mujoco.mj_getState(model, data[0], row, spec)
+    ctrl = np.random.default_rng(seed).uniform(-1, 1, (count, num_steps, model.nu))
+    ctrl = np.repeat(ctrl, frame_skip, axis=1)
+    trajectory = np.zeros((count, num_steps * frame_skip, size))
+    pool = rollout.Rollout(nthread=len(data))
+
+    def one_round() -> None:
+        pool.rollout(model, data, initial, ctrl, initial_warmstart=states.qacc_warmstart, state=trajectory)
+
+    one_round()
+    return one_round
+
+
+def _stock_step(model: mujoco.MjModel, frame_skip: int) -> Stepper:
+    """MJX as its documentation has it: ``mjx.step`` on whole ``mjx.Data``, the model's own solver settings."""
+    check_compiler()
+    import_mjx()
+    from mujoco import mjx
+
+    mjx_model = jax.tree.map(np.asarray, mjx.put_model(model, impl="jax"))
+    mjx_data = jax.tree.map(np.asarray, mjx.make_data(model, impl="jax"))
+
+    def step(state: PhysicsState, ctrl: Array) -> PhysicsState:
+        m, template = jax.tree.map(jnp.asarray, (mjx_model, mjx_data))
+
+        def one_world(state: PhysicsState, ctrl: Array) -> PhysicsState:
+            data = template.replace(qpos=state.qpos, qvel=state.qvel, qacc_warmstart=state.qacc_warmstart, ctrl=ctrl)
+            data = jax.lax.fori_loop(0, frame_skip, lambda _, d: mjx.step(m, d), data)
+            return PhysicsState(data.qpos, data.qvel, data.qacc_warmstart)
+
+        return jax.vmap(one_world)(state, ctrl)
+
+    return step
+
+
+def _jax_round(
+    step: Stepper,
+    model: mujoco.MjModel,
+    states: States,
+    num_steps: int,
+    seed: int,
+    parameters: physics.Parameters | None = None,
+) -> Callable[[], None]:
+    """``num_steps`` environment steps as one program over all local devices."""
+    devices = jax.local_devices()
+    keys = jax.random.split(jax.random.key(seed), len(devices))
+    qpos, qvel, warmstart = (jnp.asarray(x, jnp.float32) for x in states[:3])
+    start = PhysicsState(qpos, qvel, warmstart, parameters)
+
+    def per_device(state: PhysicsState, keys: Array) -> PhysicsState:
+        def one(state: PhysicsState, key: Array) -> tuple[PhysicsState, None]:
+            ctrl = jax.random.uniform(key, (state.qpos.shape[0], model.nu), minval=-1, maxval=1)
+            return step(state, ctrl), None
+
+        return jax.lax.scan(one, state, jax.random.split(keys[0], num_steps))[0]
+
+    axis = PartitionSpec("worlds")
+    sharded = jax.shard_map(
+        per_device, mesh=Mesh(np.array(devices), "worlds"), in_specs=(axis, axis), out_specs=axis, check_vma=False
+    )
+    program = jax.jit(sharded).lower(start, keys).compile()
+
+    def one_round() -> None:
+        jax.block_until_ready(program(start, keys))
+
+    one_round()
+    return one_round

@@ -1,0 +1,1 @@
+"""A trained policy: what acts, files for other programs, evaluation."""

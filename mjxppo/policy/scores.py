@@ -1,0 +1,91 @@
+"""The evaluations of several policies together: for each point of a grid, statistics over its seeds.
+
+The interquartile mean and its bootstrap interval follow Agarwal et al. 2021, "Deep reinforcement learning at the
+edge of the statistical precipice" (https://arxiv.org/abs/2108.13264).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mjxppo.config.schema import Config
+from mjxppo.config.sweep import Member, members_of
+
+_RESAMPLES = 10_000
+
+
+def interquartile_mean(scores: np.ndarray, axis: int = -1) -> np.ndarray:
+    """The mean of the middle half of the scores: less swayed by single seeds than the mean, surer than the median."""
+    from scipy.stats import trim_mean
+
+    return np.asarray(trim_mean(scores, 0.25, axis=axis))
+
+
+def iqm_interval(scores: Sequence[float]) -> tuple[float, float] | None:
+    """95 % bootstrap interval of the interquartile mean over seeds; None for fewer than two, or all equal ones."""
+    from scipy.stats import bootstrap
+
+    if len(set(scores)) < 2:
+        return None
+    interval = bootstrap(
+        (np.asarray(scores),),
+        interquartile_mean,
+        n_resamples=_RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def together(config: Config, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What eval.json of a run with several policies holds.
+
+    Args:
+        config: the run's configuration.
+        results: what ``evaluate`` returned for each of its members.
+    """
+    everyone = list(zip(members_of(config), results, strict=True))
+    # Members come point by point of the grid, each with all seeds.
+    groups = [everyone[i : i + config.num_seeds] for i in range(0, len(everyone), config.num_seeds)]
+    return {
+        "env": config.env,
+        "engine": results[0]["engine"],
+        "episodes": results[0]["episodes"],
+        "groups": [_statistics(config, group) for group in groups],
+    }
+
+
+def _statistics(config: Config, group: Sequence[tuple[Member, dict[str, Any]]]) -> dict[str, Any]:
+    first = group[0][0].config
+    means = [result["mean"] for _, result in group]
+    return {
+        "settings": {name: getattr(first.ppo, name.removeprefix("ppo.")) for name in config.grid},
+        "seeds": [member.config.seed for member, _ in group],
+        "policies": [member.name for member, _ in group],
+        "means": means,
+        "mean": float(np.mean(means)),
+        "worst": min(means),
+        "best": max(means),
+        "iqm": float(interquartile_mean(np.asarray(means))),
+        "iqm_ci95": iqm_interval(means),
+    }
+
+
+def table(together: dict[str, Any]) -> str:
+    """The groups as lines of text."""
+    names = [name.removeprefix("ppo.") for name in together["groups"][0]["settings"]]
+    header = [*names, "seeds", "mean", "worst", "best", "IQM", "95 % interval"]
+    rows = [header]
+    for group in together["groups"]:
+        interval = group["iqm_ci95"]
+        rows.append(
+            [f"{value:g}" for value in group["settings"].values()]
+            + [str(len(group["seeds"]))]
+            + [f"{group[name]:.0f}" for name in ("mean", "worst", "best", "iqm")]
+            + ["-" if interval is None else f"{interval[0]:.0f} to {interval[1]:.0f}"]
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)

@@ -1,1 +1,0 @@
-"""Domain randomisation: worlds that differ from the model and from each other."""

@@ -1,0 +1,339 @@
+"""Checkpoints with Orbax: the whole training state, its configuration, and checksums of every file.
+
+A step's folder holds what Orbax wrote and ``checksums.json``, which is written last. A step without it, or with a
+file that does not match it, is not whole and is never restored from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mjxppo.config.check import make_config
+from mjxppo.config.schema import CheckpointConfig, Config
+from mjxppo.config.values import to_dict
+from mjxppo.errors import UserError
+from mjxppo.files import WriteFailed, check_room, reason, write_bytes
+from mjxppo.run import distributed
+from mjxppo.run.directory import CHECKSUMS
+
+_STEP = re.compile(r"0|[1-9][0-9]{0,17}")
+"""Name of a step's folder."""
+_MOST_WAITING_S = 300
+"""Seconds that processes wait for each other while a step is written."""
+_OVERHEAD = 2**18
+"""Bytes that a step takes on disk at most, beside its arrays."""
+FORMAT = 1
+"""Version of what a checkpoint holds; raised when an older program could misread it."""
+
+
+class DamagedCheckpoint(Exception):
+    """A step's folder is incomplete or its contents changed since they were written; says which file."""
+
+
+def flatten(state: Any) -> dict[str, np.ndarray]:
+    """A pytree as named host arrays: names are paths, random keys become their raw words.
+
+    The arrays are copies, because the device program reuses the buffers of the state it is given. Arrays without any
+    element, such as a simulator's contacts in a model that has none, are left out: Orbax refuses them.
+    """
+    return {name: np.array(leaf, copy=True) for name, leaf in _named(state).items()}
+
+
+def _named(state: Any) -> dict[str, Any]:
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): _raw(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+        if leaf.size
+    }
+
+
+def _copy_shards(state: Any) -> dict[str, jax.Array]:
+    """As ``flatten``, but arrays stay on their devices, each process holding its own shards."""
+    named = _named(state)
+    shardings = {name: array.sharding for name, array in named.items()}
+    copy = jax.jit(lambda arrays: jax.tree.map(jnp.copy, arrays), out_shardings=shardings)
+    copies: dict[str, jax.Array] = copy(named)
+    return copies
+
+
+def unflatten(template: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """The pytree of ``template``'s structure whose leaves are ``arrays``.
+
+    Raises:
+        UserError: a leaf is missing, superfluous, or of another shape or type than the template's.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(template)
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+    unknown = sorted(set(arrays) - set(names))
+    if unknown:
+        raise UserError(f"checkpoint: holds {unknown[0]}, which this configuration has no place for")
+    restored = []
+    for name, (_, leaf) in zip(names, leaves, strict=True):
+        if not leaf.size:
+            restored.append(jnp.zeros(leaf.shape, leaf.dtype))
+            continue
+        if name not in arrays:
+            raise UserError(f"checkpoint: lacks {name}, which this configuration needs")
+        array, wanted = arrays[name], jax.eval_shape(_raw, leaf)
+        if array.shape != wanted.shape or array.dtype != wanted.dtype:
+            raise UserError(
+                f"checkpoint: {name} is {array.dtype}{list(array.shape)}, this configuration needs "
+                f"{wanted.dtype}{list(wanted.shape)}"
+            )
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        restored.append(jax.random.wrap_key_data(jnp.asarray(array)) if is_key else jnp.asarray(array))
+    return jax.tree_util.tree_unflatten(structure, restored)
+
+
+def _raw(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
+class CheckpointWriter:
+    """Saves steps of one run in the background and keeps the newest and the best.
+
+    Of several processes each writes the shards that it holds, into one directory that all of them see; they have to
+    call each method at the same moment, and where one fails, it raises on all.
+    """
+
+    def __init__(self, directory: Path, config: Config):
+        import orbax.checkpoint as ocp
+
+        _quiet_orbax()
+        self._ocp = ocp
+        self._checkpoint = config.checkpoint
+        self._config = to_dict(config)
+        self._directory = directory
+        self.newest: int | None = distributed.of_first(next(iter(steps(directory)), None))
+        """The newest whole step; what is there at the start has been looked at by whoever resumes."""
+        self._pending: int | None = None
+        self._manager: Any = None
+
+    def _open(self) -> Any:
+        options = self._ocp.CheckpointManagerOptions(
+            create=not distributed.several(),  # what Orbax does not do for some of the processes
+            cleanup_tmp_directories=True,
+            preservation_policy=_preservation(self._ocp, self._checkpoint),
+            **self._sharing(),
+        )
+        return self._ocp.CheckpointManager(self._directory.absolute(), options=options)
+
+    def _sharing(self) -> dict[str, Any]:
+        """Orbax's options for several processes, which wait for each other through JAX's coordination service."""
+        if not distributed.several():
+            return {}
+        options = self._ocp.options
+        processes = set(range(jax.process_count()))
+        return {
+            "multiprocessing_options": options.MultiprocessingOptions(active_processes=processes),
+            "async_options": options.AsyncOptions(timeout_secs=_MOST_WAITING_S),
+        }
+
+    def save(self, update: int, state: Any, episode_return: float | None) -> None:
+        """Starts saving ``state`` as step ``update``; returns once the state has been copied.
+
+        Args:
+            update: updates done; the step's name.
+            state: the training state.
+            episode_return: mean return of recent episodes, by which the best checkpoints are kept; None where no
+                episode has finished.
+
+        Raises:
+            WriteFailed: this step, or the one still under way, could not be written.
+        """
+        self.finish()
+        arrays = _copy_shards(state) if distributed.several() else flatten(state)
+        with distributed.failing_together(WriteFailed):
+            if distributed.is_first():
+                self._directory.mkdir(parents=True, exist_ok=True)
+                # Orbax's own report of a full disk is pages long, and comes from several threads.
+                check_room(self._directory, sum(array.nbytes for array in arrays.values()) + _OVERHEAD)
+        if self._manager is None:
+            self._manager = self._open()
+        args = self._ocp.args
+        items = args.Composite(
+            state=args.StandardSave(arrays),
+            config=args.JsonSave({"format": FORMAT, "config": self._config}),
+        )
+        metrics = {"episode_return": -1e30 if episode_return is None else episode_return}
+        with self._abandoning(update):
+            self._manager.save(update, args=items, metrics=metrics)
+        self._pending = update
+
+    def poll(self) -> None:
+        """Completes a save that has finished in the background; never waits. Raises WriteFailed as ``finish``."""
+        if self._pending is None or distributed.any_of(self._manager.is_saving_in_progress()):
+            return
+        self.finish()
+
+    def finish(self) -> None:
+        """Waits until the save under way, if any, is complete.
+
+        Raises:
+            WriteFailed: it failed; the steps before it are as they were.
+        """
+        if self._pending is None:
+            return
+        update, self._pending = self._pending, None
+        with self._abandoning(update):
+            self._manager.wait_until_finished()
+            if distributed.is_first():
+                write_checksums(self._directory / str(update))
+        self.newest = update
+
+    @contextlib.contextmanager
+    def _abandoning(self, update: int) -> Iterator[None]:
+        """Where a save fails, clears away what there is of it; the next save starts with a new manager.
+
+        Orbax reports what went wrong by exceptions of many kinds. A step that it believes to be saved, but which is
+        not whole, would later count among those to keep, in place of a good one.
+        """
+        try:
+            with distributed.failing_together(Exception):
+                yield
+        except Exception as error:
+            with contextlib.suppress(Exception):
+                self._manager.close()
+            if distributed.is_first():
+                for left in (*self._directory.glob(f"{update}.orbax-*"), self._directory / str(update)):
+                    shutil.rmtree(left, ignore_errors=True)
+            self._manager = None
+            raise WriteFailed(f"checkpoint: step {update} could not be saved: {reason(error)}") from error
+
+    def close(self) -> None:
+        """Completes the save under way and stops the background threads; raises WriteFailed as ``finish``."""
+        try:
+            self.finish()
+        finally:
+            if self._manager is not None:
+                self._manager.close()
+
+
+def _preservation(ocp: Any, config: CheckpointConfig) -> Any:
+    policies = ocp.checkpoint_managers
+    keep = [policies.LatestN(config.keep_latest)]
+    if config.keep_best:
+        best = policies.BestN(n=config.keep_best, get_metric_fn=lambda metrics: metrics["episode_return"])
+        keep.append(best)
+    return policies.AnyPreservationPolicy(keep)
+
+
+def _quiet_orbax() -> None:
+    """Orbax narrates its work, and every problem once a thread, through absl's log; what it raises says as much."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+
+
+def write_checksums(step: Path) -> None:
+    """Writes the step's ``checksums.json``, atomically; with it the step is whole."""
+    sums = {str(path.relative_to(step)): _sha256(path) for path in _files(step)}
+    write_bytes(step / CHECKSUMS, json.dumps({"format": FORMAT, "sha256": sums}, indent=1).encode())
+
+
+def verify(step: Path) -> None:
+    """Checks that every file of a step is there and unchanged.
+
+    Raises:
+        DamagedCheckpoint: names the first file that is not.
+    """
+    manifest = step / CHECKSUMS
+    try:
+        sums = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
+    except FileNotFoundError as error:
+        raise DamagedCheckpoint(f"{manifest} is missing: the save was interrupted, or is under way") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedCheckpoint(f"{manifest} is damaged") from error
+    if not isinstance(sums, dict) or not sums:
+        raise DamagedCheckpoint(f"{manifest} is damaged")
+    if manifest.is_symlink():
+        raise DamagedCheckpoint(f"{manifest} is a link")
+    whole = step.resolve()
+    for name, expected in sums.items():
+        # Names that are absolute or go up, and links, would have files outside the step read.
+        resolved = (step / name).resolve()
+        if resolved != whole / name or not resolved.is_relative_to(whole):
+            raise DamagedCheckpoint(f"{manifest} names {name!r}, which is a link or outside the step")
+        try:
+            actual = _sha256(step / name)
+        except FileNotFoundError as error:
+            raise DamagedCheckpoint(f"{step / name} is missing") from error
+        except OSError as error:
+            raise DamagedCheckpoint(f"{step / name} cannot be read: {error.strerror}") from error
+        if actual != expected:
+            raise DamagedCheckpoint(f"{step / name} is damaged: its contents changed since it was saved")
+
+
+def _files(step: Path) -> Iterator[Path]:
+    for path in sorted(step.rglob("*")):
+        if path.is_file() and path != step / CHECKSUMS:
+            yield path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def steps(directory: Path) -> list[int]:
+    """The steps in a checkpoint directory, newest first, whole or not."""
+    if not directory.is_dir():
+        return []
+    return sorted(
+        (int(path.name) for path in directory.iterdir() if _STEP.fullmatch(path.name) and path.is_dir()), reverse=True
+    )
+
+
+def newest_whole_step(directory: Path, on_damage: Any = None) -> Path | None:
+    """The newest step that is whole; ``on_damage(message)`` is called for each newer one that is not."""
+    for number in steps(directory):
+        try:
+            verify(directory / str(number))
+        except DamagedCheckpoint as error:
+            if on_damage is not None:
+                on_damage(str(error))
+            continue
+        return directory / str(number)
+    return None
+
+
+def read(step: Path) -> tuple[dict[str, np.ndarray], Config]:
+    """The named arrays and the configuration in one (verified) step's folder.
+
+    Raises:
+        UserError: the step was written by an incompatible version, or cannot be read.
+    """
+    import orbax.checkpoint as ocp
+
+    _quiet_orbax()
+    restore_args = ocp.args.PyTreeRestore
+    # Of several processes each reads on its own.
+    this = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=this, active_processes={this})
+    try:
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler(), multiprocessing_options=alone) as reader:
+            content = reader.restore((step / "config").absolute())
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(), multiprocessing_options=alone) as reader:
+            shapes = reader.metadata((step / "state").absolute()).item_metadata.tree
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+            arrays = reader.restore((step / "state").absolute(), args=restore_args(restore_args=as_numpy))
+    except Exception as error:  # of many kinds, where the contents are not what Orbax wrote
+        raise UserError(f"checkpoint: cannot read {step}: {' '.join(str(error).split())[:200]}") from error
+    version = content.get("format") if isinstance(content, dict) else None
+    if version != FORMAT:
+        raise UserError(f"checkpoint: {step} has format {version}, this version reads {FORMAT}")
+    if not isinstance(arrays, dict) or not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise UserError(f"checkpoint: {step} does not hold named arrays")
+    if not isinstance(content.get("config"), dict):
+        raise UserError(f"checkpoint: {step} does not hold a configuration")
+    return arrays, make_config(content["config"], f"{step}/config")

@@ -1,0 +1,173 @@
+"""A run's directory: made once, used by one process at a time, and reachable as ``runs/latest`` and ``ckpt``."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from mjxppo.config.schema import Config
+from mjxppo.config.sweep import members_of, trains_several
+from mjxppo.config.values import from_dict, read_yaml, to_yaml
+from mjxppo.errors import UserError
+from mjxppo.files import write_bytes
+from mjxppo.run import distributed
+
+CONFIG, CKPT, EVAL, VIDEO, SUMMARY = "config.yaml", "ckpt", "eval.json", "video.mp4", "summary.json"
+_LOCK = ".lock"
+CHECKSUMS = "checksums.json"
+"""The file that makes a checkpoint's folder whole; written last."""
+
+# Changing any of these would make the rest of a run something else than what was begun.
+_FIXED_ON_RESUME = (
+    "env",
+    "env_options",
+    "seed",
+    "num_seeds",
+    "grid",
+    "physics",
+    "randomize",
+    "init",
+    "policy",
+    "distill",
+    "ppo",
+)
+
+
+def default_run_dir(config: Config) -> Path:
+    """``runs/TASK-DATE-TIME-sSEED``, in the working directory; a name that is not taken."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    base = Path("runs") / f"{re.sub('[:/]', '-', config.env)}-{stamp}-s{config.seed}"
+    path, number = base, 1
+    while path.exists():
+        number += 1
+        path = base.with_name(f"{base.name}-{number}")
+    return path
+
+
+@contextlib.contextmanager
+def open_run_dir(path: Path, config: Config, resume: bool) -> Iterator[Path]:
+    """Makes (or, to resume, finds) a run directory and holds it until the block ends.
+
+    Of several processes that train together the first one does so for all.
+
+    Args:
+        path: the directory.
+        config: written to ``config.yaml``.
+        resume: the directory has to hold a run already; without it, it must not.
+
+    Raises:
+        UserError: it cannot be written, another process uses it, or it holds a run and ``resume`` is false.
+    """
+    if not distributed.is_first():
+        yield path
+        return
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / _LOCK).open("a")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"run_dir: cannot write to {path}: {reason}") from error
+    with lock:
+        if not _locked(lock):
+            raise UserError(f"run_dir: {path} is in use by another process")
+        held = [entry.name for entry in path.iterdir() if entry.name != _LOCK]
+        if held and not resume:
+            raise UserError(f"run_dir: {path} is not empty; continue it with --resume, or give another --run-dir")
+        write_bytes(path / CONFIG, to_yaml(config).encode())
+        if trains_several(config):
+            for member in members_of(config):
+                (path / member.name).mkdir(exist_ok=True)
+                write_bytes(path / member.name / CONFIG, to_yaml(member.config).encode())
+        link_latest(path)
+        yield path
+
+
+def _locked(lock: IO[str]) -> bool:
+    """Takes the lock, which the system drops when the process ends, however it ends."""
+    for _ in range(10):  # someone who only asks whether the run goes on holds it for an instant
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            time.sleep(0.02)
+    return False
+
+
+def in_use(path: Path) -> bool:
+    """Whether a process trains in a run directory."""
+    try:
+        with (path / _LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def run_of_member(path: Path) -> Path | None:
+    """The run's directory, where ``path`` is the directory of one of the policies that it trains."""
+    try:
+        path = path.resolve()
+    except (OSError, RuntimeError, ValueError):  # no path at all, such as a loop of links
+        return None
+    if (path / CKPT).exists() or not ((path / CONFIG).is_file() and (path.parent / CONFIG).is_file()):
+        return None
+    try:
+        config = from_dict(read_yaml(path.parent / CONFIG))
+        names = [member.name for member in members_of(config)]
+    except UserError:
+        return None
+    return path.parent if path.name in names else None
+
+
+def check_resumable(path: Path, config: Config) -> None:
+    """Raises UserError where the run in ``path`` would become something else than what was begun."""
+    run = run_of_member(path)
+    if run is not None:
+        raise UserError(f"run_dir: {path} is one policy of a run; resume all of them with --run-dir {run}")
+    saved = from_dict(read_yaml(path / CONFIG))
+    for name in _FIXED_ON_RESUME:
+        before, now = getattr(saved, name), getattr(config, name)
+        if before != now:
+            raise UserError(
+                f"{_first_difference(name, before, now)}: cannot change when a run is resumed; start a new one"
+            )
+
+
+def _first_difference(name: str, before: Any, now: Any) -> str:
+    if dataclasses.is_dataclass(before):
+        for field in dataclasses.fields(before):
+            if getattr(before, field.name) != getattr(now, field.name):
+                return f"{name}.{field.name}"
+    return name
+
+
+def link_latest(path: Path) -> None:
+    """Points ``runs/latest`` and ``ckpt`` in the working directory at a run, where nothing else is in the way."""
+    for link, target in ((Path("runs/latest"), path), (Path(CKPT), path / CKPT)):
+        with contextlib.suppress(OSError):
+            link.parent.mkdir(exist_ok=True)
+            if link.is_symlink() or not link.exists():
+                temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+                temporary.symlink_to(os.path.relpath(target.absolute(), link.parent.absolute()))
+                temporary.replace(link)
+
+
+def latest() -> Path:
+    """The newest run in the working directory.
+
+    Raises:
+        UserError: there is none.
+    """
+    link = Path("runs/latest")
+    if not link.is_dir():
+        raise UserError("run_dir: there is no run here to resume (no runs/latest); give --run-dir")
+    return link.resolve()

@@ -1,0 +1,118 @@
+"""Distilling a trained teacher into a student: what is taken over of the teacher's configuration and checkpoint.
+
+The teacher is read when a run begins, and is part of the training state from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mjxppo.config.values import merge, to_dict
+from mjxppo.console import say
+from mjxppo.envs import Environment
+from mjxppo.envs.build import environment
+from mjxppo.envs.observed import ObservedEnvironment
+from mjxppo.envs.randomize.task import RandomizedEnvironment
+from mjxppo.errors import UserError
+from mjxppo.ppo.program import Trainer
+from mjxppo.ppo.state import TrainState
+from mjxppo.run.finetune import named
+from mjxppo.run.load import Loaded, load_for
+
+
+def load_teacher(path: str) -> Loaded:
+    """The teacher that a path names; raises UserError where there is no checkpoint."""
+    return load_for("distill.teacher", path)
+
+
+def teacher_of(values: Mapping[str, Any]) -> Loaded | None:
+    """The teacher that a configuration's plain values name; None for none. Raises as ``load_teacher``."""
+    distill = values.get("distill")
+    path = distill.get("teacher") if isinstance(distill, Mapping) else None
+    return None if path is None else load_teacher(str(path))
+
+
+def configuration(teacher: Loaded) -> dict[str, Any]:
+    """A student's configuration, before its own settings: the teacher's worlds, networks and scale; imitation.
+
+    The student sees nothing privileged, its critic does. The step size falls to 0, and no entropy is asked for. It
+    begins afresh, even where the teacher did not.
+    """
+    values = to_dict(teacher.config)
+    del values["init"]
+    privileged = "none" if teacher.config.policy.privileged == "none" else "critic"
+    changes = {
+        "policy": {"privileged": privileged},
+        "distill": {
+            "teacher": named(teacher),
+            "policy": values["policy"],
+            "normalize_obs": teacher.config.ppo.normalize_obs,
+        },
+        "ppo": {"loss": "imitation", "learning_rate_schedule": "linear", "entropy_coef": 0.0},
+    }
+    return merge(values, changes)
+
+
+def begin(trainer: Trainer, state: TrainState) -> TrainState:
+    """The state that a run begins with: the one given, with the teacher in it, if there is one.
+
+    Raises:
+        UserError: there is no such teacher, or it does not fit the student.
+    """
+    placeholder, teacher = state.learner.teacher, check(trainer)
+    if placeholder is None or teacher is None:
+        return state
+    say(f"imitating {named(teacher)}")
+
+    def taken(place: Any, ours: jax.Array) -> jax.Array:
+        name = jax.tree_util.keystr(place, simple=True, separator="/")
+        array = teacher.arrays[f"learner/{name}"]
+        if name.startswith("obs_moments/") and array.ndim:
+            array = array[: ours.shape[-1]]  # what only its critic saw comes last
+        if array.shape != ours.shape[ours.ndim - array.ndim :]:
+            raise UserError(
+                f"distill.teacher: {name} in {named(teacher)} is {list(array.shape)}, not {list(ours.shape)}; the "
+                "teacher's task, its options and what varies must be the student's"
+            )
+        return jnp.array(np.broadcast_to(array, ours.shape), ours.dtype)
+
+    policy = jax.tree_util.tree_map_with_path(taken, placeholder.policy)
+    teaching = replace(placeholder, policy=trainer.replicate(policy))
+    return replace(state, learner=replace(state.learner, teacher=teaching))
+
+
+def check(trainer: Trainer) -> Loaded | None:
+    """The student's teacher, None where there is none; refuses one that would see something else than it is used to.
+
+    Raises:
+        UserError: there is no such teacher, or it does not fit; names what differs.
+    """
+    path = trainer.config.distill.teacher
+    if path is None:
+        return None
+    teacher = load_teacher(path)
+    config, theirs = trainer.config, teacher.config
+    name = named(teacher)
+    if config.env != theirs.env:
+        raise UserError(f"env: the teacher in {name} was trained on {theirs.env}, not on {config.env}")
+    if (config.distill.policy, config.distill.normalize_obs) != (theirs.policy, theirs.ppo.normalize_obs):
+        raise UserError(f"distill.policy: is not that of {name}; leave it out, mjxppo distill knows it")
+    if theirs.policy.privileged == "both":
+        ours, known = trainer.env.hidden_sizes(), environment(theirs, _task(trainer.env)).hidden_sizes()
+        if ours != known:
+            differing = min(set(ours.items()) ^ set(known.items()))[0]
+            raise UserError(f"randomize: what varies must be what the teacher in {name} sees vary; {differing} differs")
+    return teacher
+
+
+def _task(env: Environment) -> Environment:
+    """The task inside of all that is around it."""
+    while isinstance(env, ObservedEnvironment | RandomizedEnvironment):
+        env = env.env
+    return env

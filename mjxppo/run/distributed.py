@@ -1,0 +1,235 @@
+"""Several processes, on one or many hosts, that train one policy together: JAX's own distributed runtime.
+
+All of them run the same program over one mesh of all their devices; worlds are split over it, parameters are copied.
+The first process alone writes metrics, configuration and results, and speaks. What the host decides, such as to stop
+after a signal, is agreed here, because a process that goes its own way leaves the others waiting for ever.
+
+``MJXPPO_COORDINATOR`` asks for it: ``host:port`` of the first process, with ``MJXPPO_NUM_PROCESSES`` and
+``MJXPPO_PROCESS_ID``; or ``auto``, where JAX can tell from SLURM, Kubernetes, Open MPI or a TPU pod. Without it a
+process is alone, and everything here does nothing. This module does not import JAX before it is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from mjxppo.errors import UserError
+from mjxppo.run import lost
+
+T = TypeVar("T")
+
+COORDINATOR, NUM_PROCESSES, PROCESS_ID = "MJXPPO_COORDINATOR", "MJXPPO_NUM_PROCESSES", "MJXPPO_PROCESS_ID"
+AUTO = "auto"
+
+LOST_AFTER_S = 30
+"""Seconds without a sign of life after which a process counts as lost, and the others end."""
+_START_S = 600
+"""Seconds that the processes wait for each other at the start, and until all have compiled."""
+_LEAVE_S = 300
+"""Seconds that the processes wait for each other at the end of training."""
+_MESSAGE_BYTES = 4096
+
+
+class _Place(NamedTuple):
+    """Which process this is, of how many."""
+
+    process: int = 0
+    of: int = 1
+
+
+_place = _Place()
+_watch: lost.Watch | None = None
+
+
+def several() -> bool:
+    """Whether this process trains together with others."""
+    return _place.of > 1
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes files and speaks; true where there is only one."""
+    return _place.process == 0
+
+
+def join() -> None:
+    """Joins the processes that the environment names; does nothing where it names none.
+
+    Has to come before JAX's backend starts.
+
+    Raises:
+        UserError: the environment is incomplete, or the others do not come.
+    """
+    asked = _asked(os.environ)
+    if asked is None:
+        return
+    import jax
+
+    global _place, _watch
+    _watch = lost.Watch()
+    # Its preemption service takes SIGTERM for itself; here the processes agree on the update at which they stop.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(
+            **asked,
+            initialization_timeout=_START_S,
+            heartbeat_timeout_seconds=LOST_AFTER_S,
+            shutdown_timeout_seconds=_LEAVE_S,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{COORDINATOR}: the processes did not find each other: {_one_line(error)}") from error
+    _place = _Place(jax.process_index(), jax.process_count())
+    if not is_first():
+        from mjxppo import console
+
+        console.be_silent()
+    counts = {sum(device.process_index == i for device in jax.devices()) for i in range(_place.of)}
+    if len(counts) > 1:
+        raise UserError(f"{COORDINATOR}: the processes have different numbers of devices: {sorted(counts)}")
+
+
+def _asked(environment: Mapping[str, str]) -> dict[str, Any] | None:
+    """Arguments of ``jax.distributed.initialize``; None where this process is to be alone."""
+    coordinator = environment.get(COORDINATOR, "")
+    if not coordinator:
+        return None
+    if coordinator == AUTO:
+        return {}
+    numbers = {}
+    for name in (NUM_PROCESSES, PROCESS_ID):
+        text = environment.get(name, "")
+        if not text.isdecimal():
+            raise UserError(f"{name}: must be a number, since {COORDINATOR} is {coordinator}; it is {text!r}")
+        numbers[name] = int(text)
+    host, colon, port = coordinator.rpartition(":")
+    if not (host and colon and port.isdecimal()):
+        raise UserError(f"{COORDINATOR}: must be host:port of the first process, or {AUTO}, not {coordinator!r}")
+    if numbers[PROCESS_ID] >= numbers[NUM_PROCESSES]:
+        raise UserError(f"{PROCESS_ID}: {numbers[PROCESS_ID]} is not below {NUM_PROCESSES} = {numbers[NUM_PROCESSES]}")
+    if numbers[NUM_PROCESSES] == 1:
+        return None
+    return {
+        "coordinator_address": coordinator,
+        "num_processes": numbers[NUM_PROCESSES],
+        "process_id": numbers[PROCESS_ID],
+        "cluster_detection_method": "deactivate",
+    }
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[None]:
+    """``join``s, and at the end ``leave``s. A process that fails in between ends at once, which ends the others."""
+    try:
+        join()
+        yield
+    except BaseException as error:
+        if _watch is None:
+            raise
+        _end(error)
+    leave()
+
+
+def leave() -> None:
+    """Parts from the others, when training is over: the first process goes on alone, they may end."""
+    global _place, _watch
+    if several():
+        import jax
+
+        jax.distributed.shutdown()
+        _place = _Place(_place.process)
+    if _watch is not None:
+        _watch.close()
+        _watch = None
+
+
+def _end(error: BaseException) -> None:
+    """Ends this process with what ``error`` means, without the wait for the others that a usual exit would make."""
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else 1
+    elif isinstance(error, KeyboardInterrupt):
+        code = 130
+    elif isinstance(error, UserError):
+        code = 2
+        print(f"mjxppo: {_one_line(error)}", file=sys.stderr)
+    elif lost.is_meant_by(error):
+        lost.end(error)
+    else:
+        code = 1
+        if _watch is not None:
+            _watch.tell()
+        traceback.print_exception(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def most(*values: int) -> tuple[int, ...]:
+    """The largest of each value over all processes; each has to call this at the same place."""
+    if not several():
+        return values
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    gathered = multihost_utils.process_allgather(np.array(values, np.int32))
+    return tuple(int(value) for value in gathered.max(0))
+
+
+def any_of(condition: bool) -> bool:
+    """Whether ``condition`` holds on any process; each has to call this at the same place."""
+    return bool(most(int(condition))[0])
+
+
+def of_first(value: T) -> T:
+    """What the first process passes, a JSON value; each has to call this at the same place."""
+    if not several():
+        return value
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    text = json.dumps(value).encode()
+    assert len(text) < _MESSAGE_BYTES
+    message = np.frombuffer(text.ljust(_MESSAGE_BYTES), np.uint8)
+    sent: T = json.loads(multihost_utils.broadcast_one_to_all(message).tobytes())
+    return sent
+
+
+def wait_for_all(what: str) -> None:
+    """Waits until every process has come here; unlike in a collective, one may take minutes longer than another."""
+    if several():
+        from orbax.checkpoint import multihost
+
+        multihost.get_barrier_sync_fn()(key=what, timeout_ms=1000 * _START_S)
+
+
+def check_same(what: str, value: str) -> None:
+    """Checks that all processes were given the same.
+
+    Raises:
+        UserError: they were not; on every process.
+    """
+    digest = hashlib.sha256(value.encode()).hexdigest()
+    if any_of(digest != of_first(digest)):
+        raise UserError(f"{what}: the processes were given different ones; for runs of their own unset {COORDINATOR}")
+
+
+@contextlib.contextmanager
+def failing_together(kind: type[Exception]) -> Iterator[None]:
+    """Where the block raises ``kind`` on any process, it raises that on all."""
+    failure = None
+    try:
+        yield
+    except kind as error:
+        failure = error
+    if any_of(failure is not None):
+        raise failure or kind("another process failed in this; see there")

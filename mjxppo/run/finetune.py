@@ -1,0 +1,149 @@
+"""Starting from a policy trained before: what is taken over of its configuration and of its checkpoint.
+
+The source is read when a run begins, and never again: everything that is carried, and the anchor, is part of the
+training state, and a resumed run has it from its own checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mjxppo.config.schema import Config
+from mjxppo.config.sweep import trains_several
+from mjxppo.config.values import to_dict
+from mjxppo.console import say
+from mjxppo.errors import UserError
+from mjxppo.ppo.program import Trainer
+from mjxppo.ppo.state import TrainState
+from mjxppo.run import load
+from mjxppo.run.load import Loaded
+
+_CARRIED = {
+    "policy": ("params/params/actor/",),
+    "critic": ("params/params/critic/", "return_moments/"),
+    "normalizer": ("obs_moments/",),
+    "optimizer": ("opt_state/",),
+}
+"""The arrays of a ``Learner`` that each choice of ``init.carry`` stands for, by the beginnings of their names."""
+_NETWORK = ("hidden_sizes", "critic_hidden_sizes", "activation", "std", "history", "privileged")
+"""Fields of ``PolicyConfig`` that say what parameters mean."""
+_INHERITED = ("gamma", "normalize_obs")
+"""Fields of ``PpoConfig`` that do, for critic and policy."""
+
+
+def source_of(values: Mapping[str, Any]) -> Loaded | None:
+    """The policy that a configuration's plain values say to begin with, read from its checkpoint; None for none.
+
+    Raises:
+        UserError: there is no checkpoint.
+    """
+    init = values.get("init")
+    path = init.get("path") if isinstance(init, Mapping) else None
+    return None if path is None else load.load_for("init.path", str(path))
+
+
+def named(source: Loaded) -> str:
+    """What to call a source so that the same one is found again: the step's folder, or the one of several policies."""
+    return str(source.step if source.run_dir == source.step.parent.parent else source.run_dir)
+
+
+def inherited(source: Loaded) -> dict[str, Any]:
+    """The fields that a run takes over from its source unless told otherwise: those that give its arrays a meaning."""
+    values = to_dict(source.config)
+    return {"policy": values["policy"], "ppo": {name: values["ppo"][name] for name in _INHERITED}}
+
+
+def begin(trainer: Trainer, state: TrainState, source: Loaded | None = None) -> TrainState:
+    """The state that a run begins with: that of ``Trainer.init``, and what ``init`` carries over into it.
+
+    Args:
+        trainer: the run's.
+        state: freshly initialised; where it holds several members, all begin with the same policy.
+        source: where it has been read already; else it is read, if ``init.path`` names one.
+
+    Raises:
+        UserError: there is no such checkpoint, or it does not fit the run.
+    """
+    config = trainer.config
+    source = source or source_of(to_dict(config))
+    if source is None:
+        return state
+    check(trainer, source)
+    parts = [*config.init.carry, *(["anchor"] if config.init.anchor_coef > 0 else [])]
+    say(f"starting from {named(source)}: {', '.join(parts) or 'nothing of it'}")
+    several = trains_several(config)
+
+    def carried(path: Any, ours: jax.Array) -> jax.Array:
+        name = _origin(jax.tree_util.keystr(path, simple=True, separator="/"), config)
+        if name is None:
+            return ours
+        array, wanted = source.arrays.get(f"learner/{name}"), ours.shape[several:]
+        if array is not None and name.startswith("obs_moments/"):
+            array = array[: wanted[0]] if wanted else array  # what was privileged, and is not seen here, comes last
+        if array is None or array.shape != wanted:
+            has = "no such array" if array is None else str(list(array.shape))
+            raise UserError(f"init.path: learner/{name} must be {list(wanted)}, and is {has} in {named(source)}")
+        return jnp.array(np.broadcast_to(array, ours.shape), ours.dtype)
+
+    learner = jax.tree_util.tree_map_with_path(carried, state.learner)
+    return replace(state, learner=trainer.replicate(learner))
+
+
+def _origin(name: str, config: Config) -> str | None:
+    """Which array of the source's learner one of ours begins as; None for one that begins afresh."""
+    if name.startswith("anchor/"):
+        return name.removeprefix("anchor/")
+    wanted = [beginning for part in config.init.carry for beginning in _CARRIED[part]]
+    return name if name.startswith(tuple(wanted)) else None
+
+
+def check(trainer: Trainer, source: Loaded) -> None:
+    """Refuses a source that does not fit.
+
+    Raises:
+        UserError: names the field that differs, and what would be right.
+    """
+    config, env = trainer.config, trainer.env
+    theirs = source.policy
+    for what, ours, their_size in (
+        ("observations", trainer.network.actor_inputs or env.obs_size, theirs.inputs),
+        ("actions", env.action_size, theirs.action_size),
+    ):
+        if ours != their_size:
+            raise UserError(
+                f"init.path: {named(source)} was trained on {source.config.env} with {their_size} {what}, "
+                f"and {config.env} has {ours}"
+            )
+    acts = "policy" in config.init.carry or config.init.anchor_coef > 0
+    judges = "critic" in config.init.carry
+    for name, ours, their in _meanings(config, source.config, acts, judges):
+        if ours != their:
+            shown = list(their) if isinstance(their, tuple) else their
+            raise UserError(
+                f"{name}: must be {shown}, as in {named(source)}, for what init.carry and init.anchor_coef take from "
+                f"it; leave it out to take it over"
+            )
+
+
+def _meanings(ours: Config, theirs: Config, acts: bool, judges: bool) -> list[tuple[str, Any, Any]]:
+    """Fields that must agree, with both values: those of the networks taken over, and what these see."""
+    pairs = []
+    for name in _NETWORK:
+        needed = {"critic_hidden_sizes": judges, "privileged": judges, "hidden_sizes": acts, "std": acts}
+        if not needed.get(name, acts or judges):
+            continue
+        pairs.append((f"policy.{name}", _of_policy(ours, name), _of_policy(theirs, name)))
+    if acts or judges:
+        pairs.append(("ppo.normalize_obs", ours.ppo.normalize_obs, theirs.ppo.normalize_obs))
+    return pairs
+
+
+def _of_policy(config: Config, name: str) -> Any:
+    policy = config.policy
+    return policy.critic_hidden_sizes or policy.hidden_sizes if name == "critic_hidden_sizes" else getattr(policy, name)

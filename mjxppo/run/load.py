@@ -1,0 +1,175 @@
+"""What a user means by RUN_OR_CKPT: a run directory, its ``ckpt/``, or one step's folder.
+
+Where a run trains several policies, the directory of one of them names that one. Where a policy is but run, an exported
+one will do.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from mjxppo.config.schema import Config
+from mjxppo.config.sweep import members_of, trains_several
+from mjxppo.console import say
+from mjxppo.errors import UserError
+from mjxppo.files import read_json
+from mjxppo.policy import export, policy
+from mjxppo.run import checkpoint
+from mjxppo.run.directory import EVAL, run_of_member
+
+_ATTEMPTS = 20
+_PAUSE_S = 0.05
+
+
+class Loaded(NamedTuple):
+    """A checkpoint, read and verified."""
+
+    step: Path
+    """The step's folder."""
+    run_dir: Path
+    """The run that it belongs to; where that trains several policies, this policy's directory in it."""
+    arrays: dict[str, np.ndarray]
+    config: Config
+
+    @property
+    def policy(self) -> policy.Policy:
+        """The deterministic policy."""
+        return policy.from_checkpoint(self.arrays, self.config)
+
+
+class Runnable(NamedTuple):
+    """A policy, and the task that it was trained on."""
+
+    source: Path
+    """The checkpoint step's folder, or the .npz."""
+    run_dir: Path
+    """As in ``Loaded``; of a .npz the directory that it is in."""
+    policy: policy.Policy
+    config: Config
+    """Of a .npz only what concerns the task."""
+
+
+Found = TypeVar("Found", Loaded, Runnable)
+
+
+def find_step(path: Path) -> Path:
+    """The newest whole checkpoint step that ``path`` names.
+
+    Raises:
+        UserError: there is none; says what was looked for where.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: there is no such directory; give a run directory, its ckpt/, or one step's folder")
+    if not path.is_dir():
+        raise UserError(f"{path}: is a file; give a run directory, its ckpt/, or one step's folder")
+    path = path.resolve()
+    if path.name.isdigit() and not checkpoint.steps(path) and not (path / "ckpt").is_dir():
+        try:
+            checkpoint.verify(path)
+        except checkpoint.DamagedCheckpoint as error:
+            raise UserError(f"checkpoint: {error}") from error
+        return path
+    directory = path / "ckpt" if (path / "ckpt").is_dir() else path
+    damage: list[str] = []
+    step = checkpoint.newest_whole_step(directory, damage.append)
+    if step is None and damage:
+        raise UserError(f"checkpoint: no step in {directory} is whole; the newest: {damage[0]}")
+    if step is None:
+        raise UserError(f"{path}: holds no checkpoint; give a run directory, its ckpt/, or one step's folder")
+    for message in damage:
+        say(f"skipping a damaged checkpoint: {message}; using step {step.name}")
+    return step
+
+
+def load(path: Path) -> Loaded:
+    """Reads the newest whole checkpoint that ``path`` names; raises UserError as ``find_step``.
+
+    Of several policies it takes the one that ``path`` names, or else the one with the best evaluation.
+    """
+    return _best(load_all(path), path)
+
+
+def runnable(path: Path) -> Runnable:
+    """The policy that ``path`` names, chosen as ``load`` does, or that of an exported .npz.
+
+    Raises:
+        UserError: as ``load``; or the .npz is no policy for a task that is known here.
+    """
+    return _best(runnable_all(path), path)
+
+
+def runnable_all(path: Path) -> list[Runnable]:
+    """Every policy that ``path`` names, as ``load_all`` finds them, or that of an exported .npz; see ``runnable``."""
+    if export.is_exported(path):
+        return [Runnable(path, path.resolve().parent, *export.read_with_task(path))]
+    return [Runnable(one.step, one.run_dir, one.policy, one.config) for one in load_all(path)]
+
+
+def _best(found: Sequence[Found], path: Path) -> Found:
+    if len(found) == 1:
+        return found[0]
+    best = max(found, key=lambda one: _evaluated(one.run_dir))
+    say(f"{path} holds {len(found)} policies: taking {best.run_dir}")
+    return best
+
+
+def load_for(field: str, path: str) -> Loaded:
+    """``load`` of what a field of the configuration names; its UserError begins with the field."""
+    try:
+        return load(Path(path))
+    except UserError as error:
+        raise UserError(f"{field}: {error}") from error
+
+
+def load_all(path: Path) -> list[Loaded]:
+    """Reads every policy in the newest whole checkpoint that ``path`` names; raises UserError as ``find_step``.
+
+    The run may be going on: a checkpoint that it deletes while it is being read gives way to a newer one.
+    """
+    run_dir = run_of_member(path)
+    source = run_dir or path
+    for _ in range(_ATTEMPTS):
+        before = _contents(source)
+        try:
+            step = find_step(source)
+            arrays, config = checkpoint.read(step)
+        except UserError:
+            time.sleep(_PAUSE_S)  # a deletion takes a moment
+            if _contents(source) == before:
+                raise
+        else:
+            loaded = _each_policy(step, arrays, config)
+            return [one for one in loaded if run_dir and one.run_dir == path.resolve()] or loaded
+    raise UserError(f"{path}: its checkpoints are deleted faster than they can be read; raise checkpoint.every_updates")
+
+
+def _contents(path: Path) -> list[Path]:
+    """All files of the steps that ``path`` names, as far as they are still there; what else it holds may be much."""
+    directory = path / "ckpt" if (path / "ckpt").is_dir() else path
+    steps = [directory / str(number) for number in checkpoint.steps(directory)]
+    roots = steps or ([path] if path.name.isdigit() else [])
+    return sorted(Path(place) / name for root in roots for place, _, names in os.walk(root) for name in names)
+
+
+def _each_policy(step: Path, arrays: dict[str, np.ndarray], config: Config) -> list[Loaded]:
+    run_dir = step.parent.parent
+    if not trains_several(config):
+        return [Loaded(step=step, run_dir=run_dir, arrays=arrays, config=config)]
+    return [
+        Loaded(step, run_dir / member.name, {name: values[i] for name, values in arrays.items()}, member.config)
+        for i, member in enumerate(members_of(config))
+    ]
+
+
+def _evaluated(directory: Path) -> float:
+    try:
+        return float((read_json(directory / EVAL) or {})["mean"])
+    except (ValueError, KeyError, TypeError):
+        return -math.inf

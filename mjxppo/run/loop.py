@@ -1,0 +1,398 @@
+"""The loop around the device program: it logs, saves, and listens for signals; nothing else happens on the host."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mjxppo import envs, xla
+from mjxppo.config.schema import Config, minibatches_per_epoch
+from mjxppo.config.sweep import member_directories, members_of
+from mjxppo.console import ProgressLine, say, waiting
+from mjxppo.envs.build import environment
+from mjxppo.errors import UserError
+from mjxppo.files import WriteFailed, attempt
+from mjxppo.ppo import counters
+from mjxppo.ppo.program import Trainer, env_steps_of
+from mjxppo.ppo.state import TrainState
+from mjxppo.run import checkpoint, distill, distributed, finetune, machine
+from mjxppo.run.checkpoint import CheckpointWriter
+from mjxppo.run.directory import CKPT
+from mjxppo.run.load import Loaded
+from mjxppo.run.metrics import JSONL, MetricsWriter, Row, clean
+from mjxppo.run.signals import StopRequest, stopping_at_once
+
+_SLOW_CALL_S = 8.0
+"""A signal is promised to be obeyed within 10 s, of which saving takes some."""
+_NOT_LOGGED = ("ran", "env_steps_high", "env_steps_low")
+
+
+class TrainingFailed(Exception):
+    """Training cannot go on, or its end could not be saved; the last good checkpoint is kept. Says why."""
+
+    def __init__(self, message: str, nonfinite: tuple[int, int] | None = None):
+        super().__init__(message)
+        self.nonfinite = nonfinite
+        """The update in which, and the member whose, numbers first ceased to be finite, where that is the reason."""
+
+
+class Outcome(NamedTuple):
+    """How a training loop ended."""
+
+    env_steps: int
+    """Environment steps of the whole run, those before a resume included; of each policy, where there are several."""
+    new_env_steps: int
+    """Environment steps of this program's part of it, of all policies together."""
+    updates: int
+    episode_return: float | None
+    """Mean over the episodes of the last update that finished any; mean over policies, where there are several."""
+    train_s: float
+    """Seconds in the training loop, without compilation."""
+    compile_s: float
+    exit_code: int
+    """0, or 128 + the signal that stopped the run."""
+
+
+def build(config: Config, env: envs.Environment | None = None) -> Trainer:
+    """The environment and the device program that a checked configuration describes; nothing is written or run.
+
+    Args:
+        config: the configuration.
+        env: trains on this instead of on what ``config.env`` names.
+
+    Raises:
+        UserError: the task, its options or the number of devices cannot be had.
+    """
+    if config.num_devices > jax.device_count():
+        raise UserError(f"num_devices: {config.num_devices} asked for, but there are {jax.device_count()}")
+    env = environment(config, env)
+    if env.on_host:
+        _check_on_host(env, config)
+    return Trainer(env, config)
+
+
+def _check_on_host(env: envs.Environment, config: Config) -> None:
+    """Raises UserError where worlds on the host would have to be split, or to act one without the other."""
+    if distributed.several():
+        raise UserError(f"env: {env.name} is simulated on the host, by one process; several cannot share its worlds")
+    if config.num_devices > 1:
+        raise UserError(f"num_devices: {env.name} is simulated on the host, for one device, not {config.num_devices}")
+    rest = config.total_env_steps % config.ppo.num_envs
+    if rest:
+        raise UserError(
+            f"total_env_steps: must be a multiple of ppo.num_envs = {config.ppo.num_envs} for {env.name}, whose worlds "
+            f"act together; {config.total_env_steps + config.ppo.num_envs - rest} would do"
+        )
+
+
+class Callbacks(NamedTuple):
+    """What the caller of a training loop is told. An exception ends the run as it stands at its last checkpoint."""
+
+    metrics: Callable[[list[Row]], object] = lambda rows: None
+    """Called after each device call with the rows of its updates (of the first policy, where there are several);
+    training stops as at its end when it returns True."""
+    checkpoint: Callable[[Path], object] = lambda step: None
+    """Called with the folder of each checkpoint that has become whole."""
+
+
+def train(
+    trainer: Trainer,
+    run_dir: Path,
+    resume: bool = False,
+    callbacks: Callbacks = Callbacks(),  # noqa: B008
+    source: Loaded | None = None,
+) -> Outcome:
+    """Trains to ``total_env_steps`` in an open run directory.
+
+    Args:
+        trainer: what ``build`` made.
+        run_dir: where metrics and checkpoints go.
+        resume: go on from the newest whole checkpoint, or from the start where none has been written yet.
+        callbacks: told what happens.
+        source: the policy that ``init.path`` names, where it has been read already.
+
+    Raises:
+        UserError: the checkpoint does not fit the configuration, or none is whole.
+        TrainingFailed: too many worlds became non-finite, the run could not be saved, or an environment on the host
+            failed.
+    """
+    xla.enable_compilation_cache()
+    config = trainer.config
+    restored = _restore(trainer, run_dir / CKPT) if resume else None
+    total = trainer.budget(config.total_env_steps)
+    started = time.perf_counter()
+    with (
+        waiting("compiling the training program (once for each configuration; later starts find it in the cache)"),
+        stopping_at_once(),
+        ThreadPoolExecutor(1) as background,
+    ):
+        # XLA compiles most of the program on one core; meanwhile another makes the worlds.
+        compilation = background.submit(trainer.lower(total).compile)
+        state = restored or trainer.init()
+        program = compilation.result()
+        distributed.wait_for_all("compiled")
+    compile_s = time.perf_counter() - started
+    if restored is None:
+        state = distill.begin(trainer, finetune.begin(trainer, state, source))
+    first_update = int(_host(state.update))
+    if distributed.is_first():
+        machine.record(run_dir, first_update)
+    loop = _Loop(trainer, run_dir, first_update, callbacks)
+    try:
+        outcome = loop.run(program, state, total, compile_s, trainer.num_devices)
+    except BaseException as error:
+        # Closing takes all processes, and only this failure is sure to be everyone's.
+        if not distributed.several() or isinstance(error, TrainingFailed):
+            loop.close()
+        failure = trainer.env.failure
+        if failure is None or not isinstance(error, jax.errors.JaxRuntimeError):
+            raise
+        what = f"{type(failure).__name__}: {failure}"
+        raise TrainingFailed(f"{trainer.env.name} failed on the host: {what}; {loop.last_good()}") from error
+    loop.close()
+    return outcome
+
+
+def _host(x: jax.Array) -> np.ndarray:
+    """The value of a replicated array, []; all members have the same, where there are several."""
+    value: np.ndarray = np.asarray(x).ravel()[0]
+    return value
+
+
+def _restore(trainer: Trainer, directory: Path) -> TrainState | None:
+    """The state in the newest whole checkpoint; None where none has been written yet."""
+    damage: list[str] = []
+    found = checkpoint.newest_whole_step(directory, damage.append) if distributed.is_first() else None
+    # All processes have to read the same step, whatever each of them sees at this moment.
+    name = distributed.of_first(found.name if found else None)
+    step = directory / name if name else None
+    if step is None:
+        if damage:
+            raise UserError(f"checkpoint: no step in {directory} is whole; the newest: {damage[0]}")
+        say("no checkpoint yet: starting from the beginning")
+        return None
+    for message in damage:
+        say(f"skipping a damaged checkpoint: {message}; going on from step {step.name}")
+    arrays, _ = checkpoint.read(step)
+    restored = checkpoint.unflatten(trainer.shapes(), arrays)
+    if trainer.env.on_host:
+        say(f"the worlds of {trainer.env.name} cannot be restored: their episodes begin anew")
+        trainer.init()  # makes the worlds
+        restored = trainer.begin_anew(restored)
+    restored = trainer.place(restored)
+    if distributed.is_first():
+        _set_aside_newer(directory, int(step.name))
+    return restored
+
+
+def _set_aside_newer(directory: Path, step: int) -> None:
+    """Moves damaged steps out of the way, because their numbers will be written again; deletes nothing."""
+    for number in checkpoint.steps(directory):
+        if number > step:
+            aside = directory.parent / "damaged" / f"{number}-{time.time_ns()}"
+            aside.parent.mkdir(exist_ok=True)
+            (directory / str(number)).rename(aside)
+
+
+class _Loop:
+    """One run's open files and its place in time."""
+
+    def __init__(self, trainer: Trainer, run_dir: Path, first_update: int, callbacks: Callbacks):
+        self.config = config = trainer.config
+        self.directory = run_dir
+        self.callbacks = callbacks
+        self.enough = False
+        directories = member_directories(run_dir, config)
+        self.metrics = [
+            MetricsWriter(directory, resume_after=first_update, config=member.config)
+            for directory, member in zip(directories, members_of(config), strict=True)
+            if distributed.is_first()
+        ]
+        for directory, metrics in zip(directories, self.metrics, strict=False):
+            if metrics.missing:
+                say(
+                    f"{directory / JSONL} was damaged: of the {first_update} updates before, the metrics of "
+                    f"{metrics.missing} are lost"
+                )
+        self.checkpoints = CheckpointWriter(run_dir / CKPT, config)
+        self.told = self.checkpoints.newest
+        self.saved_update = first_update
+        self.update = first_update
+        self.reported: set[str] = set()
+        self.warned = False
+        self.env_steps = 0
+        self.returns: list[float | None] = [None] * len(directories)
+        self.full_update = trainer.env_steps_per_update
+
+    @property
+    def episode_return(self) -> float | None:
+        """Mean over the members that have finished an episode."""
+        finished = [value for value in self.returns if value is not None]
+        return sum(finished) / len(finished) if finished else None
+
+    def close(self) -> None:
+        """Closes everything; whatever ended the run has said already what could not be saved."""
+        with contextlib.suppress(WriteFailed):
+            self.checkpoints.close()
+        for metrics in self.metrics:
+            metrics.close()
+
+    def run(
+        self, program: Any, state: TrainState, total: counters.Counter, compile_s: float, num_devices: int
+    ) -> Outcome:
+        config = self.config
+        self.env_steps = first_env_steps = counters.to_int(jax.tree.map(_host, state.env_steps))
+        started = time.perf_counter()
+        with (
+            StopRequest() as stop,
+            ProgressLine(f"{config.env} on {num_devices} devices", config.total_env_steps, self.env_steps) as line,
+        ):
+            while self.env_steps < config.total_env_steps and not self._asked_to_stop(stop):
+                chunk_started = time.perf_counter()
+                state, metrics = program(state, total)
+                rows = self._rows(jax.device_get(metrics), started, chunk_started)
+                self._warn_of_slow_calls(time.perf_counter() - chunk_started)
+                self._write(partial(self._log, rows))
+                newest = rows[0][-1]
+                speed, extent = len(rows) * newest["env_steps_per_s"], newest.get("randomization_extent")
+                line.update(self.env_steps, speed, self.episode_return, extent)
+                self._check_health(rows)
+                self.enough = distributed.is_first() and self.callbacks.metrics(rows[0]) is True
+                self._write(self.checkpoints.poll)
+                self._tell_checkpoint()
+                if self.update - self.saved_update >= config.checkpoint.every_updates:
+                    self._save(state)
+            self._save_last(state)
+            self._tell_checkpoint()
+        return Outcome(
+            env_steps=self.env_steps,
+            new_env_steps=len(self.returns) * (self.env_steps - first_env_steps),
+            updates=self.update,
+            episode_return=self.episode_return,
+            train_s=time.perf_counter() - started,
+            compile_s=compile_s,
+            exit_code=stop.exit_code if self.env_steps < config.total_env_steps else 0,
+        )
+
+    def _asked_to_stop(self, stop: StopRequest) -> bool:
+        """Whether a signal or a callback asks for it, of any process; all of them stop at the same update."""
+        signal_number, enough = distributed.most(stop.signal_number or 0, self.enough)
+        if signal_number:
+            stop.signal_number = signal_number
+        return bool(signal_number or enough)
+
+    def _warn_of_slow_calls(self, seconds: float) -> None:
+        if seconds > _SLOW_CALL_S and not self.warned:
+            self.warned = True
+            say(
+                f"a device call takes {seconds:.0f} s, and Ctrl-C and SIGTERM are seen between calls only; "
+                f"log.every_updates below {self.config.log.every_updates} would make them prompter"
+            )
+
+    def _tell_checkpoint(self) -> None:
+        newest = self.checkpoints.newest
+        if newest is not None and newest != self.told and distributed.is_first():
+            self.callbacks.checkpoint(self.directory / CKPT / str(newest))
+        self.told = newest
+
+    def _save(self, state: TrainState) -> None:
+        def save() -> None:
+            self._sync_metrics()
+            self.checkpoints.save(self.update, state, self.episode_return)
+            self.reported.clear()
+
+        self._write(self.checkpoints.finish)
+        self._write(save)
+        self.saved_update = self.update
+
+    def _save_last(self, state: TrainState) -> None:
+        """Saves where the run ends, unless the newest checkpoint is of this moment."""
+        self._write(self.checkpoints.finish)
+        if self.update == self.checkpoints.newest:
+            return
+        try:
+            self._sync_metrics()
+            self.checkpoints.save(self.update, state, self.episode_return)
+            self.checkpoints.finish()
+        except WriteFailed as error:
+            raise TrainingFailed(f"the last state is lost: {error}; {self.last_good()}") from error
+
+    def _write(self, write: Callable[[], None]) -> None:
+        """Does something that needs the disk; what happens if it fails is the configuration's choice."""
+        try:
+            write()
+        except WriteFailed as error:
+            if self.config.on_write_error == "stop":
+                raise TrainingFailed(f"{error}; {self.last_good()}") from error
+            if str(error) not in self.reported:
+                say(f"{error}; going on (on_write_error), {self.last_good()}")
+            self.reported.add(str(error))
+
+    def last_good(self) -> str:
+        """What there is to go on from, for a person."""
+        newest = self.checkpoints.newest
+        return "there is no checkpoint yet" if newest is None else f"the last good checkpoint is step {newest}"
+
+    def _log(self, rows: list[list[Row]]) -> None:
+        with distributed.failing_together(WriteFailed):
+            attempt(partial(metrics.write, own) for metrics, own in zip(self.metrics, rows, strict=False))
+
+    def _sync_metrics(self) -> None:
+        with distributed.failing_together(WriteFailed):
+            attempt(metrics.sync for metrics in self.metrics)
+
+    def _rows(self, metrics: dict[str, np.ndarray], started: float, chunk_started: float) -> list[list[Row]]:
+        """For each member one row for each update of a chunk; times are those at which the chunk came to the host."""
+        now = time.perf_counter()
+        env_steps_before = self.env_steps
+        by_member = {name: values.reshape(len(self.returns), -1) for name, values in metrics.items()}
+        rows = [
+            self._member_rows(member, {name: values[member] for name, values in by_member.items()})
+            for member in range(len(self.returns))
+        ]
+        speed = (self.env_steps - env_steps_before) / (now - chunk_started)
+        times = {"env_steps_per_s": speed, "time_s": now - started}
+        return [[clean(row | times) for row in own] for own in rows]
+
+    def _member_rows(self, member: int, metrics: dict[str, np.ndarray]) -> list[Row]:
+        rows: list[Row] = []
+        for i in range(int(metrics["ran"].sum())):
+            row = {name: values[i] for name, values in metrics.items()}
+            self.env_steps, self.update = env_steps_of(row), int(row["update"])
+            # An update that the budget cut short has few episodes: only for want of another is it the run's return.
+            cut_short = row["env_steps_this_update"] < self.full_update
+            if row["episodes"] > 0 and not (cut_short and self.returns[member] is not None):
+                self.returns[member] = float(row["episode_return"])
+            kept = {name: value for name, value in row.items() if name not in _NOT_LOGGED}
+            rows.append({"update": self.update, "env_steps": self.env_steps} | kept)
+        return rows
+
+    def _check_health(self, rows_of_members: list[list[Row]]) -> None:
+        """Ends the run when too much of a device call's work came to nothing."""
+        ppo, rows = self.config.ppo, [row for own in rows_of_members for row in own]
+        steps = sum(row["env_steps_this_update"] for row in rows)
+        gradient_steps = len(rows) * ppo.num_epochs * minibatches_per_epoch(ppo)
+        for name, of, what in (
+            ("nonfinite_steps", steps, "steps ended in a non-finite world"),
+            ("skipped_gradient_steps", gradient_steps, "gradient steps were skipped for a non-finite gradient"),
+        ):
+            count = sum(row[name] for row in rows)
+            if count > ppo.max_nonfinite_share * of:
+                raise TrainingFailed(
+                    f"{count} of the last {of} {what} (more than ppo.max_nonfinite_share = "
+                    f"{ppo.max_nonfinite_share}); {self.last_good()}",
+                    nonfinite=min(
+                        (row["update"], member)
+                        for member, own in enumerate(rows_of_members)
+                        for row in own
+                        if row[name]
+                    ),
+                )

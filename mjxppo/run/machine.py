@@ -1,0 +1,85 @@
+"""What a run or a measurement was made on: hardware and versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from mjxppo import xla
+
+FILE = "machine.json"
+_PACKAGES = ("mjxppo", "jax", "jaxlib", "mujoco", "mujoco-mjx", "warp-lang", "brax", "flax", "optax", "numpy")
+
+
+def describe() -> dict[str, Any]:
+    """Hardware and versions, as benchmark results carry them; starts JAX's backend."""
+    return {"hardware": _hardware(), "versions": versions(_PACKAGES)}
+
+
+def record(run_dir: Path, update: int) -> None:
+    """Notes in a run's machine.json on what it goes on after ``update`` updates; one entry for each start."""
+    from mjxppo.files import write_json
+
+    started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    write_json(run_dir / FILE, [*read(run_dir), {"after_update": update, "started": started, **describe()}])
+
+
+def read(run_dir: Path) -> list[dict[str, Any]]:
+    """What ``record`` wrote, oldest first; empty where there is nothing that can be read."""
+    import json
+
+    try:
+        entries = json.loads((run_dir / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def _hardware() -> dict[str, Any]:
+    import jax
+
+    return {
+        "cpu": cpu_model(),
+        "cores": xla.usable_cores(),
+        "memory_gib": memory_gib(),
+        "platform": jax.default_backend(),
+        "devices": [device.device_kind for device in jax.local_devices()],
+    }
+
+
+def cpu_model() -> str:
+    """The processor's name, as far as the system tells it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def memory_gib() -> float | None:
+    """Physical memory, GiB; None where the system does not tell it."""
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (OSError, ValueError):
+        return None
+
+
+def versions(packages: tuple[str, ...]) -> dict[str, str]:
+    """Versions of Python and of installed distributions; "not installed" for the others."""
+    from mjxppo import __version__
+
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            # A checkout on PYTHONPATH is not installed, and one that is may have moved on since.
+            found[package] = __version__ if package == "mjxppo" else version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

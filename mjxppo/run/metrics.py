@@ -1,0 +1,186 @@
+"""What a run writes down while it trains: metrics.jsonl, metrics.csv, TensorBoard files, and Weights & Biases."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mjxppo.config.schema import Config
+from mjxppo.config.values import flatten, to_dict
+from mjxppo.files import AppendFile, attempt
+from mjxppo.run.tensorboard import TensorBoardFile
+
+if TYPE_CHECKING:
+    from mjxppo.run.wandb import WandbRun
+
+JSONL, CSV, TENSORBOARD = "metrics.jsonl", "metrics.csv", "tb"
+
+Row = dict[str, Any]
+
+
+def clean(row: Row) -> Row:
+    """The row with plain Python numbers, and None for what is not a number (JSON knows no NaN)."""
+    cleaned: Row = {}
+    for name, value in row.items():
+        value = value.item() if hasattr(value, "item") else value
+        cleaned[name] = None if isinstance(value, float) and not math.isfinite(value) else value
+    return cleaned
+
+
+def read_rows(run_dir: Path) -> list[Row]:
+    """All whole rows of a run's metrics.jsonl up to the first damaged one, such as a last one cut short by a kill."""
+    path = run_dir / JSONL
+    rows: list[Row] = []
+    if not path.is_file():
+        return rows
+    for line in path.read_bytes().splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            break
+        if not isinstance(row, dict) or not isinstance(row.get("update"), int):
+            break
+        rows.append(row)
+    return rows
+
+
+class MetricsWriter:
+    """Appends one row per update to a run's files."""
+
+    def __init__(self, run_dir: Path, resume_after: int = 0, config: Config | None = None):
+        """Opens the files.
+
+        Args:
+            run_dir: the run's directory.
+            resume_after: keep the rows of this many updates from before, and drop later ones, so that a resumed
+                run leaves neither a gap nor a line twice.
+            config: of the run; says where metrics go beside, and TensorBoard shows it among them.
+
+        Raises:
+            UserError: they cannot be written.
+        """
+        kept = [row for row in read_rows(run_dir) if row["update"] <= resume_after] if resume_after else []
+        self.missing = resume_after - len(kept)
+        """Updates before ``resume_after`` whose rows are lost, because the file was damaged."""
+        self._columns = list(kept[0]) if kept else []
+        self._jsonl = AppendFile(run_dir / JSONL, _json_lines(kept))
+        self._csv = AppendFile(run_dir / CSV, self._csv_lines(kept, header=bool(kept)))
+        self._tensorboard: TensorBoardFile | None = None
+        if config is None or config.log.tensorboard:
+            purge = int(kept[-1]["env_steps"]) + 1 if kept else None
+            self._tensorboard = TensorBoardFile(run_dir / TENSORBOARD, purge, hyperparameters(config))
+        self._wandb = _wandb(run_dir, config)
+
+    def write(self, rows: list[Row]) -> None:
+        """Appends the rows of some updates, oldest first; TensorBoard gets the newest.
+
+        Raises:
+            WriteFailed: there is no room; the rows wait for the next call.
+        """
+        if not rows:
+            return
+        rows = [clean(row) for row in rows]
+        header = not self._columns
+        self._columns = self._columns or list(rows[0])
+        newest = rows[-1]
+        scalars = {
+            _tag(name): value
+            for name, value in newest.items()
+            if isinstance(value, int | float) and name not in ("update", "env_steps")
+        }
+        appends = [
+            partial(self._jsonl.append, _json_lines(rows)),
+            partial(self._csv.append, self._csv_lines(rows, header)),
+        ]
+        if self._tensorboard is not None:
+            appends.append(partial(self._tensorboard.append, newest["env_steps"], scalars))
+        if self._wandb is not None:
+            self._wandb.log(newest)
+        attempt(appends)
+
+    def sync(self) -> None:
+        """Brings all rows to the disk itself.
+
+        A checkpoint may only follow its rows: a run that is resumed from it could not write them again.
+
+        Raises:
+            WriteFailed: there is no room for them.
+        """
+        attempt([self._jsonl.sync, self._csv.sync])
+
+    def _csv_lines(self, rows: list[Row], header: bool) -> bytes:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=self._columns)
+        if header:
+            writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue().encode()
+
+    def close(self) -> None:
+        """Closes all files."""
+        self._jsonl.close()
+        self._csv.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+        if self._wandb is not None:
+            self._wandb.close()
+
+
+def _wandb(run_dir: Path, config: Config | None) -> WandbRun | None:
+    if config is None or not config.log.wandb:
+        return None
+    from mjxppo.run.wandb import WandbRun
+
+    return WandbRun(run_dir, config)
+
+
+def hyperparameters(config: Config | None) -> dict[str, bool | float | str]:
+    """The configuration by dotted names, as TensorBoard takes it; empty for None."""
+    if config is None:
+        return {}
+    flat = flatten(to_dict(config))
+    return {name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in flat.items()}
+
+
+def conclude(run_dir: Path, config: Config, result: dict[str, Any], env_steps: int, video: Path | None) -> None:
+    """Adds the final evaluation and the video to what a finished run's TensorBoard and W&B show.
+
+    Args:
+        run_dir: the run's directory; of one policy, where it trains several.
+        config: that policy's configuration.
+        result: as ``evaluate`` returns it; empty where there was no evaluation.
+        env_steps: at the end of training.
+        video: mp4; None where there is none.
+
+    Raises:
+        UserError: the files cannot be written.
+    """
+    scores = {f"eval/{name}": float(result[name]) for name in ("mean", "std", "min", "max") if name in result}
+    if config.log.tensorboard:
+        file = TensorBoardFile(run_dir / TENSORBOARD, suffix=".end")
+        file.append(env_steps, scores)
+        if video is not None:
+            file.append_video(env_steps, "video", video)
+        file.close()
+    wandb = _wandb(run_dir, config)
+    if wandb is not None:
+        wandb.conclude(scores, video)
+        wandb.close()
+
+
+def _json_lines(rows: list[Row]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def _tag(name: str) -> str:
+    """TensorBoard's section for a metric."""
+    if name.startswith("episode"):
+        return f"episode/{name}"
+    if name in ("env_steps_per_s", "time_s", "nonfinite_steps"):
+        return f"run/{name}"
+    return f"learning/{name}"

@@ -1,0 +1,106 @@
+"""The benchmarks measure what they say, on a small scale."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mjxppo.config.check import make_config
+from mjxppo.errors import UserError
+from mjxppo.measure import compile as compilation
+from mjxppo.measure import physics, scale, split
+from mjxppo.physics.mjx.model import compiler_aborts
+from mjxppo.run import loop
+
+
+@pytest.mark.skipif(compiler_aborts(), reason="XLA of this JAX aborts on MJX with multi-output fusion")
+def test_measures_every_backend_and_relates_them_to_c():
+    report = physics.run(tasks=["half_cheetah"], backends=["c", "mjx"], num_envs=64, num_steps=2, repeats=2)
+    c, ours = report["results"]
+    assert (c["backend"], ours["backend"]) == ("c", "mjx")
+    assert c["ratio_to_c"] == 1
+    assert ours["ratio_to_c"] == pytest.approx(ours["env_steps_per_s"] / c["env_steps_per_s"])
+    assert ours["ratio_to_stock"] is None
+    assert ours["compile_s"] > 0
+    assert {"jax", "mujoco"} <= set(report["versions"])
+    assert report["fastest"] == {"half_cheetah": "mjx"}
+    json.dumps(report)
+
+
+def test_the_kernel_competes_on_a_gpu_only(monkeypatch):
+    assert "planar-pallas" not in physics.default_backends()
+    with pytest.raises(UserError, match="GPU"):
+        physics.run(backends=["planar-pallas:64:2"])
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    assert "planar-pallas" in physics.default_backends()
+
+
+def test_compile_times_are_measured_in_processes_of_their_own(monkeypatch):
+    monkeypatch.setattr(compilation, "PROGRAMS", ("step",))
+    report = compilation.run(["hopper"])
+    assert report["results"][0]["env"] == "hopper"
+    assert report["results"][0]["step_compile_s"] > 0.5, "no cache"
+    assert "jax" in report["versions"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "field"),
+    [({"tasks": ["cheetah"]}, "tasks"), ({"backends": ["fast"]}, "backends"), ({"num_envs": 7}, "num_envs")],
+)
+def test_bad_input_names_the_field(bad, field):
+    with pytest.raises(UserError, match=field):
+        physics.run(**bad)
+
+
+VALUES = {
+    "env": "brax:fast",
+    "ppo": {"num_envs": 32, "block_size": 8, "rollout_length": 8, "num_minibatches": 4, "num_epochs": 1},
+}
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+class TestSplit:
+    @pytest.mark.parametrize("backend", ["cpu", "gpu"], ids=["block by block", "all worlds at once"])
+    def test_physics_alone_goes_where_the_policy_went(self, backend, monkeypatch):
+        monkeypatch.setattr("jax.default_backend", lambda: backend)
+        trainer = loop.build(make_config(VALUES | {"num_devices": 1}))
+        state = trainer.init()
+        went, batch, *_ = trainer.collect(state, jax.random.key(0), jnp.int32(trainer.env_steps_per_update))
+        again = split.act_again(trainer, state.env_state, batch.u)
+        assert (again.episode_length > 0).all()
+        np.testing.assert_allclose(again.obs, went.obs, rtol=1e-6)
+        np.testing.assert_allclose(again.episode_return, went.episode_return, rtol=1e-6)
+
+    def test_an_update_has_four_parts(self):
+        trainer = loop.build(make_config(VALUES | {"num_devices": 2}))
+        parts = split.measure(trainer, trainer.init(), repeats=2)
+        assert list(parts) == ["physics_ms", "policy_ms", "gae_ms", "gradient_steps_ms"]
+        assert parts["physics_ms"] > 0 and parts["gae_ms"] > 0
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+class TestScale:
+    def test_weak_and_strong_scaling_and_the_share_of_collectives(self):
+        config = make_config(VALUES)
+        report = scale.run([config], num_devices=(1, 2), repeats=1)
+        assert [(row["mode"], row["num_devices"], row["num_envs"]) for row in report["results"]] == [
+            *(("weak", 1, 32), ("weak", 2, 64)),
+            *(("strong", 1, 32), ("strong", 2, 32)),
+        ]
+        for row in report["results"]:
+            assert row["env_steps_per_s"] > 0 and 0 <= row["collective_share"] < 1
+            assert row["gradient_steps"] == 4 and row["gradient_bytes"] % 4 == 0
+        assert report["results"][0]["efficiency"] == report["results"][2]["efficiency"] == 1
+        json.dumps(report)
+
+    def test_the_program_to_compare_with_has_no_collectives(self):
+        trainer = loop.build(make_config(VALUES | {"num_devices": 2}))
+        total = trainer.budget(10**6)
+        assert "all_reduce" in trainer.lower(total).as_text()
+        assert "all_reduce" not in scale.without_reductions(trainer).lower(total).as_text()
+
+    def test_more_devices_than_there_are_is_one_line(self):
+        with pytest.raises(UserError, match="num_devices: 4096 cannot be measured with 8 devices"):
+            scale.run([], num_devices=(4096,))

@@ -1,0 +1,123 @@
+"""Policies with a memory, and policies that know too much, from a training state to acting on their own."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from toy import Crosswind
+
+from mjxppo.config.check import make_config
+from mjxppo.config.values import from_dict, merge
+from mjxppo.errors import UserError
+from mjxppo.policy.evaluate import device_episodes
+from mjxppo.policy.policy import from_checkpoint
+from mjxppo.ppo.networks import apply_policy
+from mjxppo.ppo.rollout import Policy as DevicePolicy
+from mjxppo.ppo.rollout import see_obs
+from mjxppo.run import loop
+from mjxppo.run.checkpoint import flatten
+
+SMALL = {
+    "env": "crosswind",
+    "num_devices": 1,
+    "total_env_steps": 10**6,
+    "policy": {"hidden_sizes": [16], "privileged": "critic"},
+    "ppo": {"num_envs": 16, "block_size": 8, "rollout_length": 8, "num_minibatches": 2, "learning_rate": 1e-2},
+    "log": {"every_updates": 2, "tensorboard": False},
+}
+
+
+def trained(**changes):
+    """A trainer, its state after two updates, and the NumPy policy in it."""
+    config = make_config(merge(SMALL, changes))
+    trainer = loop.build(config, Crosswind(max_episode_steps=6))
+    state, _ = trainer.train_chunk(trainer.init(), trainer.budget(config.total_env_steps))
+    return trainer, state, from_checkpoint(flatten(state), config)
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+@pytest.mark.parametrize(("history", "normalize_obs"), [(2, False), (4, True)])
+def test_a_policy_with_a_history_acts_on_its_own_as_the_network_does_in_a_rollout(history, normalize_obs):
+    trainer, state, policy = trained(policy={"history": history}, ppo={"normalize_obs": normalize_obs})
+    assert (policy.obs_size, policy.action_size, policy.history) == (3, 2, history)
+    learner = state.learner
+    acting = DevicePolicy(trainer.network, learner.params, learner.obs_moments)
+
+    @jax.jit
+    def network_acts(worlds):
+        mean, _ = apply_policy(trainer.network, learner.params, see_obs(acting, trainer.config.ppo, worlds.obs))
+        return jax.numpy.tanh(mean)
+
+    worlds = jax.jit(trainer.env.reset)(jax.random.split(jax.random.key(3), 5))
+    act, first, ends = policy.begin(), None, 0
+    for _ in range(15):
+        expected = network_acts(worlds)
+        np.testing.assert_allclose(act(np.asarray(worlds.obs)[:, :3], first), expected, atol=1e-5)
+        worlds = jax.jit(trainer.env.step)(worlds, expected)
+        first = np.asarray(worlds.done)
+        ends += first.sum()
+    assert ends >= 10
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+def test_each_episode_begins_without_a_memory_of_the_last():
+    _, _, policy = trained(policy={"history": 3})
+    observations = np.random.default_rng(0).normal(size=(4, 1, 3))
+    act = policy.begin()
+    first = [act(obs) for obs in observations]
+    assert not np.array_equal(act(observations[0]), first[0]), "the same observation, and another past"
+    act = policy.begin()
+    np.testing.assert_array_equal([act(obs) for obs in observations], first)
+    with pytest.raises(ValueError, match=r"remembers: at an episode's start act = policy.begin\(\)"):
+        policy(observations[0])
+    with pytest.raises(ValueError, match=r"must be \[\.\.\., 3\], not \[1, 13\]"):
+        policy.begin()(np.zeros((1, 13)))
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+def test_evaluation_carries_the_history():
+    trainer, _, policy = trained(policy={"history": 3})
+    with_past = device_episodes(policy, Crosswind(max_episode_steps=6), 4, seed=0)
+    stacked = device_episodes(lambda obs: policy.of_inputs(obs[:, : policy.inputs]), trainer.env, 4, seed=0)
+    np.testing.assert_allclose(with_past.returns, stacked.returns, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+def test_a_policy_that_needs_the_simulation_says_so_wherever_it_would_act_alone(tmp_path):
+    from mjxppo.policy.export import export
+
+    trainer, _, policy = trained(policy={"privileged": "both"})
+    assert policy.privileged and policy.inputs == 5
+    for use in (
+        policy.begin,
+        lambda: device_episodes(policy, Crosswind(), 1, 0),
+        lambda: export(policy, "x", tmp_path / "policy.npz"),
+    ):
+        with pytest.raises(UserError, match=r"policy.privileged: this policy sees what only the simulation knows"):
+            use()
+    assert not list(tmp_path.iterdir())
+    assert device_episodes(lambda obs: policy.of_inputs(obs), trainer.env, 2, 0).lengths.all(), "where it was trained"
+
+
+def test_rollouts_with_history_and_privilege_are_bit_equal_on_any_number_of_devices():
+    def run(num_devices):
+        config = from_dict(
+            merge(
+                SMALL,
+                {
+                    "num_devices": num_devices,
+                    "policy": {"history": 3},
+                    "ppo": {"block_size": 4},
+                    "log": {"every_updates": 1},
+                    "randomize": {"observation_noise": 0.1, "max_action_delay": 2},
+                },
+            )
+        )
+        trainer = loop.build(config, Crosswind(max_episode_steps=6))
+        state, _ = trainer.train_chunk(trainer.init(), trainer.budget(10**6))
+        return flatten(state.env_state)
+
+    alone, shared = run(1), run(4)
+    for name in alone:
+        np.testing.assert_array_equal(alone[name], shared[name], err_msg=name)

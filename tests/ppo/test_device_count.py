@@ -1,0 +1,39 @@
+"""On the real tasks, rollouts do not depend by a bit on how many host devices share the worlds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mjxppo.config.check import make_config
+from mjxppo.config.values import defaults_for, merge
+from mjxppo.run import loop
+from mjxppo.run.checkpoint import flatten
+
+
+def after_one_update(env: str, num_devices: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    small = {"num_envs": 128, "block_size": 16, "rollout_length": 8, "num_minibatches": 4, "num_epochs": 2}
+    values = {"num_devices": num_devices, "log": {"every_updates": 1}, "ppo": small}
+    config = make_config(merge(defaults_for(env), values))
+    trainer = loop.build(config)
+    state, _ = trainer.train_chunk(trainer.init(), trainer.budget(10**6))
+    return flatten(state.env_state), flatten(state.learner)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("env", "num_devices"),
+    [
+        ("half_cheetah", 8),
+        pytest.param("half_cheetah", 4, marks=pytest.mark.exhaustive),
+        pytest.param("hopper", 4, marks=pytest.mark.exhaustive),
+        pytest.param("hopper", 8, marks=pytest.mark.exhaustive),
+    ],
+)
+def test_worlds_are_bit_equal_to_those_of_two_devices_and_parameters_equal_to_rounding(env, num_devices):
+    worlds, learner = after_one_update(env, 2)
+    other_worlds, other_learner = after_one_update(env, num_devices)
+    for name in worlds:
+        np.testing.assert_array_equal(worlds[name], other_worlds[name], err_msg=name)
+    for name in learner:
+        np.testing.assert_allclose(learner[name], other_learner[name], rtol=5e-3, atol=1e-4, err_msg=name)
