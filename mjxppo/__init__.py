@@ -10,9 +10,9 @@ from mjxppo import xla as _xla
 
 if _TYPE_CHECKING:
     from mjxppo.policy.policy import Policy
-    from mjxppo.run.session import TrainedRun as TrainedRun
-    from mjxppo.run.session import train_policies as train_policies
-    from mjxppo.run.session import train_policy as train_policy
+    from mjxppo.run.trained import TrainedRun as TrainedRun
+    from mjxppo.run.trained import train_policies as train_policies
+    from mjxppo.run.trained import train_policy as train_policy
 
 _xla.setup()
 
@@ -42,7 +42,7 @@ def load_policy(path: str | _PathLike[str]) -> Policy:
 
 def __getattr__(name: str) -> object:
     if name in ("TrainedRun", "train_policies", "train_policy"):  # bring JAX in, which a bare import does not
-        from mjxppo.run import session as api
+        from mjxppo.run import trained
 
-        return getattr(api, name)
+        return getattr(trained, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

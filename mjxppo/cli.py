@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 
-from mjxppo.errors import UserError
+from mjxppo import __version__
+from mjxppo.errors import UserError, hint
 
 Command = Callable[[list[str]], int]
 
@@ -36,13 +38,8 @@ def _usage() -> str:
 
 
 def _command(name: str) -> Command:
-    import difflib
-    import importlib
-
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(COMMANDS)}"
-        raise UserError(f"there is no command {name!r}; {hint}")
+        raise UserError(f"there is no command {name!r}; {hint(name, COMMANDS)}")
     return importlib.import_module(f"mjxppo.commands.{name}").main
 
 
@@ -52,6 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # needed, and every other command can do without.
     if "MUJOCO_GL" in os.environ:
         os.environ["MJXPPO_GL"] = os.environ.pop("MUJOCO_GL")
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
+        from mjxppo.commands.completion import complete  # imports every command
+
+        complete(COMMANDS)
     try:
         try:
             return _run(list(sys.argv[1:] if argv is None else argv))
@@ -73,8 +74,6 @@ def _run(arguments: list[str]) -> int:
         print(_usage())
         return 0
     if arguments[0] == "--version":
-        from mjxppo import __version__
-
         print(f"mjxppo {__version__}")
         return 0
     return _command(arguments[0])(arguments[1:])

@@ -1,8 +1,27 @@
-"""The one exception that the command line turns into a single line and exit code 2."""
+"""A user's mistake as one line, and the nearest right name for a wrong one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Something the user can put right: a bad option, file, model or environment.
+    """Something the user can put right: a wrong option, file, model or environment.
 
-    Its message is one line that names the field or file and says what would be right.
+    Its message is one line that names the field or file and says what would be right. The command line prints it and
+    ends with exit code 2.
     """
+
+
+def hint(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """The nearest of the known words as a question, or all of them: "did you mean hopper?", "known: a, b".
+
+    Args:
+        word: what the user wrote.
+        known: what would be right.
+        prefix: stands before the nearest word, such as ``ppo.``.
+    """
+    choices = list(known)
+    near = difflib.get_close_matches(word, choices, n=1)
+    return f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(choices)}"

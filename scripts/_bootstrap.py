@@ -16,7 +16,7 @@ def run(command: str) -> None:
     """
     venv = ROOT / ".venv"
     python = venv / "bin" / "python"
-    complete = all(importlib.util.find_spec(name) is not None for name in ("mjxppo", "jax", "mujoco", "tyro"))
+    complete = all(importlib.util.find_spec(name) is not None for name in ("mjxppo", "jax", "mujoco", "pydantic"))
     if not complete and python.exists() and Path(sys.prefix).resolve() != venv.resolve():
         os.execv(python, [str(python), *sys.argv])
     if not complete:

@@ -41,32 +41,17 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def _options() -> str:
-    from mjxppo.commands.helptext import groups_of
-    from mjxppo.commands.train import TrainArguments
+    from mjxppo.commands.helptext import rows_of
+    from mjxppo.commands.train import train_options
+    from mjxppo.config.schema import sections
 
-    lines = []
-    for group in groups_of(TrainArguments):
-        lines += ["", f"## {group.name}" if group.name else "## The run", "", group.text, ""]
+    options, lines = train_options(), []
+    for name, text in {"": "", **sections()}.items():
+        lines += ["", f"## {name}" if name else "## The run", "", text, ""]
         lines += ["| option | default, range | meaning |", "|---|---|---|"]
-        lines += [f"| `{option.flag}` | {option.facts} | {option.text} |" for option in group.options]
-    return "\n".join([*lines, *_randomize()])
-
-
-def _randomize() -> list[str]:
-    """The fields that only a file can set, under their names in it."""
-    from mjxppo.commands.helptext import groups_of, texts_of
-    from mjxppo.config.randomize import RandomizeConfig
-
-    numbers, *ranges = groups_of(RandomizeConfig)
-    texts = texts_of(RandomizeConfig)
-    lines = ["", "## randomize", "", "How worlds differ; given in a file, not as options. Ranges:", ""]
-    lines += ["| field | meaning |", "|---|---|", *(f"| `{one.name}` | {texts[one.name]} |" for one in ranges)]
-    for title, options in (("Each of them has", ranges[0].options), ("Besides:", numbers.options)):
-        lines += ["", title, "", "| field | default, range | meaning |", "|---|---|---|"]
-        lines += [f"| `{_name(option.flag)}` | {option.facts} | {option.text} |" for option in options]
-    return lines
-
-
-def _name(flag: str) -> str:
-    """The field's own name: each of --mass.[no-]each."""
-    return flag.split()[0].split(".")[-1].removeprefix("[no-]").removeprefix("--").replace("-", "_")
+        lines += [f"| `{flag}` | {facts} | {meaning} |" for flag, meaning, facts in rows_of(options, name)]
+        if name == "randomize":
+            lines += ["", "Each of the ranges has", "", "| option | default, range | meaning |", "|---|---|---|"]
+            rows = rows_of(options, "randomize.mass")
+            lines += [f"| `{flag}` | {facts} | {meaning} |" for flag, meaning, facts in rows]
+    return "\n".join(lines)

@@ -93,7 +93,7 @@ class TestWheel:
         assert {f"mjxppo/{path}" for path in configs} <= wheel_names
 
     def test_holds_the_types_marker_and_the_player(self, wheel_names):
-        assert {"mjxppo/py.typed", "mjxppo/render/player.html", "mjxppo/report/page.html"} <= wheel_names
+        assert {"mjxppo/py.typed", "mjxppo/render/player.html", "mjxppo/analysis/report/page.html"} <= wheel_names
 
     def test_holds_every_module_and_nothing_else(self, wheel_names):
         modules = {str(path.relative_to(ROOT)) for path in (ROOT / "mjxppo").rglob("*.py")}

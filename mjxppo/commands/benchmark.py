@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mjxppo.commands.parsing import nearest, parse
+from mjxppo.commands.parsing import parse
 from mjxppo.console import say
-from mjxppo.errors import UserError
+from mjxppo.errors import UserError, hint
 from mjxppo.run import distributed
 
 _KINDS = {
@@ -152,7 +152,7 @@ def main(arguments: list[str]) -> int:
         return 0
     kind, rest = arguments[0], arguments[1:]
     if kind not in _KINDS:
-        raise UserError(f"benchmark: there is no kind {kind!r}; {nearest(kind, list(_KINDS))}")
+        raise UserError(f"benchmark: there is no kind {kind!r}; {hint(kind, _KINDS)}")
     measure = {
         "physics": _physics,
         "train": _train,

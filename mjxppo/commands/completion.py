@@ -1,25 +1,26 @@
-"""``mjxppo completion``: a script that makes a shell complete commands, options and their choices."""
+"""``mjxppo completion``: a script that makes a shell complete commands, options and their values."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
+import argparse
 import importlib
-import io
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-import tyro
-from tyro.conf import Positional
+import argcomplete
 
+from mjxppo.commands.options import POSITIONAL, Option, add_arguments, options_of
 from mjxppo.commands.parsing import parse
+from mjxppo.commands.train import train_options
+from mjxppo.config.values import configs_dir, read_yaml
 
 
 @dataclass(frozen=True)
 class CompletionArguments:
     """For which shell."""
 
-    shell: Positional[Literal["bash", "zsh", "fish"]]
+    shell: Annotated[Literal["bash", "zsh", "fish"], POSITIONAL]
     """bash, zsh, or fish."""
 
 
@@ -33,38 +34,48 @@ def main(arguments: list[str]) -> int:
         "For zsh, add to ~/.zshrc after compinit:  source <(mjxppo completion zsh)\n"
         "For fish:  mjxppo completion fish > ~/.config/fish/completions/mjxppo.fish",
     )
-    print(script(parsed.shell))
+    print(argcomplete.shellcode(["mjxppo"], shell=parsed.shell))
     return 0
 
 
-def script(shell: str) -> str:
-    """The completion script that tyro makes of all commands' arguments."""
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
-        tyro.cli(_all_commands(), prog="mjxppo", args=["--tyro-print-completion", shell])
-    # Where no option fits, bash is to complete file names.
-    return text.getvalue().replace("complete -F", "complete -o bashdefault -o default -F")
+def complete(commands: Mapping[str, str]) -> None:
+    """Answers the shell's question, which its script asks by starting ``mjxppo``, and ends the process."""
+    argcomplete.autocomplete(_parser_of_all(commands), always_complete_options="long")
 
 
-def _all_commands() -> Any:
-    """One type for the whole command line: a union of the commands' dataclasses."""
-    from mjxppo.cli import COMMANDS
-
-    return Union[tuple(_command(name, text) for name, text in COMMANDS.items())]  # noqa: UP007
-
-
-def _command(name: str, text: str) -> Any:
-    module = importlib.import_module(f"mjxppo.commands.{name}")
-    kinds = getattr(module, "ARGUMENTS", None)
-    if kinds is not None:  # a command with kinds, each with arguments of its own
-        members = tuple(_subcommand(kind, kind_text, cls) for kind, (cls, kind_text) in kinds.items())
-        union: Any = Union[members]  # noqa: UP007
-        unprefixed = Annotated[union, tyro.conf.arg(name="")]
-        cls = dataclasses.make_dataclass(f"{name.title()}Arguments", [("kind", unprefixed)])
-    else:
-        cls = getattr(module, f"{name.title()}Arguments")
-    return _subcommand(name, text, cls)
+def _parser_of_all(commands: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mjxppo")
+    places = parser.add_subparsers()
+    for name, text in commands.items():
+        module = importlib.import_module(f"mjxppo.commands.{name}")
+        command = places.add_parser(name, help=text)
+        kinds = getattr(module, "ARGUMENTS", None)
+        if kinds is None:
+            add_arguments(command, _options_of(name, module), _completer_of)
+            continue
+        kind_places = command.add_subparsers()  # a command with kinds, each with arguments of its own
+        for kind, (cls, kind_text) in kinds.items():
+            add_arguments(kind_places.add_parser(kind, help=kind_text), options_of(cls), _completer_of)
+    return parser
 
 
-def _subcommand(name: str, text: str, cls: type) -> Any:
-    return Annotated[cls, tyro.conf.subcommand(name, description=text, prefix_name=False)]
+def _options_of(name: str, module: Any) -> list[Option]:
+    if name in ("train", "sweep", "distill"):
+        return train_options()
+    return options_of(getattr(module, f"{name.title()}Arguments"))
+
+
+def _completer_of(option: Option) -> Callable[..., list[str]] | None:
+    """The values that an option can have; None: files."""
+    kind = get_args(option.kind)[0] if get_origin(option.kind) is tuple else option.kind
+    if get_origin(kind) is Literal:
+        return lambda **_: list(get_args(kind))
+    shipped = sorted(configs_dir().glob("*.yaml"))
+    if option.name in ("env", "tasks"):
+        return lambda **_: sorted({str(read_yaml(path)["env"]) for path in shipped if ":" not in path.stem})
+    if option.name in ("config", "set_from"):
+        files = argcomplete.completers.FilesCompleter()
+        return lambda **given: [*(path.stem for path in shipped), *files(**given)]
+    if option.name == "name":  # of a study
+        return lambda **_: sorted(path.stem for path in (configs_dir() / "studies").glob("*.yaml"))
+    return None

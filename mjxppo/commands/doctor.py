@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
-
-import tyro
+from typing import TYPE_CHECKING
 
 from mjxppo.commands.parsing import parse
 
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
 class DoctorArguments:
     """How to say it."""
 
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    json: bool = False
     """Print JSON, for programs."""
 
 

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import tyro
-from tyro.conf import Positional
-
+from mjxppo.commands.options import POSITIONAL, REPEATED
 from mjxppo.commands.parsing import parse
 from mjxppo.errors import UserError
 from mjxppo.policy.evaluate import Engine
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 class EvaluateArguments:
     """Which policy, and how to test it."""
 
-    path: Positional[Path]
+    path: Annotated[Path, POSITIONAL]
     """A run directory, its ckpt/, one step's folder, or an exported .npz."""
     engine: Engine = "gymnasium"
     """gymnasium (its own environment, on C MuJoCo), own (what the run was trained in), planar, mjx, or mjx-warp."""
@@ -35,10 +33,10 @@ class EvaluateArguments:
     """Seed of the first episode; the others follow on."""
     out: Path | None = None
     """Also write the JSON to this file."""
-    as_trained: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    as_trained: bool = False
     """In the worlds that the run trained in (randomized, with privileged observations); with --engine own, planar
     or mjx."""
-    perturb: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    perturb: Annotated[tuple[str, ...], REPEATED] = ()
     """NAME=LOW:HIGH: evaluate on robots that differ from the model by factors in this range (friction, mass, inertia,
     size, strength, damping, stiffness, armature, gravity; slope in degrees); once or twice, for a grid of returns."""
     perturb_points: int = 5

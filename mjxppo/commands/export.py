@@ -6,9 +6,9 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
-
+from mjxppo.commands.options import POSITIONAL
 from mjxppo.commands.parsing import parse
 
 
@@ -16,7 +16,7 @@ from mjxppo.commands.parsing import parse
 class ExportArguments:
     """Which policy, and where it goes."""
 
-    path: Positional[Path]
+    path: Annotated[Path, POSITIONAL]
     """A run directory, its ckpt/, or one step's folder."""
     out: Path | None = None
     """File to write: .npz (NumPy arrays), .onnx, or .stablehlo (for jax.export); default: policy.npz in the run

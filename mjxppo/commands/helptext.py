@@ -1,144 +1,133 @@
-"""Help that fits a screen: one line for most options, with its default and range; long groups on pages of their own.
-
-tyro's own help of ``mjxppo train`` is some 150 lines, and knows nothing of the ranges in the types.
-"""
+"""Help that fits a screen: a line for most options, with default and range; sections on pages of their own."""
 
 from __future__ import annotations
 
 import dataclasses
-import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import docstring_parser
-import tyro
 from annotated_types import Ge, Gt, Le, Lt
-from rich.console import Console, RenderableType
-from rich.console import Group as Stack
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mjxppo.commands.options import POSITIONAL, REPEATED, Option, without_none, without_notes
+from mjxppo.errors import UserError, hint
+
 WIDTH = 100
 EVERYTHING = "all"
-_POSITIONAL = tyro.conf.Positional[int].__metadata__[0]  # type: ignore[attr-defined]
-_APPEND = tyro.conf.UseAppendAction[tuple[int, ...]].__metadata__[0]  # type: ignore[attr-defined]
-_SUPPRESS = tyro.conf.Suppress[int].__metadata__[0]  # type: ignore[attr-defined]
 _METAVARS = {int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}
 _SANITY_LIMIT = 10_000
-"""Upper bounds beyond it only keep nonsense out, and are not worth a place on the screen."""
+"""Upper bounds above it only keep nonsense out, and are not shown."""
 
 
-class Option(NamedTuple):
-    """One option as the help shows it."""
+def show_if_asked(
+    options: Sequence[Option],
+    arguments: Sequence[str],
+    *,
+    prog: str,
+    description: str,
+    sections: dict[str, str] | None = None,
+) -> None:
+    """Prints the help and exits where ``-h`` or ``--help`` is among the arguments.
 
-    flag: str
-    text: str
-    facts: str
-    """Default and range."""
-    positional: bool
-    required: bool
+    Args:
+        options: the command's.
+        arguments: what it was given; a word behind ``--help`` names a section, or ``all``.
+        prog: the command.
+        description: what it does, in a sentence.
+        sections: what each section of options is about, by its name; each has a page of its own.
 
-
-class Group(NamedTuple):
-    """The options of one section of a configuration."""
-
-    name: str
-    """As in --NAME.FIELD; empty for the command's own options."""
-    text: str
-    options: list[Option]
-
-
-def groups_of(cls: type, default: Any = None) -> list[Group]:
-    """The options of a dataclass of arguments, the command's own first."""
-    own = Group("", "", [])
-    nested: list[Group] = []
-    hints = typing.get_type_hints(cls, include_extras=True)
-    texts = texts_of(cls)
-    for field in dataclasses.fields(cls):
-        kind, notes = _split(hints[field.name])
-        if _SUPPRESS in notes or kind is dict or typing.get_origin(kind) is dict:
-            continue
-        if dataclasses.is_dataclass(kind):
-            assert isinstance(kind, type)
-            summary = docstring_parser.parse(kind.__doc__ or "").short_description or ""
-            nested.append(Group(field.name, summary, _options(kind, _default_of(field, default), f"{field.name}.")))
-        else:
-            own.options.append(_option(field, hints[field.name], texts.get(field.name, ""), default))
-    return [own, *nested]
+    Raises:
+        UserError: there is no such page.
+    """
+    place = next((i for i, word in enumerate(arguments) if word in ("-h", "--help")), None)
+    if place is None:
+        return
+    sections = sections or {}
+    word = arguments[place + 1] if place + 1 < len(arguments) else ""
+    page = word if sections and word and not word.startswith("-") else None
+    if page is not None and page not in (*sections, EVERYTHING):
+        raise UserError(f"--help: there is no page {page!r}; {hint(page, [*sections, EVERYTHING])}")
+    show(options, sections, page, prog=prog, description=description)
+    raise SystemExit(0)
 
 
-def _options(cls: type, default: Any, prefix: str) -> list[Option]:
-    hints, texts = typing.get_type_hints(cls, include_extras=True), texts_of(cls)
-    shown = [field for field in dataclasses.fields(cls) if not _hidden(hints[field.name])]
-    return [_option(field, hints[field.name], texts.get(field.name, ""), default, prefix) for field in shown]
+def show(options: Sequence[Option], sections: dict[str, str], page: str | None, *, prog: str, description: str) -> None:
+    """Prints one page: the command's own options, a section's, or (``all``) everything."""
+    console = Console(width=WIDTH, highlight=False)
+    if page in (None, EVERYTHING):
+        own = [option for option in options if not option.section]
+        positional = [_flag(option) for option in own if POSITIONAL in option.notes]
+        console.print(Text(f"usage: {' '.join([prog, *positional])} [OPTIONS]\n\n{description}\n"))
+        console.print(_table(rows_of(own)))
+    if page is None and sections:
+        console.print(_index(options, sections))
+        console.print(Text(f"\n{prog} --help {'|'.join([*sections, EVERYTHING])} explains them."))
+    for name, text in sections.items():
+        if page in (name, EVERYTHING):
+            console.print(Text(f"\n{text}" if page == EVERYTHING else text, style="bold"))
+            console.print(_table(rows_of(options, name)))
 
 
-def _hidden(hint: Any) -> bool:
-    kind, notes = _split(hint)
-    return _SUPPRESS in notes or dataclasses.is_dataclass(kind)
+def rows_of(options: Sequence[Option], section: str = "") -> list[tuple[str, str, str]]:
+    """Flag, meaning, and default with range of the options of one section; a section inside of it is one row."""
+    rows: dict[str, tuple[str, str, str]] = {}
+    for option in options:
+        if option.section == section:
+            rows[option.name] = (_flag(option), _text(option), facts_of(option))
+        elif section and option.section.startswith(f"{section}."):
+            inner = [o for o in options if o.section == option.section]
+            fields = ", ".join(o.name.rpartition(".")[2] for o in inner)
+            flag = f"--{option.section}.*".replace("_", "-")
+            rows.setdefault(option.section, (flag, f"{option.about} Fields: {fields}.", ""))
+    return list(rows.values())
 
 
-def texts_of(cls: type) -> dict[str, str]:
-    """The docstrings below the fields of a dataclass and of those that it extends."""
-    found: dict[str, str] = {}
-    for base in reversed(cls.__mro__[:-1]):
-        for parameter in docstring_parser.parse_from_object(base).params:
-            found[parameter.arg_name] = " ".join((parameter.description or "").split())
-    return found
+def facts_of(option: Option) -> str:
+    """An option's default and range, such as "default 0.99, 0 to 1"; empty where there is nothing to say."""
+    kind, notes = option.kind, option.notes
+    if typing.get_origin(kind) is tuple:
+        kind, notes = without_notes(typing.get_args(kind)[0])
+    return ", ".join(filter(None, (_shown(option.default), _range(notes))))
 
 
-def _default_of(field: dataclasses.Field[Any], default: Any) -> Any:
-    if default is not None:
-        return getattr(default, field.name)
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
-
-
-def _split(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    """The type without its annotations, and these."""
-    notes: tuple[Any, ...] = ()
-    while typing.get_origin(hint) is typing.Annotated:
-        notes += hint.__metadata__
-        hint = hint.__origin__
-    return hint, notes
-
-
-def _option(field: dataclasses.Field[Any], hint: Any, text: str, default: Any, prefix: str = "") -> Option:
-    kind, notes = _split(hint)
-    name, positional = field.name, _POSITIONAL in notes
-    required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    value = None if required else _default_of(field, default)
-    flag = f"--{prefix}{name}".replace("_", "-")
-    if positional:
-        flag = _metavar(kind)
-    elif kind is bool:
-        if tyro.conf.FlagCreatePairsOff not in notes:
-            flag = f"--{prefix}[no-]{name}".replace("_", "-")
-    else:
-        metavar = _metavar(kind)
-        flag += f" {metavar.removesuffix(' ...') if _APPEND in notes else metavar}"
-    if typing.get_origin(kind) is Literal and not all(choice in text for choice in typing.get_args(kind)):
-        text += f" One of {', '.join(typing.get_args(kind))}."
-    return Option(flag, text, ", ".join(filter(None, (_shown(value), _range(kind, notes)))), positional, required)
+def _flag(option: Option) -> str:
+    several = typing.get_origin(option.kind) is tuple
+    if POSITIONAL in option.notes:
+        name = _metavar(option.kind)
+        return f"{name}..." if several else name if option.default is dataclasses.MISSING else f"[{name}]"
+    if option.kind is bool:
+        switched_off = option.section or option.default is True
+        return option.negated.replace("no-", "[no-]") if switched_off else option.flag
+    if option.is_mapping:
+        by_axis = typing.get_origin(typing.get_args(option.kind)[1]) is tuple
+        return f"{option.flag} NAME=VALUE,..." if by_axis else f"{option.flag}.NAME VALUE"
+    return f"{option.flag} {_metavar(option.kind)}" + (" ..." if several and REPEATED not in option.notes else "")
 
 
 def _metavar(kind: Any) -> str:
-    kind, _ = _split(kind)
-    if isinstance(kind, types.UnionType):
-        kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
     if typing.get_origin(kind) is tuple:
-        return f"{_metavar(typing.get_args(kind)[0])} ..."
-    if typing.get_origin(kind) is Literal:
-        return "NAME"
-    return _METAVARS.get(kind, "VALUE")
+        kind = without_notes(typing.get_args(kind)[0])[0]
+    kind = without_none(kind)[0]
+    if typing.get_origin(kind) is tuple:
+        return f"{_metavar(kind)} ..."
+    return "NAME" if typing.get_origin(kind) is Literal else _METAVARS.get(kind, "VALUE")
+
+
+def _text(option: Option) -> str:
+    choices = typing.get_args(option.kind) if typing.get_origin(option.kind) is Literal else ()
+    if all(choice in option.text for choice in choices):
+        return option.text
+    return f"{option.text} One of {', '.join(choices)}."
 
 
 def _shown(value: Any) -> str:
     """The default as it would be typed; empty where there is none, or where the text has to say what happens."""
-    if value is None or value == () or value is False:
-        return ""
+    if value is dataclasses.MISSING or value in (None, (), False, {}):
+        return "" if value != 0 or isinstance(value, bool) else "default 0"
     if value is True:
         return "default on"
     if isinstance(value, tuple):
@@ -148,10 +137,8 @@ def _shown(value: Any) -> str:
     return f"default {value:g}" if isinstance(value, float) else f"default {value}"
 
 
-def _range(kind: Any, notes: tuple[Any, ...]) -> str:
+def _range(notes: tuple[Any, ...]) -> str:
     """The range that a number's type allows, such as "0 to 1" or "> 0"."""
-    if typing.get_origin(kind) is tuple:
-        kind, notes = _split(typing.get_args(kind)[0])
     low = next((f"{note.ge:g}" for note in notes if isinstance(note, Ge)), "")
     above = next((f"{note.gt:g}" for note in notes if isinstance(note, Gt)), "")
     high = next((f"{note.le:g}" for note in notes if isinstance(note, Le) and note.le <= _SANITY_LIMIT), "")
@@ -162,57 +149,28 @@ def _range(kind: Any, notes: tuple[Any, ...]) -> str:
     return ", ".join(filter(None, [*parts, f"< {below}" if below else ""]))
 
 
-def show(cls: type, prog: str, description: str, default: Any = None, page: str | None = None) -> None:
-    """Prints the help of a command.
-
-    Args:
-        cls: the dataclass of its arguments.
-        prog: the command.
-        description: what it does, in a sentence.
-        default: where the defaults are taken from, instead of ``cls``.
-        page: a group's name, or "all"; by default the command's own options and the names of the groups.
-    """
-    own, *nested = groups_of(cls, default)
-    console = Console(width=WIDTH, highlight=False)
-    if page in (None, EVERYTHING):
-        given = [
-            option.flag if option.required else f"[{option.flag}]"
-            for option in own.options
-            if option.required or option.positional
-        ]
-        console.print(Text(f"usage: {' '.join([prog, *given])} [OPTIONS]\n\n{description}\n"))
-        console.print(_table(own.options))
-    if page is None and nested:
-        console.print(_index(prog, nested))
-    for group in nested:
-        if page in (group.name, EVERYTHING):
-            console.print(Text(f"\n{group.text}" if page == EVERYTHING else group.text, style="bold"))
-            console.print(_table(group.options))
-
-
-def _grid() -> Table:
+def _columns() -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column(no_wrap=True, style="cyan")
     table.add_column()
     return table
 
 
-def _table(options: list[Option]) -> Table:
-    table = _grid()
-    for option in options:
-        text = Text(option.text)
-        if option.facts:
-            text.append(f" ({option.facts})", style="dim")
-        table.add_row(f"  {option.flag}".replace("[", "\\["), text)
+def _table(rows: Sequence[tuple[str, str, str]]) -> Table:
+    table = _columns()
+    for flag, text, facts in rows:
+        meaning = Text(text)
+        if facts:
+            meaning.append(f" ({facts})", style="dim")
+        table.add_row(Text(f"  {flag}"), meaning)
     return table
 
 
-def _index(prog: str, groups: list[Group]) -> RenderableType:
-    """Where the options of the groups are explained."""
-    table = _grid()
+def _index(options: Sequence[Option], sections: dict[str, str]) -> Table:
+    """A row for each section: what it is about, and how many options it has."""
+    table = _columns()
     table.add_row("", "")
-    for group in groups:
-        count = f"{len(group.options)} option{'s' if len(group.options) > 1 else ''}"
-        table.add_row(f"  --{group.name}.*", Text.assemble(group.text, (f" ({count})", "dim")))
-    names = "|".join([*(group.name for group in groups), EVERYTHING])
-    return Stack(table, Text(f"\n{prog} --help {names} explains them."))
+    for name, text in sections.items():
+        count = len(rows_of(options, name))
+        table.add_row(f"  --{name}.*", Text.assemble(text, (f" ({count} option{'s' * (count > 1)})", "dim")))
+    return table

@@ -6,11 +6,11 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-
-from tyro.conf import Positional
+from typing import Annotated
 
 from mjxppo.analysis.plot.curves import XAxis
 from mjxppo.analysis.plot.groups import Band
+from mjxppo.commands.options import POSITIONAL
 from mjxppo.commands.parsing import parse
 
 
@@ -18,7 +18,7 @@ from mjxppo.commands.parsing import parse
 class PlotArguments:
     """Which runs, and how they are drawn."""
 
-    runs: Positional[tuple[Path, ...]]
+    runs: Annotated[tuple[Path, ...], POSITIONAL]
     """Run directories; those that differ in nothing but the seed become one curve with a band."""
     out: Path | None = None
     """File to write: .png, .pdf or .svg; default: curves.png in the run directory, or here for several runs."""

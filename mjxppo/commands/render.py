@@ -6,9 +6,9 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
-
+from mjxppo.commands.options import POSITIONAL
 from mjxppo.commands.parsing import parse
 
 
@@ -16,7 +16,7 @@ from mjxppo.commands.parsing import parse
 class RenderArguments:
     """Which policy, and where the film goes."""
 
-    path: Positional[Path]
+    path: Annotated[Path, POSITIONAL]
     """A run directory, its ckpt/, one step's folder, or an exported .npz."""
     out: Path | None = None
     """File to write: .mp4, .gif, or .html; default: video.mp4 in the run directory, or an .mp4 beside the .npz."""

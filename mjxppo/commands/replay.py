@@ -6,9 +6,9 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
-
+from mjxppo.commands.options import POSITIONAL
 from mjxppo.commands.parsing import parse
 
 
@@ -16,7 +16,7 @@ from mjxppo.commands.parsing import parse
 class ReplayArguments:
     """Which failure."""
 
-    path: Positional[Path]
+    path: Annotated[Path, POSITIONAL]
     """A run that stopped over non-finite numbers, or its failure/ directory."""
 
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-from tyro.conf import Positional
-
+from mjxppo.commands.options import POSITIONAL
 from mjxppo.commands.parsing import parse
 
 
@@ -18,11 +16,11 @@ from mjxppo.commands.parsing import parse
 class ReportArguments:
     """Which run, and where the page goes."""
 
-    run: Positional[Path]
+    run: Annotated[Path, POSITIONAL]
     """A run directory; it may still be training."""
     out: Path | None = None
     """File to write (.html); default: report.html in the run directory."""
-    split: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    split: bool = False
     """First time an update's parts on this machine: physics, policy, GAE, gradient steps (compiles programs of their
     own)."""
 

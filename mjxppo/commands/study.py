@@ -6,9 +6,9 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
-
+from mjxppo.commands.options import POSITIONAL
 from mjxppo.commands.parsing import parse
 
 
@@ -16,7 +16,7 @@ from mjxppo.commands.parsing import parse
 class StudyArguments:
     """Which study, and where it goes."""
 
-    name: Positional[str]
+    name: Annotated[str, POSITIONAL]
     """A shipped study (configs/studies/NAME.yaml), or a YAML file like those."""
     out: Path | None = None
     """Directory of its runs, plots and tables; default: runs/studies/NAME. A study begun there goes on."""

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from annotated_types import Ge
-from tyro.conf import Positional
 
+from mjxppo.commands.options import POSITIONAL
 from mjxppo.commands.parsing import parse
 from mjxppo.errors import UserError
 
@@ -18,9 +17,9 @@ from mjxppo.errors import UserError
 class WatchArguments:
     """Which run."""
 
-    run: Positional[Path] = Path("runs/latest")
+    run: Annotated[Path, POSITIONAL] = Path("runs/latest")
     """A run directory; default: the newest run."""
-    once: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    once: bool = False
     """Show where the run stands and end."""
     interval: Annotated[float, Ge(0.1)] = 1.0
     """Seconds between two looks (s)."""

@@ -52,7 +52,7 @@ def check_config(config: Config) -> Config:
     if "optimizer" in config.init.carry and not {"policy", "critic"} <= set(config.init.carry):
         raise UserError("init.carry: optimizer goes with policy and critic, whose gradients its moments are of")
     if config.init.anchor_coef > 0 and config.init.path is None:
-        raise UserError("init.anchor_coef: needs a policy to hold on to; name it with init.path (--init-from)")
+        raise UserError("init.anchor_coef: needs a policy to hold on to; name it with init.path")
     _check_distill(config)
     if config.seed + config.num_seeds > 2**32:
         raise UserError(f"num_seeds: {config.num_seeds} seeds from {config.seed} on go beyond 2^32 - 1")

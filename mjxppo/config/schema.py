@@ -5,7 +5,7 @@ The types state each field's range; ``config_io`` checks them, and what depends 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -41,7 +41,7 @@ class InitConfig:
     """Starting from a policy trained before."""
 
     path: str | None = None
-    """Its run directory, ckpt/, or one step's folder; --init-from sets it, and takes over its networks as well."""
+    """Its run directory, ckpt/, or one step's folder; its networks are taken over as well."""
     carry: tuple[Literal["policy", "critic", "normalizer", "optimizer"], ...] = ("policy", "critic", "normalizer")
     """What of it the run begins with: policy, critic (with the moments of returns), normalizer (moments of the
     observations), optimizer (Adam's moments); the rest begins afresh."""
@@ -215,7 +215,8 @@ class Config:
     num_seeds: Annotated[int, Ge(1), Le(4096)] = 1
     """Policies trained side by side in one program, from seed on."""
     grid: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    """Settings to train every combination of, side by side, such as ppo.gamma: [0.99, 0.995]."""
+    """Settings to train every combination of, side by side, such as ppo.gamma: [0.99, 0.995] in a file; as an option
+    once for each setting."""
     total_env_steps: Annotated[int, Ge(1), Le(2**63 - 1)] = 10_000_000
     """Environment steps to train each policy for; exactly so many are run."""
     num_devices: Annotated[int, Ge(0), Le(2**20)] = 0
@@ -232,6 +233,12 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+def sections() -> dict[str, str]:
+    """The sections of a configuration by name, and what each is about."""
+    found = {item.name: item.default_factory for item in fields(Config) if is_dataclass(item.default_factory)}
+    return {name: " ".join((section.__doc__ or "").split()) for name, section in found.items()}
 
 
 def minibatches_per_epoch(ppo: PpoConfig) -> int:

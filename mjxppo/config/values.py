@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic
 import yaml
 
 from mjxppo.config.schema import Config
-from mjxppo.errors import UserError
+from mjxppo.errors import UserError, hint
+
+T = TypeVar("T")
 
 _MOST_VALUES = 100_000
 """More than any configuration holds; a few lines of YAML with aliases can stand for billions."""
@@ -99,9 +100,7 @@ def read_named(name: str | os.PathLike[str]) -> dict[str, Any]:
     if shipped.is_file():
         return read_yaml(shipped)
     known = sorted(file.stem for file in configs_dir().glob("*.yaml"))
-    near = difflib.get_close_matches(str(path), known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"shipped: {', '.join(known)}"
-    raise UserError(f"config: there is neither a file nor a shipped configuration {name}; {hint}")
+    raise UserError(f"config: there is neither a file nor a shipped configuration {name}; {hint(str(path), known)}")
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,23 +123,44 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any], source: str = "config") -> Config:
-    """Builds a configuration from plain values, checking every name and type.
+    """The configuration that plain values describe, each name and type checked; ``make_config`` checks more.
 
     Raises:
         UserError: an unknown field (the message names the nearest one) or a wrong type.
     """
-    _check_names(values, Config, "")
+    return build(Config, values, source)
+
+
+def build(cls: type[T], values: Mapping[str, Any], source: str) -> T:
+    """A dataclass from plain values by field name; sections are mappings.
+
+    Args:
+        cls: the dataclass.
+        values: what a file or a command line gave.
+        source: named by a message that no field can be named in.
+
+    Raises:
+        UserError: as ``from_dict``.
+    """
+    _check_names(values, cls, "")
     try:
-        return pydantic.TypeAdapter(Config).validate_python(dict(values))
+        return pydantic.TypeAdapter(cls).validate_python(dict(values))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or source
-        got = "" if first["type"] == "missing" else f", not {first['input']!r}"
-        raise UserError(f"{where}: {_lower_first(first['msg'])}{got}") from error
+        raise UserError(f"{where}: {_problem(first)}") from error
 
 
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]
+def _problem(error: Any) -> str:
+    """One of pydantic's errors in words, with the value and, for a choice, the nearest right one."""
+    message, given = error["msg"], error["input"]
+    text = message[:1].lower() + message[1:]
+    if error["type"] == "missing":
+        return text
+    if error["type"] == "literal_error":
+        choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        return f"{text}, not {given!r}; {hint(str(given), choices)}"
+    return f"{text}, not {given!r}"
 
 
 def _check_names(values: Mapping[str, Any], cls: type, prefix: str) -> None:
@@ -148,15 +168,13 @@ def _check_names(values: Mapping[str, Any], cls: type, prefix: str) -> None:
     known = {field.name: field for field in dataclasses.fields(cls)}
     for key, value in values.items():
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(known)}"
-            raise UserError(f"{prefix}{key}: no such field; {hint}")
+            raise UserError(f"{prefix}{key}: no such field; {hint(str(key), known, prefix)}")
         section = known[key].default_factory
         if isinstance(section, type) and dataclasses.is_dataclass(section):
             if not isinstance(value, Mapping):
                 raise UserError(f"{prefix}{key}: must be a mapping of fields, not {value!r}")
             _check_names(value, section, f"{prefix}{key}.")
-        # To pydantic true is also the number 1.
+        # pydantic would take true for the number 1.
         default = known[key].default
         if isinstance(default, int | float) and isinstance(value, bool) != isinstance(default, bool):
             wanted = "true or false" if isinstance(default, bool) else "a number"

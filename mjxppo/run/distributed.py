@@ -21,7 +21,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from mjxppo.errors import UserError
-from mjxppo.run import lost
 
 T = TypeVar("T")
 
@@ -35,6 +34,11 @@ _START_S = 600
 _LEAVE_S = 300
 """Seconds that the processes wait for each other at the end of training."""
 _MESSAGE_BYTES = 4096
+_ANOTHER_IS_GONE = (
+    "mjxppo: another process is gone, or has failed and says why; this one stops ({reason}); go on with --resume"
+)
+_COLLECTIVE_FAILED = ("Gloo", "NCCL", "nccl", "coordination service", "CoordinationService")
+_REASON_LENGTH = 120
 
 
 class _Place(NamedTuple):
@@ -45,7 +49,7 @@ class _Place(NamedTuple):
 
 
 _place = _Place()
-_watch: lost.Watch | None = None
+_joined = False
 
 
 def several() -> bool:
@@ -71,8 +75,7 @@ def join() -> None:
         return
     import jax
 
-    global _place, _watch
-    _watch = lost.Watch()
+    global _place, _joined
     # Its preemption service takes SIGTERM for itself; here the processes agree on the update at which they stop.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -85,7 +88,7 @@ def join() -> None:
         )
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{COORDINATOR}: the processes did not find each other: {_one_line(error)}") from error
-    _place = _Place(jax.process_index(), jax.process_count())
+    _place, _joined = _Place(jax.process_index(), jax.process_count()), True
     if not is_first():
         from mjxppo import console
 
@@ -130,7 +133,7 @@ def joined() -> Iterator[None]:
         join()
         yield
     except BaseException as error:
-        if _watch is None:
+        if not _joined:
             raise
         _end(error)
     leave()
@@ -138,15 +141,13 @@ def joined() -> Iterator[None]:
 
 def leave() -> None:
     """Parts from the others, when training is over: the first process goes on alone, they may end."""
-    global _place, _watch
+    global _place, _joined
     if several():
         import jax
 
         jax.distributed.shutdown()
         _place = _Place(_place.process)
-    if _watch is not None:
-        _watch.close()
-        _watch = None
+    _joined = False
 
 
 def _end(error: BaseException) -> None:
@@ -158,16 +159,20 @@ def _end(error: BaseException) -> None:
     elif isinstance(error, UserError):
         code = 2
         print(f"mjxppo: {_one_line(error)}", file=sys.stderr)
-    elif lost.is_meant_by(error):
-        lost.end(error)
+    elif _says_another_is_gone(error):
+        code = 1
+        print(_ANOTHER_IS_GONE.format(reason=_one_line(error)[:_REASON_LENGTH]), file=sys.stderr)
     else:
         code = 1
-        if _watch is not None:
-            _watch.tell()
         traceback.print_exception(error)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _says_another_is_gone(error: BaseException) -> bool:
+    """Whether an exception of JAX's means that a collective waited for a process that has ended."""
+    return isinstance(error, RuntimeError | ValueError) and any(text in str(error) for text in _COLLECTIVE_FAILED)
 
 
 def _one_line(error: BaseException) -> str:

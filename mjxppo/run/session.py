@@ -1,194 +1,148 @@
-"""Training from Python: what ``mjxppo train`` does, as a function whose result can be used."""
+"""The one way to run: settings in layers, build, check, train, record a failure, evaluate, film.
+
+The command line, ``mjxppo.train_policy``, sweeps and studies all call ``run``.
+"""
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from os import PathLike
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mjxppo import envs
+from mjxppo.config import layers
 from mjxppo.config.check import make_config
 from mjxppo.config.schema import Config
 from mjxppo.config.sweep import members_of, trains_several
-from mjxppo.config.values import defaults_for, merge, read_named, read_yaml
+from mjxppo.config.values import merge, read_yaml, to_yaml
+from mjxppo.console import human, say
 from mjxppo.envs.registry import TASKS, canonical_name, gym_id_of
 from mjxppo.errors import UserError
-from mjxppo.policy import evaluate, export
-from mjxppo.policy.policy import Policy
-from mjxppo.run import distill, failure, finetune, load, loop, memory, metrics, wandb
-from mjxppo.run.directory import CONFIG, check_resumable, default_run_dir, open_run_dir
+from mjxppo.files import write_json
+from mjxppo.run import conclude, distill, distributed, failure, finetune, loop, memory, wandb
+from mjxppo.run.directory import CONFIG, SUMMARY, check_resumable, default_run_dir, latest, open_run_dir
 from mjxppo.run.load import Loaded
 from mjxppo.run.loop import Callbacks, Outcome
-from mjxppo.run.metrics import Row
 
 
 @dataclass(frozen=True)
-class TrainedRun:
-    """A run that has been trained, with its files in ``run_dir``."""
+class Request:
+    """What is to be run."""
 
-    run_dir: Path
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Plain values on top of the task's shipped configuration, see ``config.layers.changes_of``."""
+    env: Any = None
+    """The environment itself; None: the task that ``changes`` name, or that of the run to resume."""
+    run_dir: Path | None = None
+    """Where the run is written; None: a new directory under ``runs/``, or the newest run to resume."""
+    resume: bool = False
+    """Go on with the run in ``run_dir`` from its newest checkpoint."""
+    evaluate: bool = True
+    """Evaluate at the end, as ``eval`` in the configuration says."""
+    film: bool = True
+    """Film an episode at the end, if ``eval.video``."""
+    one_policy: bool = False
+    """Refuse several seeds and grids."""
+
+
+class Result(NamedTuple):
+    """What a run came to."""
+
     config: Config
+    run_dir: Path
     env: envs.Environment
     """The task itself, without what ``randomize`` does to it."""
     outcome: Outcome
-    policy: Policy
-    """The newest checkpoint's deterministic policy: actions [..., action_size] for observations [..., obs_size]."""
-
-    @property
-    def metrics(self) -> list[Row]:
-        """What was logged, one row for each update."""
-        return metrics.read_rows(self.run_dir)
-
-    def evaluate(self, episodes: int = 100, seed: int = 1_000_000) -> dict[str, Any]:
-        """Returns of whole episodes: in Gymnasium's C MuJoCo where it has the task, else in the task itself.
-
-        Args:
-            episodes: episode i is reset with seed ``seed + i``.
-            seed: the first episode's seed.
-
-        Returns:
-            ``mean``, ``std``, ``min``, ``max``, ``returns``, ``lengths`` and more, ready for JSON.
-        """
-        if gym_id_of(self.config.env) is not None:
-            return evaluate.evaluate(self.policy, self.config, "gymnasium", episodes, seed)
-        return evaluate.evaluate_in(self.env, self.policy, episodes, seed)
-
-    def render(self, out: str | PathLike[str], **options: Any) -> dict[str, Any]:
-        """Films one episode to a .mp4, .gif or .html; takes ``seed``, ``max_seconds``, ``width`` and ``height``."""
-        from mjxppo.render import film
-
-        return film(self.policy, self.config, Path(out), **options)
-
-    def export(self, out: str | PathLike[str]) -> dict[str, Any]:
-        """Writes the policy to a .npz, .onnx or .stablehlo file."""
-        return export.export(self.policy, self.config.env, Path(out), self.config.env_options)
+    summary: dict[str, Any] | None
+    """What ``summary.json`` holds; None in all processes but the first, of several that train together."""
 
 
-def train_policy(
-    env: str | envs.Environment | Any,
-    *,
-    config: Mapping[str, Any] | str | PathLike[str] | None = None,
-    run_dir: str | PathLike[str] | None = None,
-    resume: bool = False,
-    on_metrics: Callable[[list[Row]], object] | None = None,
-    on_checkpoint: Callable[[Path], object] | None = None,
-    **fields: Any,
-) -> TrainedRun:
-    """Trains a policy and gives it back, with all that ``mjxppo train`` writes; does not evaluate or film it.
+def run(
+    request: Request,
+    callbacks: Callbacks = Callbacks(),  # noqa: B008  (immutable)
+    finished: Callable[[Config, Path], dict[str, Any]] = lambda config, run_dir: {},
+) -> Result:
+    """Does a whole run.
 
     Args:
-        env: a task by name, as ``envs.make`` takes it, or an environment itself.
-        config: fields that replace those of the task's shipped configuration, or a YAML file with such.
-        run_dir: where the run is written; by default a new directory under ``runs/``.
-        resume: go on with the run in ``run_dir`` from its newest checkpoint.
-        on_metrics: called with the rows of the updates that the device has just finished, oldest first. Training
-            stops, as if it had reached its end, when it returns True.
-        on_checkpoint: called with the folder of each checkpoint that has become whole.
-        fields: replace those of ``config``, sections being mappings: ``total_env_steps=10**6, ppo={"gamma": 0.99}``.
-            ``init={"path": "runs/pretrained"}`` fine-tunes the policy there, with its networks.
-            ``distill={"teacher": "runs/teacher"}`` imitates the one there, on top of its configuration.
+        request: what is to be run.
+        callbacks: told of metrics and checkpoints while it trains.
+        finished: called when a run that was not interrupted is trained and evaluated; what it returns is added to the
+            summary.
 
     Raises:
-        UserError: a field is unknown or wrong, or the directory cannot be used.
-        mjxppo.run.loop.TrainingFailed: too many worlds became non-finite, or the run could not be saved.
-        KeyboardInterrupt: on Ctrl-C, when the state has been saved.
-        SystemExit: on SIGTERM, likewise.
+        UserError: a field is unknown or wrong, or the directory cannot be used; nothing has been written then.
+        TrainingFailed: too many worlds became non-finite, or the run could not be saved. What happened is recorded.
     """
-    plan = _plan(env, config, fields, run_dir, resume)
-    if trains_several(plan.config):
+    resumed = _run_to_resume(request)
+    made = None if request.env is None else envs.make(request.env)
+    config, source = configuration_of(request.changes, made, resumed)
+    if request.one_policy and trains_several(config):
         raise UserError("num_seeds: train_policy trains one policy; train_policies trains several")
-    return _train(plan, on_metrics, on_checkpoint)[0]
+    with distributed.joined():
+        distributed.check_same("config", to_yaml(config))
+        # A process that comes later may find the directory that the first one has just made.
+        resume = distributed.of_first(request.resume)
+        path = Path(distributed.of_first(str(resumed or request.run_dir or default_run_dir(config))))
+        if resume:
+            check_resumable(path, config)
+        task = made or envs.make(config.env, backend=config.physics.backend, **config.env_options)
+        trainer = loop.build(config, task)
+        _check(trainer, source, resume)
+        with open_run_dir(path, config, resume):
+            outcome = _train(trainer, path, resume, callbacks, source, can_be_replayed=made is None)
+            distributed.leave()
+            summary = None
+            if distributed.is_first():
+                summary = _conclude(request, config, path, outcome, finished)
+    return Result(config, path, task, outcome, summary)
 
 
-def train_policies(
-    env: str | envs.Environment | Any,
-    *,
-    config: Mapping[str, Any] | str | PathLike[str] | None = None,
-    run_dir: str | PathLike[str] | None = None,
-    resume: bool = False,
-    on_metrics: Callable[[list[Row]], object] | None = None,
-    on_checkpoint: Callable[[Path], object] | None = None,
-    **fields: Any,
-) -> list[TrainedRun]:
-    """Trains a policy for each of ``num_seeds`` seeds and each point of ``grid``, side by side in one program.
+def configuration_of(
+    changes: Mapping[str, Any], env: envs.Environment | None = None, resumed: Path | None = None
+) -> tuple[Config, Loaded | None]:
+    """The checked configuration of a run, and the policy that it begins with, if any.
 
-    Takes and raises what ``train_policy`` does: ``train_policies("hopper", num_seeds=5)``. ``on_metrics`` sees the rows
-    of the first policy.
+    Layers, each above the one before: the task's shipped configuration; what is taken over from the policy of
+    ``init.path``, or all of the teacher of ``distill.teacher``; ``changes``. A resumed run has its own configuration
+    in place of the first two.
 
-    Returns:
-        One for each policy, the seeds of the grid's first point first. Each has a directory of its own in the run's,
-        which holds its metrics and its configuration; ``outcome`` is that of all together.
+    Raises:
+        UserError: a field is unknown or wrong, or a policy that is named cannot be read.
     """
-    return _train(_plan(env, config, fields, run_dir, resume), on_metrics, on_checkpoint)
+    if resumed is not None:
+        values = merge(read_yaml(resumed / CONFIG), changes)
+        described = {"env": _name_of_task(values)} if env is None else _described(env)
+        _refuse_other_options(changes, described)
+        return make_config(values | described), None
+    source = finetune.source_of(changes)
+    teacher = distill.teacher_of(changes)
+    inherited: dict[str, Any] = {}
+    if source is not None:
+        inherited = finetune.inherited(source)
+        changes = merge(changes, {"init": {"path": finetune.named(source)}})
+    if teacher is not None:
+        inherited = distill.configuration(teacher)
+        changes = merge(changes, {"distill": {"teacher": finetune.named(teacher)}})
+    described = {"env": _name_of_task(merge(inherited, changes))} if env is None else _described(env)
+    _refuse_other_options(changes, described)
+    return layers.resolve(described["env"], dict(changes) | described, inherited), source
 
 
-class _Plan(NamedTuple):
-    """What is to be trained, and where."""
-
-    config: Config
-    run_dir: Path
-    resume: bool
-    task: envs.Environment
-    named: bool
-    """Whether the task went by name; what has none cannot be built again."""
-    source: Loaded | None
-    """The policy to begin with."""
-
-
-def _plan(
-    env: str | envs.Environment | Any,
-    config: Mapping[str, Any] | str | PathLike[str] | None,
-    fields: Mapping[str, Any],
-    run_dir: str | PathLike[str] | None,
-    resume: bool,
-) -> _Plan:
-    made = None if isinstance(env, str) else envs.make(env)
-    described = {"env": canonical_name(str(env))} if made is None else _described(made)
-    resumed = Path(run_dir) if resume and run_dir is not None else None
-    checked, source = _configuration(described, config, fields, resumed)
-    if resume and run_dir is None:
-        raise UserError("run_dir: say which run to resume")
-    path = default_run_dir(checked) if run_dir is None else Path(run_dir)
-    if resume:
-        check_resumable(path, checked)
-    task = made or envs.make(checked.env, backend=checked.physics.backend, **checked.env_options)
-    return _Plan(checked, path, resume, task, made is None, source)
-
-
-def _train(
-    plan: _Plan, on_metrics: Callable[[list[Row]], object] | None, on_checkpoint: Callable[[Path], object] | None
-) -> list[TrainedRun]:
-    config, path = plan.config, plan.run_dir
-    trainer = loop.build(config, plan.task)
-    if plan.source is not None:
-        finetune.check(trainer, plan.source)
-    if not plan.resume:
-        distill.check(trainer)
-    wandb.check(config)
-    memory.check(trainer)
-    callbacks = Callbacks(on_metrics or (lambda rows: None), on_checkpoint or (lambda step: None))
-    with open_run_dir(path, config, plan.resume):
-        try:
-            outcome = loop.train(trainer, path, plan.resume, callbacks, plan.source)
-        except loop.TrainingFailed as error:
-            if plan.named:
-                failure.leave(config, path, error)
-            raise
-    if outcome.exit_code == 128 + signal.SIGINT:
-        raise KeyboardInterrupt
-    if outcome.exit_code:
-        raise SystemExit(outcome.exit_code)
-    return [
-        TrainedRun(path / member.name, member.config, plan.task, outcome, one.policy)
-        for member, one in zip(members_of(config), load.load_all(path), strict=True)
-    ]
+def _name_of_task(values: Mapping[str, Any]) -> str:
+    name = values.get("env")
+    if not isinstance(name, str):
+        raise UserError("env: say which task to train, such as --env halfcheetah")
+    return canonical_name(name)
 
 
 def _described(env: envs.Environment) -> dict[str, Any]:
-    """The fields of a configuration that say which environment this is, as far as a name and options can."""
+    """The fields of a configuration that say which environment this is, as far as a name and options can.
+
+    Raises:
+        UserError: it has the name of a task of this package and is another one.
+    """
     task = TASKS.get(env.name)
     if task is None:
         return {"env": env.name, "env_options": {}}
@@ -200,28 +154,70 @@ def _described(env: envs.Environment) -> dict[str, Any]:
     return {"env": env.name, "env_options": plain, "physics": {"backend": env.physics.name}}
 
 
-def _configuration(
-    described: dict[str, Any],
-    config: Mapping[str, Any] | str | PathLike[str] | None,
-    fields: Mapping[str, Any],
-    resumed: Path | None,
-) -> tuple[Config, Loaded | None]:
-    """The task's shipped configuration, or that of the run to resume, with the changes on top; checked.
-
-    Also the policy to begin with, if the changes name one, whose networks lie between the two.
-    """
-    changes = read_named(config) if isinstance(config, str | PathLike) else config or {}
-    changes = merge(changes, fields)
-    source = finetune.source_of(changes) if resumed is None else None
-    teacher = distill.teacher_of(changes) if resumed is None else None
-    base = defaults_for(described["env"]) if resumed is None else read_yaml(resumed / CONFIG)
-    if source is not None:
-        base = merge(base, finetune.inherited(source))
-    if teacher is not None:
-        base = distill.configuration(teacher)
-        changes = merge(changes, {"distill": {"teacher": base["distill"]["teacher"]}})
-    values = merge(base, changes)
-    given = values.get("env_options")
+def _refuse_other_options(changes: Mapping[str, Any], described: Mapping[str, Any]) -> None:
+    """Refuses options for an environment that is handed in with its own."""
+    given = changes.get("env_options")
     if "env_options" in described and given not in (None, {}, described["env_options"]):
         raise UserError("env_options: the environment that is handed in has its own; set them where it is made")
-    return make_config(values | described), source
+
+
+def _run_to_resume(request: Request) -> Path | None:
+    if not request.resume:
+        return None
+    return request.run_dir or latest()
+
+
+def _check(trainer: Any, source: Loaded | None, resume: bool) -> None:
+    """Refuses, before anything is written, what would fail after minutes of compilation."""
+    if source is not None:
+        finetune.check(trainer, source)
+    if not resume:
+        distill.check(trainer)
+    if distributed.is_first():
+        wandb.check(trainer.config)
+    memory.check(trainer)
+
+
+def _train(
+    trainer: Any, path: Path, resume: bool, callbacks: Callbacks, source: Loaded | None, can_be_replayed: bool
+) -> Outcome:
+    config = trainer.config
+    if not resume:
+        policies = f"{len(members_of(config))} policies on " if trainer.members else ""
+        say(f"training {policies}{config.env} for {human(config.total_env_steps)} steps in {path}")
+    try:
+        return loop.train(trainer, path, resume, callbacks, source)
+    except loop.TrainingFailed as error:
+        if can_be_replayed:  # an environment that was handed in cannot be built again from the configuration
+            failure.leave(config, path, error)
+        raise
+
+
+def _conclude(
+    request: Request,
+    config: Config,
+    path: Path,
+    outcome: Outcome,
+    finished: Callable[[Config, Path], dict[str, Any]],
+) -> dict[str, Any]:
+    """Evaluates, films and writes the summary of a run; of one that was interrupted only the summary."""
+    summary: dict[str, Any] = {"run_dir": str(path), **outcome._asdict()}
+    if outcome.exit_code:
+        say(f"stopped at {human(outcome.env_steps)} steps; saved. Go on with: mjxppo train --resume --run-dir {path}")
+    else:
+        speed = outcome.new_env_steps / outcome.train_s if outcome.train_s else 0.0
+        say(
+            f"trained {human(outcome.new_env_steps)} steps in {outcome.train_s:.1f} s "
+            f"(+ {outcome.compile_s:.1f} s compilation), {human(speed)} steps/s"
+        )
+        evaluated = request.evaluate and config.eval.episodes > 0
+        if evaluated:
+            summary["eval"] = conclude.evaluate_run(config, path)
+        summary |= finished(config, path)
+        filmed = request.film and config.eval.video and gym_id_of(config.env) is not None
+        if filmed:
+            summary |= conclude.film_run(config, path)
+        if evaluated or "video" in summary:
+            conclude.add_to_logs(config, path, outcome.env_steps, evaluated, "video" in summary)
+    write_json(path / SUMMARY, summary)
+    return summary

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
+import os
+import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from mjxppo import cli
-from mjxppo.commands import completion, helptext, layers
+from mjxppo.commands import helptext
 from mjxppo.commands import train as train_command
 from mjxppo.commands.benchmark import ARGUMENTS as BENCHMARKS
-from mjxppo.commands.train import TrainArguments
-from mjxppo.config.schema import Config
+from mjxppo.config.schema import Config, sections
 from mjxppo.config.values import defaults_for, from_dict, to_dict
+from mjxppo.run.session import configuration_of
 
 LINES, COLUMNS = 50, 100
-GROUPS = [group.name for group in helptext.groups_of(TrainArguments)[1:]]
+GROUPS = list(sections())
 PAGES = [
     [],
     *([name] for name in cli.COMMANDS),
@@ -50,25 +52,23 @@ class TestHelp:
         text = " ".join(capsys.readouterr().out.split())
         config = from_dict(defaults_for("hopper"))
         for field in dataclasses.fields(config):
-            if field.name in ("env_options", "grid", "randomize"):
-                continue  # named by the task, by mjxppo sweep, and in files only
             section = getattr(config, field.name)
             names = [f.name for f in dataclasses.fields(section)] if dataclasses.is_dataclass(section) else [None]
-            if field.name == "distill":
-                names = [name for name in names if name not in ("policy", "normalize_obs")]  # the teacher's own
             for name in names:
                 flag = field.name if name is None else f"{field.name}.{name}"
                 option, negated = (flag.replace("_", "-"), flag.replace(".", ".[no-]").replace("_", "-"))
-                assert f"--{option} " in text or f"--{negated} " in text, flag
+                shown = (f"--{option} ", f"--{negated} ", f"--{option}.* ", f"--{option}.NAME ")
+                assert any(form in text for form in shown), flag
         assert "--ppo.gamma FLOAT" in text and "(default 0.995, 0 to 1)" in text, "hopper's own default"
         assert "--ppo.clip-eps FLOAT Half-width of the probability ratio's clip range. (default 0.2, > 0)" in text
         assert "One of none, minibatch, batch." in text
+        assert "--randomize.mass.* " in text and "distribution, low, high, operation, each" in text
 
     def test_has_no_field_without_an_explanation(self):
-        for group in helptext.groups_of(TrainArguments):
-            assert group.text or not group.name
-            for option in group.options:
-                assert option.text, option.flag
+        everything = train_command.train_options()
+        for section in ["", *sections()]:
+            for flag, text, _ in helptext.rows_of(everything, section):
+                assert text.strip(), flag
 
     def test_of_a_page_that_is_not_there_names_the_nearest(self, capsys):
         assert run_cli("train", "--help", "pppo") == 2
@@ -94,33 +94,35 @@ class TestHelp:
         (["tr"], ["train"]),
         (["train", "--ppo.ga"], ["--ppo.gamma", "--ppo.gae-lambda"]),
         (["train", "--policy.activation", "s"], ["silu"]),
+        (["train", "--env", "ho"], ["hopper"]),
+        (["train", "--config", "half_cheetah_5"], ["half_cheetah_50m"]),
+        (["study", "adv"], ["advantage_normalization"]),
         (["benchmark", "phy"], ["physics"]),
         (["benchmark", "physics", "--num-e"], ["--num-envs"]),
         (["watch", "--on"], ["--once"]),
     ],
     ids=" ".join,
 )
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-def test_bash_completes(words, expected, completion_script):
-    program = f"source {completion_script}; COMP_WORDS=(mjxppo {' '.join(words)}); COMP_CWORD={len(words)}\n"
-    program += '_tyro_mjxppo; printf "%s\\n" "${COMPREPLY[@]}"'
-    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
-    assert (done.stdout.split(), done.stderr) == (expected, "")
-
-
-@pytest.fixture(scope="module")
-def completion_script(tmp_path_factory):
-    path = tmp_path_factory.mktemp("completion") / "mjxppo.bash"
-    path.write_text(completion.script("bash"))
-    return path
+def test_completes(words, expected):
+    """As a shell asks: the line in the environment, the answer on file descriptor 8 (or in a file)."""
+    line = f"mjxppo {' '.join(words)}"
+    with tempfile.NamedTemporaryFile("r") as answer:
+        environment = os.environ | {
+            "_ARGCOMPLETE": "1",
+            "_ARGCOMPLETE_STDOUT_FILENAME": answer.name,
+            "COMP_LINE": line,
+            "COMP_POINT": str(len(line)),
+        }
+        done = subprocess.run([sys.executable, "-m", "mjxppo"], env=environment, capture_output=True, text=True)
+        found = [word.strip() for word in re.split(r"[\v\n]", answer.read()) if word.strip()]
+    assert (sorted(found), done.stderr) == (sorted(expected), "")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_knows_every_command(shell, capsys):
+def test_each_shell_has_a_script_that_asks_the_program(shell, capsys):
     assert run_cli("completion", shell) == 0
     text = capsys.readouterr().out
-    for name in cli.COMMANDS:
-        assert name in text
+    assert "_ARGCOMPLETE" in text and "mjxppo" in text
 
 
 class TestLayers:
@@ -132,7 +134,8 @@ class TestLayers:
         Path("long.yaml").write_text("total_env_steps: 5_000_000\nppo: {gamma: 0.7}\n")
 
     def config(self, *arguments) -> Config:
-        return train_command._config_of(train_command._parse(list(arguments), {}))
+        request = train_command.request_of(arguments, "mjxppo train")
+        return configuration_of(request.changes)[0]
 
     def test_files_stack_in_their_order_and_options_win(self):
         files = ["--config", "base.yaml", "--set-from", "fast.yaml", "--set-from=long.yaml"]
@@ -159,12 +162,20 @@ class TestLayers:
         [
             (["--env", "hopper", "--set-from", "missing.yaml"], "there is no file missing.yaml"),
             (["--env", "hopper", "--set-from"], "--set-from"),
-            (["--env", "hopper", "--total-env-steps", "1.5"], "'1.5' is not a whole number"),
-            (["--env", "hopper", "--total-env-steps", "inf"], "'inf' is not a whole number"),
+            (
+                ["--env", "hopper", "--total-env-steps", "1.5"],
+                "valid integer, got a number with a fractional part, not 1.5",
+            ),
+            (
+                ["--env", "hopper", "--total-env-steps", "inf"],
+                "valid integer, unable to parse string as an integer, not 'inf'",
+            ),
             (["--env", "hopper", "--env-options.ctrl-cost-weihgt", "3"], "did you mean ctrl_cost_weight?"),
             (["--env", "hopper", "--env-options.ctrl-cost-weight"], "takes a value"),
             (["--env", "hopper", "--env-options.x", "[1"], "cannot be read"),
-            (["--env", "hopper", "--randomize.push", "0.1"], "randomize: is no option; write it in a YAML file"),
+            (["--env", "hopper", "--randomize.push", "2"], "randomize.push: input should be less than or equal to 1"),
+            (["--env", "hopper", "--grid", "ppo.gamma=0.9", "--grid=ppo.gamma=1"], "given twice"),
+            (["--env", "hopper", "--grid", "ppo.gamma"], "takes NAME=VALUE"),
             (["--env", "hopper", "--policy.activation", "sillu"], "did you mean silu?"),
             (["--env", "hopper", "--learning-rate", "3"], "did you mean --ppo.learning-rate"),
         ],
@@ -175,9 +186,15 @@ class TestLayers:
         error = capsys.readouterr().err
         assert message in error and len(error.splitlines()) == 1
 
-    def test_values_are_found_however_they_are_written(self):
-        arguments = ["--run_dir", "a", "--run-dir=b=c", "--other", "--run-dir"]
-        assert layers.values_of(arguments, "run-dir") == ["a", "b=c"]
+    def test_what_a_file_can_say_is_an_option_too(self):
+        config = self.config(
+            "--env", "hopper", "--randomize.mass.low", "0.7", "--randomize.mass.distribution", "uniform"
+        )
+        assert (config.randomize.mass.low, config.randomize.mass.distribution) == (0.7, "uniform")
+        config = self.config("--env", "hopper", "--policy.init-log-std", "-0.5", "--policy.hidden-sizes", "32", "16")
+        assert (config.policy.init_log_std, config.policy.hidden_sizes) == (-0.5, (32, 16))
+        assert not self.config("--env", "hopper", "--eval.no-video").eval.video
+        assert self.config("--env", "hopper", "--grid", "ppo.gamma=0.9,0.99").grid == {"ppo.gamma": (0.9, 0.99)}
 
 
 def test_other_mistakes_name_the_nearest_too(capsys):
@@ -194,6 +211,11 @@ def test_other_mistakes_name_the_nearest_too(capsys):
 def test_what_config_prints_can_be_fed_back(tmp_path, capsys):
     assert run_cli("config", "--env", "hopper") == 0
     (tmp_path / "mine.yaml").write_text(capsys.readouterr().out)
-    parsed = train_command._parse(["--config", str(tmp_path / "mine.yaml"), "--seed", "3"], {})
+    request = train_command.request_of(["--config", str(tmp_path / "mine.yaml"), "--seed", "3"], "mjxppo train")
     expected = to_dict(from_dict(defaults_for("hopper"))) | {"seed": 3}
-    assert json.dumps(to_dict(train_command._config_of(parsed))) == json.dumps(expected)
+    assert json.dumps(to_dict(configuration_of(request.changes)[0])) == json.dumps(expected)
+
+
+def test_the_package_is_a_program_too():
+    done = subprocess.run([sys.executable, "-m", "mjxppo", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "mjxppo")

@@ -18,7 +18,7 @@ from mjxppo.envs.foreign.brax import FromBrax
 from mjxppo.envs.hopper import Hopper
 from mjxppo.errors import UserError
 from mjxppo.physics.mjx.model import compiler_aborts
-from mjxppo.run import checkpoint, failure, load, loop, memory
+from mjxppo.run import checkpoint, failure, loop, memory
 
 SMALL = {  # the program of tests/test_train.py: compiled once for both
     "ppo": {"num_envs": 64, "block_size": 16, "rollout_length": 16, "num_minibatches": 4},
@@ -126,7 +126,7 @@ def untrained(monkeypatch):
     """``train_policy`` up to training, and after it."""
     outcome = loop.Outcome(1, 1, 1, None, 0.0, 0.0, 0)
     monkeypatch.setattr(loop, "train", lambda *args: outcome)
-    monkeypatch.setattr(load, "load_all", lambda path: [SimpleNamespace(policy=None)])
+    monkeypatch.setattr(trained, "load_all", lambda path: [SimpleNamespace(policy=None)])
 
 
 def test_the_configuration_says_which_environment_was_handed_in(untrained):

@@ -239,7 +239,7 @@ class TestCommandLine:
             (["distill", "teacher", "--set-from", "more.yaml"], "randomize: what varies must be what the teacher"),
             (["train", *self.ENV, "--ppo.loss", "imitation"], "imitation goes with distill.teacher"),
             (["distill", "teacher", "--ppo.learning-rate-schedule", "adaptive_kl"], "must be constant or linear"),
-            (["distill", "teacher", "--init-from", "student"], "init.path: a student begins afresh"),
+            (["distill", "teacher", "--init.path", "student"], "init.path: a student begins afresh"),
             (["distill", "teacher", "--init.path", "student"], "init.path: a student begins afresh"),
         ):
             (tmp_path / "more.yaml").write_text("randomize: {drop_action: 0.1}")

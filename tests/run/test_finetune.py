@@ -213,7 +213,7 @@ def test_from_the_command_line(capsys):
         cli.main(["train", *FAST, "--run-dir", "pre", "--policy.hidden-sizes", "24", "--total-env-steps", "256"]) == 0
     )
     Path("tune.yaml").write_text("init: {carry: [policy, normalizer], anchor_coef: 0.1, critic_warmup: 1}\n")
-    tune = ["train", *FAST, "--init-from", "ckpt", "--config", "tune.yaml", "--total-env-steps", "256"]
+    tune = ["train", *FAST, "--init.path", "ckpt", "--config", "tune.yaml", "--total-env-steps", "256"]
     capsys.readouterr()
     assert cli.main([*tune, "--run-dir", "tuned"]) == 0
     printed = capsys.readouterr()
