@@ -18,7 +18,7 @@ from mjxppo.envs.foreign.brax import FromBrax
 from mjxppo.envs.hopper import Hopper
 from mjxppo.errors import UserError
 from mjxppo.physics.mjx.model import compiler_aborts
-from mjxppo.run import checkpoint, failure, loop, memory
+from mjxppo.run import checkpoint, failure, loop, memory, trained
 
 SMALL = {  # the program of tests/test_train.py: compiled once for both
     "ppo": {"num_envs": 64, "block_size": 16, "rollout_length": 16, "num_minibatches": 4},
