@@ -31,7 +31,7 @@ def load_policy(path: str | _PathLike[str]) -> Policy:
     Raises:
         mjxppo.errors.UserError: it holds no policy; the message says what it holds.
     """
-    from mjxppo.policy.export import is_exported, read_npz
+    from mjxppo.policy.export import is_exported, read_npz  # a bare import of the package brings in no NumPy
 
     if is_exported(_Path(path)):
         return read_npz(_Path(path))
@@ -42,7 +42,7 @@ def load_policy(path: str | _PathLike[str]) -> Policy:
 
 def __getattr__(name: str) -> object:
     if name in ("TrainedRun", "train_policies", "train_policy"):  # bring JAX in, which a bare import does not
-        from mjxppo.run import trained
+        from mjxppo.run import trained  # brings JAX in
 
         return getattr(trained, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -128,7 +128,7 @@ def enable_compilation_cache() -> Path | None:
     Called by the programs (``mjxppo train`` and the others), not by a bare ``import mjxppo``. Returns None when
     the directory cannot be written; compilation then simply is not cached.
     """
-    import jax
+    import jax  # importing this module comes before JAX
 
     configured = _jax_setting("jax_compilation_cache_dir")
     if configured:
@@ -151,6 +151,6 @@ def cache_limit_bytes() -> int:
 
 def _jax_setting(name: str) -> Any:
     """A setting of JAX, whose types do not name all of them in every release."""
-    import jax
+    import jax  # as above
 
     return getattr(jax.config, name)

@@ -109,7 +109,7 @@ class CheckpointWriter:
     """
 
     def __init__(self, directory: Path, config: Config):
-        import orbax.checkpoint as ocp
+        import orbax.checkpoint as ocp  # takes a second to import, which reading metrics and --help do without
 
         _quiet_orbax()
         self._ocp = ocp
@@ -313,7 +313,7 @@ def read(step: Path) -> tuple[dict[str, np.ndarray], Config]:
     Raises:
         UserError: the step was written by an incompatible version, or cannot be read.
     """
-    import orbax.checkpoint as ocp
+    import orbax.checkpoint as ocp  # takes a second to import
 
     _quiet_orbax()
     restore_args = ocp.args.PyTreeRestore

@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
+from mjxppo import console
 from mjxppo.errors import UserError
 
 T = TypeVar("T")
@@ -73,7 +74,7 @@ def join() -> None:
     asked = _asked(os.environ)
     if asked is None:
         return
-    import jax
+    import jax  # a process alone does without it
 
     global _place, _joined
     # Its preemption service takes SIGTERM for itself; here the processes agree on the update at which they stop.
@@ -90,8 +91,6 @@ def join() -> None:
         raise UserError(f"{COORDINATOR}: the processes did not find each other: {_one_line(error)}") from error
     _place, _joined = _Place(jax.process_index(), jax.process_count()), True
     if not is_first():
-        from mjxppo import console
-
         console.be_silent()
     counts = {sum(device.process_index == i for device in jax.devices()) for i in range(_place.of)}
     if len(counts) > 1:
@@ -143,7 +142,7 @@ def leave() -> None:
     """Parts from the others, when training is over: the first process goes on alone, they may end."""
     global _place, _joined
     if several():
-        import jax
+        import jax  # as in join
 
         jax.distributed.shutdown()
         _place = _Place(_place.process)
@@ -183,7 +182,7 @@ def most(*values: int) -> tuple[int, ...]:
     """The largest of each value over all processes; each has to call this at the same place."""
     if not several():
         return values
-    import numpy as np
+    import numpy as np  # a process alone does without JAX
     from jax.experimental import multihost_utils
 
     gathered = multihost_utils.process_allgather(np.array(values, np.int32))
@@ -199,7 +198,7 @@ def of_first(value: T) -> T:
     """What the first process passes, a JSON value; each has to call this at the same place."""
     if not several():
         return value
-    import numpy as np
+    import numpy as np  # a process alone does without JAX
     from jax.experimental import multihost_utils
 
     text = json.dumps(value).encode()
@@ -212,7 +211,7 @@ def of_first(value: T) -> T:
 def wait_for_all(what: str) -> None:
     """Waits until every process has come here; unlike in a collective, one may take minutes longer than another."""
     if several():
-        from orbax.checkpoint import multihost
+        from orbax.checkpoint import multihost  # a process alone does without it
 
         multihost.get_barrier_sync_fn()(key=what, timeout_ms=1000 * _START_S)
 

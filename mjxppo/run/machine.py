@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from mjxppo import xla
+from mjxppo.files import write_json
 
 FILE = "machine.json"
 _PACKAGES = ("mjxppo", "jax", "jaxlib", "mujoco", "mujoco-mjx", "warp-lang", "brax", "flax", "optax", "numpy")
@@ -22,16 +25,12 @@ def describe() -> dict[str, Any]:
 
 def record(run_dir: Path, update: int) -> None:
     """Notes in a run's machine.json on what it goes on after ``update`` updates; one entry for each start."""
-    from mjxppo.files import write_json
-
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     write_json(run_dir / FILE, [*read(run_dir), {"after_update": update, "started": started, **describe()}])
 
 
 def read(run_dir: Path) -> list[dict[str, Any]]:
     """What ``record`` wrote, oldest first; empty where there is nothing that can be read."""
-    import json
-
     try:
         entries = json.loads((run_dir / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -40,7 +39,7 @@ def read(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def _hardware() -> dict[str, Any]:
-    import jax
+    import jax  # describing versions does without it
 
     return {
         "cpu": cpu_model(),
@@ -73,13 +72,16 @@ def memory_gib() -> float | None:
 
 def versions(packages: tuple[str, ...]) -> dict[str, str]:
     """Versions of Python and of installed distributions; "not installed" for the others."""
-    from mjxppo import __version__
-
     found = {"python": platform.python_version()}
     for package in packages:
         try:
             # A checkout on PYTHONPATH is not installed, and one that is may have moved on since.
-            found[package] = __version__ if package == "mjxppo" else version(package)
+            found[package] = _own_version() if package == "mjxppo" else version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def _own_version() -> str:
+    """This package's version; the package itself has been imported before any of its modules."""
+    return str(sys.modules["mjxppo"].__version__)  # type: ignore[attr-defined]

@@ -9,6 +9,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from tensorboardX.proto import event_pb2
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import masked_crc32c
+from tensorboardX.summary import hparams
+
 from mjxppo.files import AppendFile
 
 RESULTS = ("eval/mean", "eval/std", "eval/min", "episode/episode_return")
@@ -36,41 +41,32 @@ class TensorBoardFile:
         Raises:
             UserError: it cannot be written.
         """
-        from tensorboardX.proto import event_pb2
-
-        self._event = event_pb2.Event
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}{suffix}"
-        start = _record(self._event(wall_time=time.time(), file_version="brain.Event:2"))
+        start = _record(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
         if purge_step is not None:
             log = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-            start += _record(self._event(wall_time=time.time(), step=purge_step, session_log=log))
+            start += _record(event_pb2.Event(wall_time=time.time(), step=purge_step, session_log=log))
         self._file = AppendFile(directory / name, start + self._hyperparameters(hyperparameters or {}))
 
     def _hyperparameters(self, values: Mapping[str, bool | float | str]) -> bytes:
-        from tensorboardX.summary import hparams
-
         if not values:
             return b""
         experiment, session, _ = hparams(dict(values), dict.fromkeys(RESULTS, 0.0))
-        return b"".join(_record(self._event(wall_time=time.time(), summary=part)) for part in (experiment, session))
+        return b"".join(_record(event_pb2.Event(wall_time=time.time(), summary=part)) for part in (experiment, session))
 
     def append(self, step: int, scalars: dict[str, float]) -> None:
         """Appends named values; raises WriteFailed as ``AppendFile.append``."""
-        from tensorboardX.proto.summary_pb2 import Summary
-
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
-        self._file.append(_record(self._event(wall_time=time.time(), step=step, summary=Summary(value=values))))
+        self._file.append(_record(event_pb2.Event(wall_time=time.time(), step=step, summary=Summary(value=values))))
 
     def append_video(self, step: int, tag: str, path: Path) -> None:
         """Appends a video file as an animation, which TensorBoard plays among the images; raises WriteFailed."""
-        from tensorboardX.proto.summary_pb2 import Summary
-
-        from mjxppo.render.video import animation
+        from mjxppo.render.video import animation  # brings MuJoCo in, which watching a run does without
 
         content, width, height = animation(path)
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
         summary = Summary(value=[Summary.Value(tag=tag, image=image)])
-        self._file.append(_record(self._event(wall_time=time.time(), step=step, summary=summary)))
+        self._file.append(_record(event_pb2.Event(wall_time=time.time(), step=step, summary=summary)))
 
     def close(self) -> None:
         """Closes the file."""
@@ -79,8 +75,6 @@ class TensorBoardFile:
 
 def _record(event: object) -> bytes:
     """An event in TFRecord framing: length, its checksum, contents, their checksum."""
-    from tensorboardX.record_writer import masked_crc32c
-
     data = event.SerializeToString()  # type: ignore[attr-defined]
     header = struct.pack("<Q", len(data))
     return header + struct.pack("<I", masked_crc32c(header)) + data + struct.pack("<I", masked_crc32c(data))

@@ -40,7 +40,7 @@ class WandbRun:
         self._safely(lambda: self._open(run_dir, config))
 
     def _open(self, run_dir: Path, config: Config) -> None:
-        import wandb
+        import wandb  # an optional package
 
         path = run_dir / ID
         if not path.is_file():
@@ -64,7 +64,7 @@ class WandbRun:
         """Sends what ended the run."""
 
         def send() -> None:
-            import wandb
+            import wandb  # an optional package
 
             self._run.summary.update(results)
             if video is not None:

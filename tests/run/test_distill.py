@@ -176,7 +176,8 @@ def test_a_resumed_student_ends_with_the_same_bits_though_its_teacher_is_gone(te
 
 def test_two_devices_distil_alike_and_seeds_side_by_side(teacher):
     config = merge(
-        distill.configuration(distill.load_teacher(str(teacher))), {"policy": {"history": 2}, "log": {"every_updates": 1}}
+        distill.configuration(distill.load_teacher(str(teacher))),
+        {"policy": {"history": 2}, "log": {"every_updates": 1}},
     )
     states = {}
     for changes in ({"num_devices": 1}, {"num_devices": 2}, {"num_devices": 2, "num_seeds": 2}):
