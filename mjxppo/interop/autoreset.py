@@ -14,11 +14,13 @@ from gymnasium.vector import AutoresetMode
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from mjxppo import xla
 from mjxppo.envs.environment import Array, Environment, EnvState, at_start, select
 from mjxppo.errors import UserError
+from mjxppo.physics.worlds import map_blocks
 
 _LARGEST_BLOCK = 256
-"""On a CPU so many worlds are stepped at a time, so that what they need stays in cache."""
+"""The most worlds that are stepped together on a CPU: few enough that all they need stays in cache."""
 
 
 @flax.struct.dataclass
@@ -108,7 +110,7 @@ class OnDevices:
             raise UserError(f"num_devices: must be at most {available} and divide num_envs = {num_envs}, not {count}")
         self._sharding = NamedSharding(Mesh(np.array(jax.devices()[:count]), ("worlds",)), PartitionSpec("worlds"))
         self._block = self._local = num_envs // count
-        if jax.default_backend() == "cpu":
+        if xla.platform() == "cpu":
             largest = min(self._local, _LARGEST_BLOCK)
             self._block = max(size for size in range(1, largest + 1) if self._local % size == 0)
 
@@ -116,10 +118,7 @@ class OnDevices:
         """``function`` of arrays that lead with the worlds, to such arrays, as a compiled program."""
 
         def by_blocks(*arguments: Any) -> Any:
-            size = self._local // self._block, self._block
-            blocks = jax.tree.map(lambda x: x.reshape(*size, *x.shape[1:]), arguments)
-            results = lax.map(lambda block: function(*block), blocks)
-            return jax.tree.map(lambda x: x.reshape(self._local, *x.shape[2:]), results)
+            return map_blocks(function, arguments, self._block)
 
         mesh, split = self._sharding.mesh, self._sharding.spec
         sharded = jax.shard_map(by_blocks, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)

@@ -16,15 +16,14 @@ import mujoco
 import numpy as np
 from jax.typing import ArrayLike
 
+from mjxppo.physics.maths import Scalar
 from mjxppo.physics.parameters import Parameters, nominal
-from mjxppo.physics.planar.inertia import Matrix
-from mjxppo.physics.planar.linear import factorize, solve
-from mjxppo.physics.planar.model import Scalar
+from mjxppo.physics.sparse import Matrix, factorize, solve
 
 _SOURCES = ("body_mass", "body_inertia", "body_ipos", "dof_armature")
-"""The fields that the inertia depends on."""
+"""The fields of masses and inertias."""
 _PLACES = ("body_pos", "jnt_pos")
-"""Those that say where it is."""
+"""The fields of positions; the inertia depends on both."""
 
 
 def set_const(model: mujoco.MjModel, parameters: Mapping[str, ArrayLike]) -> Parameters:
@@ -90,7 +89,7 @@ class _ReferencePose:
 
         Args:
             ipos: centres of mass in their bodies, [nbody, 3, N].
-            moved: by how much bodies are elsewhere than in the model, seen from the joints, [nbody, nv, 3, N].
+            moved: displacement of bodies from the joints, compared with the model, [nbody, nv, 3, N]; see ``_moved``.
         """
         offset = (self.frames[..., None] * ipos[:, None]).sum(2)[:, None]
         offset = offset if moved is None else offset + moved
@@ -125,7 +124,7 @@ def _reference_pose(model: mujoco.MjModel) -> _ReferencePose:
 
 
 def _moved(model: mujoco.MjModel, pose: _ReferencePose, places: dict[str, jax.Array]) -> jax.Array | None:
-    """How much further bodies' frames are from the joints at qpos0 than in the model, [nbody, nv, 3, N].
+    """Displacement of bodies' frames from the joints at qpos0, compared with the model, [nbody, nv, 3, N].
 
     Args:
         model: the nominal model.
@@ -136,13 +135,13 @@ def _moved(model: mujoco.MjModel, pose: _ReferencePose, places: dict[str, jax.Ar
         return None
 
     def change(name: str, index: int, body: int) -> jax.Array | float:
-        """Of a place in a body's frame, in the world's directions, [3, N]."""
+        """Change of a position in a body's frame, in the world's directions, [3, N]."""
         if name not in places:
             return 0.0
         differs = places[name][index] - nominal(model, name)[index][:, None].astype(places[name].dtype)
         return (pose.frames[body][..., None].astype(differs.dtype) * differs).sum(1)
 
-    # What has a free joint is where qpos0 says, and turns about its frame.
+    # The position of a body with a free joint is in qpos0, and it turns about its own frame.
     free = set(model.jnt_bodyid[model.jnt_type == int(mujoco.mjtJoint.mjJNT_FREE)].tolist())
     zero = jnp.zeros_like(next(iter(places.values()))[0])
     bodies = [zero]
@@ -194,7 +193,7 @@ def _inverse(model: mujoco.MjModel, matrix: jax.Array) -> jax.Array:
 
 
 def _trace(jacobian: jax.Array, inverse: jax.Array) -> jax.Array:
-    """tr(J M^-1 J^T) for Jacobians [n, nv, rows, N]: the inverse inertia that each feels, [n, N]."""
+    """tr(J M^-1 J^T) for Jacobians [n, nv, rows, N]: the inverse inertia that acts on each, [n, N]."""
     return (jacobian[:, :, None] * inverse[:, :, None] * jacobian[:, None]).sum((1, 2, 3))
 
 
