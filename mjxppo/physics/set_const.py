@@ -22,23 +22,23 @@ from mjxppo.physics.sparse import Matrix, factorize, solve
 
 _SOURCES = ("body_mass", "body_inertia", "body_ipos", "dof_armature")
 """The fields of masses and inertias."""
-_PLACES = ("body_pos", "jnt_pos")
+_POSITIONS = ("body_pos", "jnt_pos")
 """The fields of positions; the inertia depends on both."""
 
 
 def set_const(model: mujoco.MjModel, parameters: Mapping[str, ArrayLike]) -> Parameters:
     """Adds ``body_invweight0``, ``dof_invweight0`` and ``tendon_invweight0`` to the parameters of N worlds.
 
-    To be called whenever masses, inertias, centres of mass, armatures, or places of bodies or joints were changed, as
-    ``mj_setConst`` in C; without it they keep the model's own values. Elementwise over worlds: jittable, and the same
-    bits for any N.
+    To be called whenever masses, inertias, centres of mass, armatures, or positions of bodies or joints were changed,
+    as ``mj_setConst`` in C; without it they keep the model's own values. Elementwise over worlds: jittable, and
+    the same bits for any N.
 
     Args:
         model: the nominal model.
         parameters: model fields, each [N, *shape of the field].
     """
     arrays = {name: jnp.asarray(value) for name, value in parameters.items()}
-    given = [arrays[name] for name in (*_SOURCES, *_PLACES) if name in arrays]
+    given = [arrays[name] for name in (*_SOURCES, *_POSITIONS) if name in arrays]
     if not given:
         return arrays
     pose = _reference_pose(model)
@@ -49,7 +49,7 @@ def set_const(model: mujoco.MjModel, parameters: Mapping[str, ArrayLike]) -> Par
             return jnp.moveaxis(arrays[name], 0, -1)
         return jnp.asarray(nominal(model, name)[..., None], dtype)
 
-    moved = _moved(model, pose, {name: batch_last(name) for name in _PLACES if name in arrays})
+    moved = _moved(model, pose, {name: batch_last(name) for name in _POSITIONS if name in arrays})
     arms = pose.arms(batch_last("body_ipos"), moved)
     inverse = _inverse(model, _inertia(pose, arms, *(batch_last(name) for name in _SOURCES if name != "body_ipos")))
     translation = _trace(arms, inverse) / 3
@@ -123,27 +123,27 @@ def _reference_pose(model: mujoco.MjModel) -> _ReferencePose:
     )
 
 
-def _moved(model: mujoco.MjModel, pose: _ReferencePose, places: dict[str, jax.Array]) -> jax.Array | None:
+def _moved(model: mujoco.MjModel, pose: _ReferencePose, positions: dict[str, jax.Array]) -> jax.Array | None:
     """Displacement of bodies' frames from the joints at qpos0, compared with the model, [nbody, nv, 3, N].
 
     Args:
         model: the nominal model.
         pose: its pose.
-        places: N worlds' ``body_pos`` [nbody, 3, N] and ``jnt_pos`` [njnt, 3, N], where they have their own.
+        positions: N worlds' ``body_pos`` [nbody, 3, N] and ``jnt_pos`` [njnt, 3, N], where they have their own.
     """
-    if not places:
+    if not positions:
         return None
 
     def change(name: str, index: int, body: int) -> jax.Array | float:
         """Change of a position in a body's frame, in the world's directions, [3, N]."""
-        if name not in places:
+        if name not in positions:
             return 0.0
-        differs = places[name][index] - nominal(model, name)[index][:, None].astype(places[name].dtype)
+        differs = positions[name][index] - nominal(model, name)[index][:, None].astype(positions[name].dtype)
         return (pose.frames[body][..., None].astype(differs.dtype) * differs).sum(1)
 
     # The position of a body with a free joint is in qpos0, and it turns about its own frame.
     free = set(model.jnt_bodyid[model.jnt_type == int(mujoco.mjtJoint.mjJNT_FREE)].tolist())
-    zero = jnp.zeros_like(next(iter(places.values()))[0])
+    zero = jnp.zeros_like(next(iter(positions.values()))[0])
     bodies = [zero]
     for body in range(1, model.nbody):
         parent = int(model.body_parentid[body])

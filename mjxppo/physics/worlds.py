@@ -15,19 +15,19 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 
 
-def map_blocks(function: Callable[..., Any], worlds: tuple[Any, ...], block: int) -> Any:
-    """``function(*worlds)`` for ``block`` worlds at a time, in one loop.
+def map_blocks(function: Callable[..., Any], worlds: tuple[Any, ...], block_size: int) -> Any:
+    """``function(*worlds)`` for ``block_size`` worlds at a time, in one loop.
 
-    The program of a block is the same for every N. It is a loop also where N is ``block``.
+    The program of a block is the same for every N. It is a loop also where N is ``block_size``.
 
     Args:
-        function: takes pytrees of ``block`` worlds, and returns one.
-        worlds: the function's arguments for all N worlds. Where ``block`` does not divide N, copies of the last world
-            (zeros if N is 0) fill the last block up, and their results are dropped.
-        block: worlds in a block.
+        function: takes pytrees of ``block_size`` worlds, and returns one.
+        worlds: the function's arguments for all N worlds. Where ``block_size`` does not divide N, copies of the last
+            world (zeros if N is 0) complete the last block, and their results are dropped.
+        block_size: worlds in a block.
     """
     num_worlds = jax.tree.leaves(worlds)[0].shape[0]
-    missing = max(1, -(-num_worlds // block)) * block - num_worlds
+    missing = max(1, -(-num_worlds // block_size)) * block_size - num_worlds
 
     def filled(x: jax.Array) -> jax.Array:
         if missing:
@@ -35,18 +35,18 @@ def map_blocks(function: Callable[..., Any], worlds: tuple[Any, ...], block: int
             x = jnp.pad(x, width, mode="edge" if num_worlds else "constant")
         return x
 
-    blocks = jax.tree.map(lambda x: to_blocks(filled(x), block), worlds)
+    blocks = jax.tree.map(lambda x: to_blocks(filled(x), block_size), worlds)
     results = lax.map(lambda block: function(*block), blocks)
     return jax.tree.map(lambda x: from_blocks(x)[:num_worlds], results)
 
 
-def to_blocks(worlds: Any, block: int) -> Any:
-    """[N, ...] -> [N / block, block, ...]; ``block`` divides N."""
-    return jax.tree.map(lambda x: x.reshape(x.shape[0] // block, block, *x.shape[1:]), worlds)
+def to_blocks(worlds: Any, block_size: int) -> Any:
+    """[N, ...] -> [N / block_size, block_size, ...]; ``block_size`` divides N."""
+    return jax.tree.map(lambda x: x.reshape(x.shape[0] // block_size, block_size, *x.shape[1:]), worlds)
 
 
 def from_blocks(blocks: Any) -> Any:
-    """[blocks, block, ...] -> [blocks * block, ...]."""
+    """[blocks, block_size, ...] -> [blocks * block_size, ...]."""
     return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), blocks)
 
 

@@ -34,13 +34,15 @@ class PlanarPhysics(Physics):
 
     name = "planar"
 
-    def __init__(self, model: mujoco.MjModel, frame_skip: int = 1, block: int = CPU_BLOCK, platform: str | None = None):
+    def __init__(
+        self, model: mujoco.MjModel, frame_skip: int = 1, block_size: int = CPU_BLOCK, platform: str | None = None
+    ):
         """Compiles the model.
 
         Args:
             model: the MuJoCo model.
             frame_skip: MuJoCo steps per ``step``.
-            block: worlds stepped together on a CPU.
+            block_size: worlds stepped together on a CPU.
             platform: what the program is built for, "cpu" or "gpu"; None: what this process computes on.
 
         Raises:
@@ -48,7 +50,7 @@ class PlanarPhysics(Physics):
         """
         super().__init__(model, frame_skip)
         self.planar_model = compile_model(model)
-        self.block = block
+        self.block_size = block_size
         self.platform = platform
 
     @property
@@ -58,7 +60,8 @@ class PlanarPhysics(Physics):
 
     def _step(self, state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
         num_worlds = state.qpos.shape[0]
-        block = self.block if not self.on_gpu and num_worlds > self.block else max(num_worlds, SMALLEST_BATCH)
+        in_blocks = not self.on_gpu and num_worlds > self.block_size
+        block_size = self.block_size if in_blocks else max(num_worlds, SMALLEST_BATCH)
         # The model's numbers that differ between worlds, arrays [N]: a loop over blocks can take arrays only.
         own, rebuild = separate_arrays(self.model_of(state))
 
@@ -66,9 +69,9 @@ class PlanarPhysics(Physics):
             return self._step_block(rebuild(own), state, ctrl)
 
         worlds = own, replace(state, parameters=None), ctrl
-        if num_worlds == block:
+        if num_worlds == block_size:
             return step_block(*worlds)
-        stepped: PhysicsState = map_blocks(step_block, worlds, block)
+        stepped: PhysicsState = map_blocks(step_block, worlds, block_size)
         return stepped
 
     def model_of(self, state: PhysicsState) -> PlanarModel:

@@ -16,7 +16,7 @@ from mjxppo.physics.planar.compile.common import (
     unsupported,
     xz,
 )
-from mjxppo.physics.planar.compile.places import Places
+from mjxppo.physics.planar.compile.positions import Positions
 from mjxppo.physics.planar.compile.values import Values
 from mjxppo.physics.planar.model import WORLD, Capsule, ContactParameters, PairContact, PlaneContact
 from mjxppo.physics.planar.vector import Vector, add2, scale2, sub2
@@ -26,7 +26,7 @@ _PLANE, _SPHERE, _CAPSULE = (int(getattr(mujoco.mjtGeom, f"mjGEOM_{kind}")) for 
 
 
 def compile_contacts(
-    model: mujoco.MjModel, values: Values, pose: mujoco.MjData, places: Places, origins: list[Vector]
+    model: mujoco.MjModel, values: Values, pose: mujoco.MjData, positions: Positions, origins: list[Vector]
 ) -> tuple[tuple[PlaneContact, ...], tuple[PairContact, ...]]:
     """All contacts that can occur.
 
@@ -34,7 +34,7 @@ def compile_contacts(
         model: the model.
         values: its fields.
         pose: its kinematics at qpos0, where all links' frames are aligned with the world's.
-        places: the positions of its bodies, joints and geoms in that pose.
+        positions: world positions of its bodies, joints and geoms in that pose.
         origins: world position of every link's origin in that pose.
     """
     planes: list[PlaneContact] = []
@@ -49,9 +49,9 @@ def compile_contacts(
             first, second = (b, a) if model.geom_type[a] > model.geom_type[b] else (a, b)
             _check_types(model, first, second)
             if model.geom_type[first] == _PLANE:
-                planes += _plane_contacts(model, values, pose, places, origins, first, second)
+                planes += _plane_contacts(model, values, pose, positions, origins, first, second)
             else:
-                pairs += _pair_contacts(model, values, pose, places, origins, first, second)
+                pairs += _pair_contacts(model, values, pose, positions, origins, first, second)
     return tuple(planes), tuple(pairs)
 
 
@@ -126,7 +126,7 @@ def _plane_contacts(
     model: mujoco.MjModel,
     values: Values,
     pose: mujoco.MjData,
-    places: Places,
+    positions: Positions,
     origins: list[Vector],
     plane: int,
     geom: int,
@@ -146,11 +146,11 @@ def _plane_contacts(
         ends = [end, scale2(-1.0, end)]
     height: Scalar = float(normal @ pose.geom_xpos[plane])
     if values.vary("body_pos") or values.vary("geom_pos"):
-        height = dot(xz(normal), places.geom(plane))
+        height = dot(xz(normal), positions.geom(plane))
     return [
         PlaneContact(
             link=link_of(model, model.geom_bodyid[geom]),
-            center=_local(model, origins, geom, add2(places.geom(geom), end)),
+            center=_local(model, origins, geom, add2(positions.geom(geom), end)),
             radius=values("geom_size", geom, 0),
             normal=xz(normal),
             height=height,
@@ -164,7 +164,7 @@ def _pair_contacts(
     model: mujoco.MjModel,
     values: Values,
     pose: mujoco.MjData,
-    places: Places,
+    positions: Positions,
     origins: list[Vector],
     a: int,
     b: int,
@@ -179,17 +179,17 @@ def _pair_contacts(
         return []  # They are too far apart in y to touch.
     if apart > OUT_OF_PLANE:
         raise unsupported(f"contact of {_both(model, a, b)}: they are not in the same xz plane")
-    first, second = (_capsule(model, values, pose, places, origins, geom) for geom in (a, b))
+    first, second = (_capsule(model, values, pose, positions, origins, geom) for geom in (a, b))
     return [PairContact(first, second, parameters)]
 
 
 def _capsule(
-    model: mujoco.MjModel, values: Values, pose: mujoco.MjData, places: Places, origins: list[Vector], geom: int
+    model: mujoco.MjModel, values: Values, pose: mujoco.MjData, positions: Positions, origins: list[Vector], geom: int
 ) -> Capsule:
     sphere = model.geom_type[geom] == _SPHERE
     return Capsule(
         link=link_of(model, model.geom_bodyid[geom]),
-        center=_local(model, origins, geom, places.geom(geom)),
+        center=_local(model, origins, geom, positions.geom(geom)),
         axis=xz(_axis(pose, geom)),
         half_length=0.0 if sphere else values("geom_size", geom, 1),
         radius=values("geom_size", geom, 0),

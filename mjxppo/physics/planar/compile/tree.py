@@ -22,7 +22,7 @@ from mjxppo.physics.planar.compile.common import (
     xz,
 )
 from mjxppo.physics.planar.compile.contacts import compile_contacts
-from mjxppo.physics.planar.compile.places import Places
+from mjxppo.physics.planar.compile.positions import Positions
 from mjxppo.physics.planar.compile.support import check_features
 from mjxppo.physics.planar.compile.values import Values
 from mjxppo.physics.planar.model import WORLD, Actuator, Limit, Link, PlanarModel, Tree
@@ -47,12 +47,12 @@ def compile_model(model: mujoco.MjModel, parameters: Mapping[str, jax.Array] | N
     pose = mujoco.MjData(model)
     pose.qpos[:] = model.qpos0
     mujoco.mj_kinematics(model, pose)
-    places = Places(model, values, pose)
-    origins = _link_origins(model, places)
-    links = tuple(_with_bodies(model, values, pose, places, origins, dof) for dof in range(model.nv))
+    positions = Positions(model, values, pose)
+    origins = _link_origins(model, positions)
+    links = tuple(_with_bodies(model, values, pose, positions, origins, dof) for dof in range(model.nv))
     loaded = {dof for dof, link in enumerate(links) if not is_zero(link.mass)}
     loaded |= {link_of(model, b) for b in range(1, model.nbody) if model.body_geomnum[b] > 0}
-    plane_contacts, pair_contacts = compile_contacts(model, values, pose, places, origins)
+    plane_contacts, pair_contacts = compile_contacts(model, values, pose, positions, origins)
     return PlanarModel(
         timestep=float(model.opt.timestep),
         integrator="euler" if model.opt.integrator == mujoco.mjtIntegrator.mjINT_EULER else "rk4",
@@ -78,7 +78,7 @@ def _gravity(values: Values) -> Vector:
     return rounded(values("opt.gravity", 0)), rounded(values("opt.gravity", 2))
 
 
-def _link_origins(model: mujoco.MjModel, places: Places) -> list[Vector]:
+def _link_origins(model: mujoco.MjModel, positions: Positions) -> list[Vector]:
     """World position of every link's origin at qpos0.
 
     A hinge's origin is its anchor. A slide's can be chosen: that of the hinge which follows in the same body,
@@ -86,11 +86,11 @@ def _link_origins(model: mujoco.MjModel, places: Places) -> list[Vector]:
     """
     origins: list[Vector] = [(0.0, 0.0)] * model.nv
     for body in range(1, model.nbody):
-        following = places.body(body)
+        following = positions.body(body)
         first = model.body_jntadr[body]
         for joint in reversed(range(first, first + model.body_jntnum[body])):
             if model.jnt_type[joint] == _HINGE:
-                following = places.anchor(joint)
+                following = positions.anchor(joint)
             origins[joint] = following
     return origins
 
@@ -123,12 +123,12 @@ def _joint(model: mujoco.MjModel, values: Values, pose: mujoco.MjData, origins: 
 
 
 def _with_bodies(
-    model: mujoco.MjModel, values: Values, pose: mujoco.MjData, places: Places, origins: list[Vector], dof: int
+    model: mujoco.MjModel, values: Values, pose: mujoco.MjData, positions: Positions, origins: list[Vector], dof: int
 ) -> Link:
     """A link with the bodies it carries: its joint's, and those fixed to it. Offsets along y have no effect."""
     bodies = [b for b in range(1, model.nbody) if link_of(model, b) == dof]
     masses = [values("body_mass", b) for b in bodies]
-    centers = [places.center_of_mass(b) for b in bodies]
+    centers = [positions.center_of_mass(b) for b in bodies]
     mass = total(*masses)
     com = origins[dof]
     if len(bodies) == 1:

@@ -14,7 +14,7 @@ from mjxppo.physics.planar.compile.values import Values
 from mjxppo.physics.planar.vector import Vector, add2
 
 
-class Places:
+class Positions:
     """World positions (x, z) at qpos0: constants, or arrays [N] where they differ between worlds."""
 
     def __init__(self, model: mujoco.MjModel, values: Values, pose: mujoco.MjData):
