@@ -1,8 +1,8 @@
-"""What ``mj_setConst`` derives from a model, for N worlds of different parameters.
+"""``mj_setConst`` for N worlds with their own parameters.
 
-A constraint's softness is relative to the inertia that it feels in the reference pose qpos0 (``body_invweight0``,
-``dof_invweight0``, ``tendon_invweight0``). In that pose every position and axis is a constant of the model, whatever
-the masses are, so only M(qpos0) and its inverse are left to compute.
+A constraint's softness is relative to the inverse inertia at its bodies and joints in the reference pose qpos0
+(``body_invweight0``, ``dof_invweight0``, ``tendon_invweight0``). In that pose all axes are constants of the model, and
+positions depend on ``body_pos`` and ``jnt_pos`` only. So M(qpos0) and its inverse are computed, and no kinematics.
 """
 
 from __future__ import annotations

@@ -41,5 +41,5 @@ def test_a_kinematic_tree_has_no_fill_in():
     ancestors = {0: (), 1: (0,), 2: (0, 1), 3: (0, 1, 2), 4: (0,), 5: (0, 4)}
     entries = {(i, j) for i, above in ancestors.items() for j in (*above, i)}
     assert sparse.fill_in(entries, 6) == list(ancestors.values())
-    # A contact between the branches' tips fills in the entries between the branches.
-    assert sparse.fill_in(entries | {(5, 3)}, 6)[4] == (0, 1, 2, 3)
+    # An entry between the tips of the branches adds one between 4, the parent of 5, and 3.
+    assert sparse.fill_in(entries | {(5, 3)}, 6)[4] == (0, 3)
