@@ -104,6 +104,13 @@ def backend_is_up() -> bool:
     return bridge is not None and bool(getattr(bridge, "_backends", None))
 
 
+def platform(override: str | None = None) -> str:
+    """What programs are built for: ``override``, else what JAX computes on in this process ("cpu", "gpu", "tpu")."""
+    import jax
+
+    return override or jax.default_backend()
+
+
 def setup() -> None:
     """Puts the settings in place; called once when ``mjxppo`` is imported.
 

@@ -12,7 +12,7 @@ import pytest
 from mjxppo import cli, physics
 from mjxppo.envs.locomotion import gymnasium_model
 from mjxppo.measure.states import FRAME_SKIP, XML_FILE, gait_states
-from mjxppo.physics.planar import PlanarPallasPhysics
+from mjxppo.physics.planar.pallas_backend import PlanarPallasPhysics
 
 pytestmark = pytest.mark.gpu
 

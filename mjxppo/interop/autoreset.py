@@ -14,11 +14,13 @@ from gymnasium.vector import AutoresetMode
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from mjxppo import xla
 from mjxppo.envs.environment import Array, Environment, EnvState, at_start, select
 from mjxppo.errors import UserError
+from mjxppo.physics.worlds import map_blocks
 
 _LARGEST_BLOCK = 256
-"""On a CPU so many worlds are stepped at a time, so that what they need stays in cache."""
+"""The most worlds that are stepped together on a CPU: few enough that all they need stays in cache."""
 
 
 @flax.struct.dataclass
@@ -101,25 +103,23 @@ class OnDevices:
     """Spreads N worlds over the devices and, on a CPU, walks through each device's worlds in blocks."""
 
     def __init__(self, num_envs: int, num_devices: int):
-        """Chooses ``num_devices`` devices; 0: as many as there are and as divide ``num_envs``."""
+        """Chooses ``num_devices`` devices; 0: the largest number of available ones that divides ``num_envs``."""
         available = min(jax.device_count(), num_envs)
         count = num_devices or max(n for n in range(1, available + 1) if num_envs % n == 0)
         if count > available or num_envs % count:
             raise UserError(f"num_devices: must be at most {available} and divide num_envs = {num_envs}, not {count}")
         self._sharding = NamedSharding(Mesh(np.array(jax.devices()[:count]), ("worlds",)), PartitionSpec("worlds"))
-        self._block = self._local = num_envs // count
-        if jax.default_backend() == "cpu":
-            largest = min(self._local, _LARGEST_BLOCK)
-            self._block = max(size for size in range(1, largest + 1) if self._local % size == 0)
+        local_envs = num_envs // count
+        self._block_size = local_envs
+        if xla.platform() == "cpu":
+            largest = min(local_envs, _LARGEST_BLOCK)
+            self._block_size = max(size for size in range(1, largest + 1) if local_envs % size == 0)
 
     def jit(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         """``function`` of arrays that lead with the worlds, to such arrays, as a compiled program."""
 
         def by_blocks(*arguments: Any) -> Any:
-            size = self._local // self._block, self._block
-            blocks = jax.tree.map(lambda x: x.reshape(*size, *x.shape[1:]), arguments)
-            results = lax.map(lambda block: function(*block), blocks)
-            return jax.tree.map(lambda x: x.reshape(self._local, *x.shape[2:]), results)
+            return map_blocks(function, arguments, self._block_size)
 
         mesh, split = self._sharding.mesh, self._sharding.spec
         sharded = jax.shard_map(by_blocks, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)

@@ -27,7 +27,7 @@ from mjxppo.physics import PhysicsState
 from mjxppo.physics.messages import import_mjx
 from mjxppo.physics.mjx.model import check_compiler
 from mjxppo.physics.parameters import nominal
-from mjxppo.physics.planar import PlanarPallasPhysics
+from mjxppo.physics.planar.pallas_backend import PlanarPallasPhysics
 from mjxppo.run import machine
 
 Array = jax.Array

@@ -14,6 +14,7 @@ from mjxppo.config.schema import BackendName
 from mjxppo.errors import UserError
 from mjxppo.physics.base import Physics, PhysicsState
 from mjxppo.physics.parameters import Parameters, modified_model, modify_model
+from mjxppo.physics.planar import PlanarPhysics, UnsupportedModelError
 from mjxppo.physics.set_const import set_const
 
 __all__ = [
@@ -45,14 +46,18 @@ def make(mj_model: mujoco.MjModel, backend: BackendName = "auto", frame_skip: in
         raise UserError(f"physics.backend: {backend!r} is none of {', '.join(get_args(BackendName))}")
     if frame_skip < 1:
         raise UserError(f"frame_skip: must be at least 1, not {frame_skip}")
-    if backend in ("auto", "planar", "planar-pallas"):
-        from mjxppo.physics.planar import PlanarPallasPhysics, PlanarPhysics, UnsupportedModelError
+    if backend == "planar-pallas":
+        # Pallas takes long to load, and only this backend needs it.
+        from mjxppo.physics.planar.pallas_backend import PlanarPallasPhysics
 
+        return PlanarPallasPhysics(mj_model, frame_skip)
+    if backend in ("auto", "planar"):
         try:
-            return (PlanarPallasPhysics if backend == "planar-pallas" else PlanarPhysics)(mj_model, frame_skip)
+            return PlanarPhysics(mj_model, frame_skip)
         except UnsupportedModelError:
-            if backend != "auto":
+            if backend == "planar":
                 raise
+    # MJX takes long to load, and planar models do not need it.
     from mjxppo.physics.mjx import MjxPhysics, MjxWarpPhysics
 
     return (MjxWarpPhysics if backend == "mjx-warp" else MjxPhysics)(mj_model, frame_skip)

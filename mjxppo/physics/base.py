@@ -12,16 +12,16 @@ import jax.numpy as jnp
 import mujoco
 from jax.typing import ArrayLike
 
-from mjxppo.physics.parameters import Parameters, checked
+from mjxppo.physics.parameters import Parameters, checked_parameters
 
 Array = jax.Array
 
 
 @flax.struct.dataclass
 class PhysicsState:
-    """All that has to be kept of a batch of N worlds between two steps.
+    """The state of N worlds between two steps.
 
-    Everything else in ``mjData`` is recomputed from these. The warm start is part of the state because the
+    Everything else in ``mjData`` is recomputed from it. The warm start is part of the state because the
     constraint solver starts from it, so that dropping it would change the numbers.
     """
 
@@ -34,8 +34,7 @@ class PhysicsState:
     parameters: Parameters | None = None
     """Each world's own values of model fields, [N, *shape of the field]; None: all worlds are the model.
 
-    A step reads them and leaves them as they are. What ``mj_setConst`` derives is among them: see
-    ``physics.set_const``.
+    A step does not change them. They include the fields that ``mj_setConst`` derives, see ``physics.set_const``.
     """
 
 
@@ -61,7 +60,7 @@ class Physics(ABC):
         return float(self.model.opt.timestep) * self.frame_skip
 
     def init(self, qpos: ArrayLike, qvel: ArrayLike, parameters: Mapping[str, ArrayLike] | None = None) -> PhysicsState:
-        """The state of N worlds at rest in memory: given positions and velocities, zero warm start.
+        """The state of N worlds with the given positions and velocities, and a warm start of zeros.
 
         Args:
             qpos: generalised positions, [N, nq].
@@ -78,7 +77,7 @@ class Physics(ABC):
             raise ValueError(f"qpos must be [N, {self.model.nq}], not {list(qpos.shape)}")
         if qvel.shape != (qpos.shape[0], self.model.nv):
             raise ValueError(f"qvel must be [{qpos.shape[0]}, {self.model.nv}], not {list(qvel.shape)}")
-        own = None if parameters is None else checked(self.model, parameters, qpos.shape[0])
+        own = None if parameters is None else checked_parameters(self.model, parameters, qpos.shape[0])
         return PhysicsState(qpos=qpos, qvel=qvel, qacc_warmstart=jnp.zeros_like(qvel), parameters=own)
 
     def step(self, state: PhysicsState, ctrl: ArrayLike) -> PhysicsState:
@@ -100,4 +99,4 @@ class Physics(ABC):
 
     @abstractmethod
     def _step(self, state: PhysicsState, ctrl: Array) -> PhysicsState:
-        """As ``step``, with the shapes checked. The result's parameters are ignored."""
+        """``step`` for arrays of checked shapes. The result's parameters are ignored."""

@@ -1,4 +1,4 @@
-"""Keeps known complaints, which no user can act on, from the user."""
+"""Silences two known messages of MuJoCo and MJX, about which a user can do nothing."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import mujoco
 
 @contextlib.contextmanager
 def without_model_warnings() -> Iterator[None]:
-    """Drops MuJoCo's complaint about an attribute of Gymnasium's models while they are compiled.
+    """Drops MuJoCo's warning about ``settotalmass``, an attribute of Gymnasium's models, while they are compiled.
 
-    MuJoCo would otherwise print it and start a MUJOCO_LOG.TXT in the working directory. All else is passed on.
+    MuJoCo would otherwise print it and write MUJOCO_LOG.TXT in the working directory. Other warnings are passed on.
     """
     previous = mujoco.get_mju_user_warning()
 
@@ -35,6 +35,6 @@ def without_model_warnings() -> Iterator[None]:
 
 
 def import_mjx() -> None:
-    """Imports MJX, which announces on standard output, where results go, that Warp is not installed."""
+    """Imports MJX without its message that Warp is not installed: it goes to standard output, where results go."""
     with contextlib.redirect_stdout(io.StringIO()):
         importlib.import_module("mujoco.mjx")

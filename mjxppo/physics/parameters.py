@@ -1,7 +1,7 @@
 """Physical parameters that differ from world to world: MuJoCo's own model fields with a leading axis of worlds.
 
-A world's parameters are part of its state (``PhysicsState.parameters``). A field that is not there has the model's
-own value in every world, and costs nothing.
+A world's parameters are part of its state (``PhysicsState.parameters``). A field that is not among them has the model's
+own value in every world, as a constant of the program.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FIELDS = (
     *("actuator_gear", "actuator_gainprm", "actuator_biasprm"),
     *("body_invweight0", "dof_invweight0", "tendon_invweight0"),
 )
-"""The fields that may differ between worlds. The last three are derived from others, see ``set_const``."""
+"""The fields that may differ between worlds. ``set_const`` derives the last three from others."""
 
 
 def nominal(model: mujoco.MjModel, name: str) -> np.ndarray:
@@ -39,7 +39,7 @@ def nominal(model: mujoco.MjModel, name: str) -> np.ndarray:
     return np.array(value, np.float64)
 
 
-def checked(model: mujoco.MjModel, parameters: Mapping[str, ArrayLike], num_worlds: int) -> Parameters:
+def checked_parameters(model: mujoco.MjModel, parameters: Mapping[str, ArrayLike], num_worlds: int) -> Parameters:
     """The parameters of N worlds as arrays.
 
     Raises:
@@ -86,6 +86,6 @@ def modify_model(model: mujoco.MjModel, fields: Mapping[str, np.ndarray]) -> Non
 
 
 def _forget_bounds(model: mujoco.MjModel) -> None:
-    """Makes the shortcuts of MuJoCo's collision detection hold for geoms of any size: they only cost it time."""
+    """Switches off shortcuts of MuJoCo's collision detection that assume the sizes and positions it compiled."""
     model.geom_rbound[model.geom_rbound > 0] = 1e3
     model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE

@@ -1,8 +1,8 @@
-"""What ``mj_setConst`` derives from a model, for N worlds of different parameters.
+"""``mj_setConst`` for N worlds with their own parameters.
 
-A constraint's softness is relative to the inertia that it feels in the reference pose qpos0 (``body_invweight0``,
-``dof_invweight0``, ``tendon_invweight0``). In that pose every position and axis is a constant of the model, whatever
-the masses are, so only M(qpos0) and its inverse are left to compute.
+A constraint's softness is relative to the inverse inertia at its bodies and joints in the reference pose qpos0
+(``body_invweight0``, ``dof_invweight0``, ``tendon_invweight0``). In that pose all axes are constants of the model, and
+positions depend on ``body_pos`` and ``jnt_pos`` only. So M(qpos0) and its inverse are computed, and no kinematics.
 """
 
 from __future__ import annotations
@@ -16,30 +16,29 @@ import mujoco
 import numpy as np
 from jax.typing import ArrayLike
 
+from mjxppo.physics.maths import Scalar
 from mjxppo.physics.parameters import Parameters, nominal
-from mjxppo.physics.planar.inertia import Matrix
-from mjxppo.physics.planar.linear import factorize, solve
-from mjxppo.physics.planar.model import Scalar
+from mjxppo.physics.sparse import Matrix, factorize, solve
 
 _SOURCES = ("body_mass", "body_inertia", "body_ipos", "dof_armature")
-"""The fields that the inertia depends on."""
-_PLACES = ("body_pos", "jnt_pos")
-"""Those that say where it is."""
+"""The fields of masses and inertias."""
+_POSITIONS = ("body_pos", "jnt_pos")
+"""The fields of positions; the inertia depends on both."""
 
 
 def set_const(model: mujoco.MjModel, parameters: Mapping[str, ArrayLike]) -> Parameters:
     """Adds ``body_invweight0``, ``dof_invweight0`` and ``tendon_invweight0`` to the parameters of N worlds.
 
-    To be called whenever masses, inertias, centres of mass, armatures, or places of bodies or joints were changed, as
-    ``mj_setConst`` in C; without it they keep the model's own values. Elementwise over worlds: jittable, and the same
-    bits for any N.
+    To be called whenever masses, inertias, centres of mass, armatures, or positions of bodies or joints were changed,
+    as ``mj_setConst`` in C; without it they keep the model's own values. Elementwise over worlds: jittable, and
+    the same bits for any N.
 
     Args:
         model: the nominal model.
         parameters: model fields, each [N, *shape of the field].
     """
     arrays = {name: jnp.asarray(value) for name, value in parameters.items()}
-    given = [arrays[name] for name in (*_SOURCES, *_PLACES) if name in arrays]
+    given = [arrays[name] for name in (*_SOURCES, *_POSITIONS) if name in arrays]
     if not given:
         return arrays
     pose = _reference_pose(model)
@@ -50,7 +49,7 @@ def set_const(model: mujoco.MjModel, parameters: Mapping[str, ArrayLike]) -> Par
             return jnp.moveaxis(arrays[name], 0, -1)
         return jnp.asarray(nominal(model, name)[..., None], dtype)
 
-    moved = _moved(model, pose, {name: batch_last(name) for name in _PLACES if name in arrays})
+    moved = _moved(model, pose, {name: batch_last(name) for name in _POSITIONS if name in arrays})
     arms = pose.arms(batch_last("body_ipos"), moved)
     inverse = _inverse(model, _inertia(pose, arms, *(batch_last(name) for name in _SOURCES if name != "body_ipos")))
     translation = _trace(arms, inverse) / 3
@@ -90,7 +89,7 @@ class _ReferencePose:
 
         Args:
             ipos: centres of mass in their bodies, [nbody, 3, N].
-            moved: by how much bodies are elsewhere than in the model, seen from the joints, [nbody, nv, 3, N].
+            moved: displacement of bodies from the joints, compared with the model, [nbody, nv, 3, N]; see ``_moved``.
         """
         offset = (self.frames[..., None] * ipos[:, None]).sum(2)[:, None]
         offset = offset if moved is None else offset + moved
@@ -124,27 +123,27 @@ def _reference_pose(model: mujoco.MjModel) -> _ReferencePose:
     )
 
 
-def _moved(model: mujoco.MjModel, pose: _ReferencePose, places: dict[str, jax.Array]) -> jax.Array | None:
-    """How much further bodies' frames are from the joints at qpos0 than in the model, [nbody, nv, 3, N].
+def _moved(model: mujoco.MjModel, pose: _ReferencePose, positions: dict[str, jax.Array]) -> jax.Array | None:
+    """Displacement of bodies' frames from the joints at qpos0, compared with the model, [nbody, nv, 3, N].
 
     Args:
         model: the nominal model.
         pose: its pose.
-        places: N worlds' ``body_pos`` [nbody, 3, N] and ``jnt_pos`` [njnt, 3, N], where they have their own.
+        positions: N worlds' ``body_pos`` [nbody, 3, N] and ``jnt_pos`` [njnt, 3, N], where they have their own.
     """
-    if not places:
+    if not positions:
         return None
 
     def change(name: str, index: int, body: int) -> jax.Array | float:
-        """Of a place in a body's frame, in the world's directions, [3, N]."""
-        if name not in places:
+        """Change of a position in a body's frame, in the world's directions, [3, N]."""
+        if name not in positions:
             return 0.0
-        differs = places[name][index] - nominal(model, name)[index][:, None].astype(places[name].dtype)
+        differs = positions[name][index] - nominal(model, name)[index][:, None].astype(positions[name].dtype)
         return (pose.frames[body][..., None].astype(differs.dtype) * differs).sum(1)
 
-    # What has a free joint is where qpos0 says, and turns about its frame.
+    # The position of a body with a free joint is in qpos0, and it turns about its own frame.
     free = set(model.jnt_bodyid[model.jnt_type == int(mujoco.mjtJoint.mjJNT_FREE)].tolist())
-    zero = jnp.zeros_like(next(iter(places.values()))[0])
+    zero = jnp.zeros_like(next(iter(positions.values()))[0])
     bodies = [zero]
     for body in range(1, model.nbody):
         parent = int(model.body_parentid[body])
@@ -194,7 +193,7 @@ def _inverse(model: mujoco.MjModel, matrix: jax.Array) -> jax.Array:
 
 
 def _trace(jacobian: jax.Array, inverse: jax.Array) -> jax.Array:
-    """tr(J M^-1 J^T) for Jacobians [n, nv, rows, N]: the inverse inertia that each feels, [n, N]."""
+    """tr(J M^-1 J^T) for Jacobians [n, nv, rows, N]: the inverse inertia that acts on each, [n, N]."""
     return (jacobian[:, :, None] * inverse[:, :, None] * jacobian[:, None]).sum((1, 2, 3))
 
 

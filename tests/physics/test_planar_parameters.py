@@ -86,7 +86,7 @@ JUMPER = """
 def jumpers():
     """A jitted step in float32, and 300 jumpers of different make, half of them on the floor."""
     model = mujoco.MjModel.from_xml_string(JUMPER)
-    sim = PlanarPhysics(model, 4, block=64)
+    sim = PlanarPhysics(model, 4, block_size=64)
     fields = {name: np.float32(value) for name, value in random_parameters(model, 300).items()}
     state, ctrl = rollout_worlds(model, 300).state()
     return sim, jax.jit(sim.step), state.replace(parameters=physics.set_const(model, fields)), ctrl

@@ -119,6 +119,6 @@ def test_sharding_over_devices_is_the_same(setting):
 def test_blocks_change_no_bit():
     model = mujoco.MjModel.from_xml_string(LEG)
     state, ctrl = (rollout_worlds(model, 250, episode=20) + hard_worlds(model, 50)).state()
-    whole = jax.jit(PlanarPhysics(model, 4, block=512).step)(state, ctrl)
-    blocks = jax.jit(PlanarPhysics(model, 4, block=64).step)(state, ctrl)
+    whole = jax.jit(PlanarPhysics(model, 4, block_size=512).step)(state, ctrl)
+    blocks = jax.jit(PlanarPhysics(model, 4, block_size=64).step)(state, ctrl)
     assert_same_bits(blocks, whole)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.random import threefry_2x32
 
-from mjxppo.physics.planar.algebra import sincos
+from mjxppo.physics.maths import sincos
 
 Array = jax.Array
 

@@ -1,8 +1,8 @@
-"""MJX backends: ``mjx`` runs MJX's JAX implementation under our own solver, ``mjx-warp`` runs MJX on Warp."""
+"""MJX backends: ``mjx`` is MJX's JAX implementation with this package's own solver, ``mjx-warp`` is MJX on Warp."""
 
 from mjxppo.physics.messages import import_mjx
 
-import_mjx()  # before anything below imports it
+import_mjx()  # before the modules below import MJX and let it print
 
 from mjxppo.physics.mjx.jax_backend import MjxPhysics  # noqa: E402
 from mjxppo.physics.mjx.warp_backend import MjxWarpPhysics  # noqa: E402

@@ -1,4 +1,4 @@
-"""The ``mjx`` backend: MJX's kinematics, dynamics, collision and constraint rows, under our own solver."""
+"""The ``mjx`` backend: MJX's kinematics, dynamics, collision and constraint rows, with the solver of ``newton``."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import mujoco
-import numpy as np
 from jax import lax
 from mujoco import mjx
 from mujoco.mjx._src import math as mjx_math
 
+from mjxppo import xla
+from mjxppo.physics import sparse
 from mjxppo.physics.base import Physics, PhysicsState
-from mjxppo.physics.mjx import linalg, newton
+from mjxppo.physics.maths import total
+from mjxppo.physics.mjx import newton
 from mjxppo.physics.mjx.model import check_compiler, check_supported, constants, host_constants
-from mjxppo.physics.mjx.rows import Block, row_blocks
+from mjxppo.physics.mjx.rows import RowGroup, row_groups
 from mjxppo.physics.parameters import Parameters
+from mjxppo.physics.worlds import map_blocks
 
 Array = jax.Array
 Carry = tuple[Array, Array, Array]
@@ -26,8 +29,8 @@ CPU_BLOCK = 256
 """Worlds stepped together on a CPU: small enough that their constraint rows stay in the cache."""
 
 CPU_SPARE = 32
-"""Worlds that are computed and thrown away at the end of a block. XLA:CPU vectorises MJX's loops over the worlds with
-a scalar epilogue that takes up to the last 32 of them (LLVM's interleaved loads need it), and the two round
+"""Copies of worlds that are computed at the end of a block and dropped. XLA:CPU vectorises MJX's loops over the worlds
+with a scalar epilogue that takes up to the last 32 of them (LLVM's interleaved loads need it), and the two round
 differently: a world's last bit would depend on its place in the block."""
 
 
@@ -61,23 +64,23 @@ class MjxPhysics(Physics):
         check_supported(model)
         check_compiler()
         self._host_model, self._host_data = host_constants(model)
-        self._blocks = row_blocks(model, self._host_model, self._host_data)
+        self._row_groups = row_groups(model, self._host_model, self._host_data)
         self._scale = float(model.stat.meaninertia) * model.nv
 
     def _step(self, state: PhysicsState, ctrl: Array) -> PhysicsState:
         m, d = constants((self._host_model, self._host_data), state.qpos.dtype)
         own = {name: x.astype(state.qpos.dtype) for name, x in (state.parameters or {}).items()}
 
-        def env_step(qpos: Array, qvel: Array, warmstart: Array, ctrl: Array, *parameters: Array) -> Carry:
-            worlds = Worlds(m, d, dict(zip(own, parameters, strict=True)))
+        def env_step(qpos: Array, qvel: Array, warmstart: Array, ctrl: Array, own: Parameters) -> Carry:
+            worlds = Worlds(m, d, own)
 
             def one(carry: Carry, _: None) -> tuple[Carry, None]:
                 return self._mujoco_step(worlds, carry, ctrl), None
 
             return lax.scan(one, (qpos, qvel, warmstart), None, length=self.frame_skip)[0]
 
-        step = _in_blocks(env_step, CPU_BLOCK) if jax.default_backend() == "cpu" else env_step
-        return PhysicsState(*step(state.qpos, state.qvel, state.qacc_warmstart, ctrl, *own.values()))
+        arrays = state.qpos, state.qvel, state.qacc_warmstart, ctrl, own
+        return PhysicsState(*(map_blocks(env_step, arrays, CPU_BLOCK) if _on_cpu() else env_step(*arrays)))
 
     def _mujoco_step(self, worlds: Worlds, carry: Carry, ctrl: Array) -> Carry:
         if self.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4:
@@ -88,7 +91,7 @@ class MjxPhysics(Physics):
         self, worlds: Worlds, qpos: Array, qvel: Array, warmstart: Array, ctrl: Array
     ) -> tuple[Array, newton.Problem, Array]:
         """Accelerations [nv, N], the problem that they solve, and what damps velocities (see ``build_problem``)."""
-        problem, damping = build_problem(worlds, self._blocks, qpos, qvel, ctrl)
+        problem, damping = build_problem(worlds, self._row_groups, qpos, qvel, ctrl)
         return jnp.stack(newton.solve(problem, list(warmstart.T), self._scale)), problem, damping
 
     def _semi_implicit(self, worlds: Worlds, carry: Carry, ctrl: Array) -> Carry:
@@ -106,8 +109,8 @@ class MjxPhysics(Physics):
                 for j in range(i + 1) if damping.ndim == 3 else (i,):
                     value = dt * (damping[i, j] if damping.ndim == 3 else damping[i])
                     matrix[i, j] = matrix[i, j] + value if (i, j) in matrix else value
-            rate = linalg.total(damping[:, j] * qacc[j] for j in range(m.nv)) if damping.ndim == 3 else damping * qacc
-            change = linalg.ldl_solve(linalg.ldl_factor(matrix, m.nv), list(dt * rate))
+            rate = total(*(damping[:, j] * qacc[j] for j in range(m.nv))) if damping.ndim == 3 else damping * qacc
+            change = sparse.solve(sparse.factorize(matrix, m.nv), list(dt * rate))
             acceleration = qacc - jnp.stack(change)
         qvel = qvel + dt * acceleration.T
         return _integrate_pos(m, qpos, qvel, dt), qvel, qacc.T
@@ -135,16 +138,13 @@ class MjxPhysics(Physics):
 
 
 def build_problem(
-    worlds: Worlds, blocks: tuple[Block, ...], qpos: Array, qvel: Array, ctrl: Array
+    worlds: Worlds, groups: tuple[RowGroup, ...], qpos: Array, qvel: Array, ctrl: Array
 ) -> tuple[newton.Problem, Array]:
-    """The solver's input for N worlds, out of MJX's own functions; and the integrator's.
-
-    The order is that of ``mjx.forward`` without what a step does not need: the factorisation of M (LAPACK), cameras,
-    sensors.
+    """The solver's input for N worlds, and the integrator's.
 
     Args:
         worlds: the model, and what differs from it.
-        blocks: of the model's constraint rows.
+        groups: the model's constraint rows.
         qpos: [N, nq].
         qvel: [N, nv].
         ctrl: [N, nu].
@@ -153,8 +153,44 @@ def build_problem(
         The problem, and minus the derivative of the forces with respect to the velocities as far as the integrator
         is implicit in it: for Euler the joint damping [nv, 1 or N], for implicitfast [nv, nv, N]; empty if nothing is.
     """
-    m, d, parameters = worlds
-    implicitfast = m.opt.integrator == mjx.IntegratorType.IMPLICITFAST
+    m = worlds.model
+    mass, force, jacobian, weight, reference, frictionloss, damping = _mjx_arrays(worlds, qpos, qvel, ctrl)
+    if m.opt.integrator == mjx.IntegratorType.EULER and not m.opt.disableflags & mjx.DisableBit.EULERDAMP:
+        own = worlds.parameters
+        damping = own["dof_damping"].T if "dof_damping" in own else m.dof_damping[:, None]
+
+    def group_jacobian(group: RowGroup) -> Array:
+        rows = jacobian[group.start : group.stop]
+        if group.diagonal:
+            return jnp.stack([rows[r, i] for r, i in enumerate(group.dofs)])
+        return jnp.stack([rows[:, i] for i in group.dofs], axis=1)
+
+    def split(rows: Array) -> tuple[Array, ...]:
+        return tuple(rows[group.start : group.stop] for group in groups)
+
+    problem = newton.Problem(
+        mass={(i, j): mass[i, j] for i in range(m.nv) for j in range(i + 1) if _share_a_branch(m, i, j)},
+        force=tuple(force),
+        jacobian=tuple(map(group_jacobian, groups)),
+        weight=split(weight),
+        reference=split(reference),
+        frictionloss=split(frictionloss),
+        groups=groups,
+    )
+    return problem, damping
+
+
+def _mjx_arrays(worlds: Worlds, qpos: Array, qvel: Array, ctrl: Array) -> list[Array]:
+    """What MJX's own functions compute of N worlds.
+
+    They are called in the order of ``mjx.forward``, without those that a step does not need: the factorisation of M
+    (LAPACK), cameras, sensors.
+
+    Returns:
+        M [nv, nv, N], qfrc_smooth [nv, N], the rows' J [rows, nv, N], D, aref and frictionloss [rows, N], and minus
+        the derivative of the forces with respect to the velocities [nv, nv, N], empty but for implicitfast.
+    """
+    d, implicitfast = worlds.data, worlds.model.opt.integrator == mjx.IntegratorType.IMPLICITFAST
 
     def one_world(qpos: Array, qvel: Array, ctrl: Array, own: Parameters) -> tuple[Array, ...]:
         m = worlds.model.tree_replace(own) if own else worlds.model
@@ -164,40 +200,19 @@ def build_problem(
         for stage in (mjx.collision, mjx.make_constraint, mjx.transmission, mjx.fwd_velocity, mjx.fwd_actuation):
             data = stage(m, data)
         force = data.qfrc_passive - data.qfrc_bias + data.qfrc_actuator
-        impl: Any = data._impl  # MJX keeps the implementation's own fields there, mjx.Data has no public accessor
+        impl: Any = data._impl  # MJX has no public name for the fields of its JAX implementation.
         rows = (impl.efc_J, impl.efc_D, impl.efc_aref, impl.efc_frictionloss)
         derivative = mjx.deriv_smooth_vel(m, data) if implicitfast else None
         return (impl.M, force, *rows, jnp.zeros(0) if derivative is None else -derivative)
 
-    count = qpos.shape[0]
-    inputs = (qpos, qvel, ctrl, parameters)
-    if jax.default_backend() == "cpu":
+    inputs = (qpos, qvel, ctrl, worlds.parameters)
+    if _on_cpu():
         inputs = jax.tree.map(lambda x: jnp.concatenate([x, x[:CPU_SPARE]]), inputs)
-    arrays = [x[..., :count] for x in jax.vmap(one_world, out_axes=-1)(*inputs)]
-    mass, force, jacobian, weight, reference, frictionloss, damping = arrays
-    euler = m.opt.integrator == mjx.IntegratorType.EULER
-    if euler and not m.opt.disableflags & mjx.DisableBit.EULERDAMP:
-        damping = parameters["dof_damping"].T if "dof_damping" in parameters else m.dof_damping[:, None]
+    return [x[..., : qpos.shape[0]] for x in jax.vmap(one_world, out_axes=-1)(*inputs)]
 
-    def block_jacobian(block: Block) -> Array:
-        rows = jacobian[block.start : block.stop]
-        if block.diagonal:
-            return jnp.stack([rows[r, i] for r, i in enumerate(block.dofs)])
-        return jnp.stack([rows[:, i] for i in block.dofs], axis=1)
 
-    def split(rows: Array) -> tuple[Array, ...]:
-        return tuple(rows[block.start : block.stop] for block in blocks)
-
-    problem = newton.Problem(
-        mass={(i, j): mass[i, j] for i in range(m.nv) for j in range(i + 1) if _share_a_branch(m, i, j)},
-        force=tuple(force),
-        jacobian=tuple(map(block_jacobian, blocks)),
-        weight=split(weight),
-        reference=split(reference),
-        frictionloss=split(frictionloss),
-        blocks=blocks,
-    )
-    return problem, damping
+def _on_cpu() -> bool:
+    return xla.platform() == "cpu"
 
 
 def _share_a_branch(m: mjx.Model, i: int, j: int) -> bool:
@@ -223,19 +238,3 @@ def _integrate_pos(m: mjx.Model, qpos: Array, qvel: Array, dt: Array) -> Array:
         else:
             parts.append(qpos[:, q : q + 1] + dt * qvel[:, v : v + 1])
     return jnp.concatenate(parts, axis=1)
-
-
-def _in_blocks(step: Any, block: int) -> Any:
-    """``step`` of any number of worlds as a loop over blocks of a fixed number, the last one filled up."""
-
-    def blocked(*arrays: Array) -> Any:
-        count = arrays[0].shape[0]
-        num_blocks = -(-count // block)
-        index = np.minimum(np.arange(num_blocks * block), count - 1)
-        if num_blocks * block != count:
-            arrays = tuple(x[index] for x in arrays)
-        split = tuple(x.reshape(num_blocks, block, *x.shape[1:]) for x in arrays)
-        out = lax.map(lambda x: step(*x), split)
-        return tuple(x.reshape(num_blocks * block, *x.shape[2:])[:count] for x in out)
-
-    return blocked

@@ -31,11 +31,11 @@ def compiler_aborts() -> bool:
     dimensions of this map must match") if multi-output fusion is on; merely naming the option turns it on.
     """
     fusion = re.search(r"xla_cpu_use_multi_output_fusion(?!\w)", os.environ.get("XLA_FLAGS", ""))
-    return jax.__version_info__ < (0, 12) and fusion is not None and jax.default_backend() == "cpu"
+    return jax.__version_info__ < (0, 12) and fusion is not None and xla.platform() == "cpu"
 
 
 def check_compiler() -> None:
-    """Avoids what makes the compiler abort, if the JAX backend has not started yet; else raises UserError."""
+    """Removes the setting that makes the compiler abort; raises UserError where the JAX backend has already started."""
     if not xla.backend_is_up() and jax.__version_info__ < (0, 12):
         xla.forgo_multi_output_fusion()
     if compiler_aborts():
@@ -46,7 +46,7 @@ def check_compiler() -> None:
 
 
 def check_supported(model: mujoco.MjModel) -> None:
-    """Raises UserError, naming the feature, where the backend would not compute what MuJoCo does."""
+    """Raises UserError, which names the feature, where the backend would not compute what MuJoCo computes."""
     if model.opt.integrator not in INTEGRATORS:
         name = mujoco.mjtIntegrator(model.opt.integrator).name
         raise UserError(f"mjx: integrator {name} is not supported; use {', '.join(INTEGRATORS.values())}")

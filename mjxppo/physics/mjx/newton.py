@@ -30,16 +30,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from mjxppo.physics.mjx import linalg
-from mjxppo.physics.mjx.rows import Block
+from mjxppo.physics import sparse
+from mjxppo.physics.maths import Fence, as_array, make_fence, total
+from mjxppo.physics.mjx.rows import RowGroup
 
 Array = jax.Array
 RowArrays = tuple[Array, ...]
-"""One array [rows, N] for each block."""
+"""One array [rows, N] for each group of rows."""
 
 MAX_ITERATIONS = 30
-"""Far more than visited states need (at most 4 for 99 % of them); a world that still moves after that is returned as
-it is, like MuJoCo does after ``iterations``."""
+"""Far more than visited states need (at most 4 for 99 % of them). A world that has not converged by then keeps its last
+iterate, as in MuJoCo after ``iterations``."""
 
 LINE_SEARCH_EVALUATIONS = 4
 """Evaluations of the line search's derivative; an inexact step length costs at most one more iteration."""
@@ -53,19 +54,19 @@ ROWS_PER_LOOP = 16
 class Problem:
     """The optimisation problem of one MuJoCo step of N worlds."""
 
-    mass: linalg.Entries
+    mass: sparse.Matrix
     """Joint-space inertia M."""
     force: tuple[Array, ...]
     """M a0, all forces but the constraints' (``qfrc_smooth``), nv arrays [N]."""
     jacobian: tuple[Array, ...]
-    """J of each block, [rows, dofs, N]; of a diagonal block, [rows, N]."""
+    """J of each group, [rows, dofs, N]; of a diagonal group, [rows, N]."""
     weight: RowArrays
     """D."""
     reference: RowArrays
     """aref."""
     frictionloss: RowArrays
     """Greatest magnitude of the force; zero but for dry friction."""
-    blocks: tuple[Block, ...] = flax.struct.field(pytree_node=False)
+    groups: tuple[RowGroup, ...] = flax.struct.field(pytree_node=False)
 
 
 class _Iterate(NamedTuple):
@@ -87,9 +88,9 @@ def solve(problem: Problem, start: Sequence[Array], scale: float) -> tuple[Array
     Returns:
         qacc, nv arrays [N].
     """
-    if not problem.blocks:
-        factor = linalg.ldl_factor(problem.mass, len(problem.force))
-        return tuple(linalg.ldl_solve(factor, problem.force))
+    if not problem.groups:
+        factor = sparse.factorize(problem.mass, len(problem.force))
+        return tuple(as_array(x, start[0]) for x in sparse.solve(factor, problem.force))
     # MuJoCo's default tolerance is 1e-8. In float64 more comes for free, as the last step is exact.
     tolerance = scale * (1e-14 if start[0].dtype == jnp.float64 else 1e-8)
     rows = _rows_times(problem, start)
@@ -98,7 +99,7 @@ def solve(problem: Problem, start: Sequence[Array], scale: float) -> tuple[Array
         active=jnp.ones(start[0].shape, bool),
         acceleration=tuple(start),
         residual=tuple(x - aref for x, aref in zip(rows, problem.reference, strict=True)),
-        inertial=tuple(linalg.multiply(problem.mass, start)),
+        inertial=_mass_times(problem, start),
     )
     last = lax.while_loop(
         lambda it: (it.iteration < MAX_ITERATIONS) & jnp.any(it.active),
@@ -111,17 +112,17 @@ def solve(problem: Problem, start: Sequence[Array], scale: float) -> tuple[Array
 def _newton_step(problem: Problem, it: _Iterate, tolerance: float) -> _Iterate:
     """One Newton step with an exact line search, for the worlds that are still active."""
     nv = len(problem.force)
-    fence = linalg.make_fence(it.acceleration[0])
+    fence = make_fence(it.acceleration[0])
     force, zones = _row_forces(problem, it.residual)
     constraint_force = _rows_transposed_times(problem, tuple(map(fence, force)), fence)
     gradient = [fence(a - b - c) for a, b, c in zip(it.inertial, problem.force, constraint_force, strict=True)]
     curvature = tuple(map(fence, _curvature(problem, zones)))
-    factor = linalg.ldl_factor(_hessian(problem, curvature, fence), nv)
-    direction = [fence(-x) for x in linalg.ldl_solve(factor, gradient)]
+    factor = sparse.factorize(_hessian(problem, curvature, fence), nv)
+    direction = [fence(as_array(-x, gradient[0])) for x in sparse.solve(factor, gradient)]
 
-    slope = linalg.total(g * p for g, p in zip(gradient, direction, strict=True))  # of the cost, at the start
+    slope = total(*(g * p for g, p in zip(gradient, direction, strict=True)))  # of the cost, at the start
     row_change = tuple(map(fence, _rows_times(problem, direction)))
-    inertial_change = list(map(fence, linalg.multiply(problem.mass, direction)))
+    inertial_change = list(map(fence, _mass_times(problem, direction)))
     # A full step is exact when every row stays in its zone.
     _, zones_after = _row_forces(problem, _along(it.residual, row_change, 1))
     exact = ~_any_row(tuple(z != after for z, after in zip(zones, zones_after, strict=True)))
@@ -154,16 +155,16 @@ def _line_search(
     step, kept inside a bracket by bisection.
     """
     gap = [a - b for a, b in zip(it.inertial, problem.force, strict=True)]
-    smooth_slope = linalg.total(p * g for p, g in zip(direction, gap, strict=True))
-    smooth_curvature = linalg.total(p * c for p, c in zip(direction, inertial_change, strict=True))
+    smooth_slope = total(*(p * g for p, g in zip(direction, gap, strict=True)))
+    smooth_curvature = total(*(p * c for p, c in zip(direction, inertial_change, strict=True)))
 
     def evaluate(_: Array, bracket: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         alpha, low, high = bracket
         force, zones = _row_forces(problem, _along(it.residual, row_change, alpha))
         work = [-f * dx for f, dx in zip(force, row_change, strict=True)]
         stiffness = [k * dx * dx for k, dx in zip(_curvature(problem, zones), row_change, strict=True)]
-        slope = smooth_slope + alpha * smooth_curvature + linalg.total(w for x in work for w in x)
-        curvature = smooth_curvature + linalg.total(s for x in stiffness for s in x)
+        slope = smooth_slope + alpha * smooth_curvature + total(*(w for x in work for w in x))
+        curvature = smooth_curvature + total(*(s for x in stiffness for s in x))
         low = jnp.where(slope < 0, alpha, low)
         high = jnp.where(slope > 0, alpha, high)
         newton = alpha - slope / curvature
@@ -177,12 +178,12 @@ def _line_search(
 def _row_forces(problem: Problem, residual: RowArrays) -> tuple[RowArrays, RowArrays]:
     """Constraint forces of the rows, and the zone that each row is in: 0 is the quadratic one."""
     forces, zones = [], []
-    for block, x, d, limit in zip(problem.blocks, residual, problem.weight, problem.frictionloss, strict=True):
+    for group, x, d, limit in zip(problem.groups, residual, problem.weight, problem.frictionloss, strict=True):
         linear = -d * x
-        if block.kind == "equality":
+        if group.kind == "equality":
             forces.append(linear)
             zones.append(jnp.zeros_like(x, jnp.int8))
-        elif block.kind == "friction":
+        elif group.kind == "friction":
             forces.append(jnp.clip(linear, -limit, limit))
             # A step can jump from one linear zone to the other, so that they have to be told apart.
             zones.append((linear >= limit).astype(jnp.int8) - (linear <= -limit).astype(jnp.int8))
@@ -204,38 +205,43 @@ def _along(residual: RowArrays, row_change: RowArrays, alpha: Array | float) -> 
 def _any_row(flags: RowArrays) -> Array:
     """Whether any row of a world is flagged, [N]."""
     result = None
-    for block in flags:
-        for row in block:
+    for group in flags:
+        for row in group:
             result = row if result is None else result | row
     assert result is not None
     return result
 
 
+def _mass_times(problem: Problem, v: Sequence[Array]) -> tuple[Array, ...]:
+    """M v, nv arrays [N]."""
+    return tuple(as_array(x, v[0]) for x in sparse.multiply(problem.mass, v))
+
+
 def _rows_times(problem: Problem, v: Sequence[Array]) -> RowArrays:
     """J v."""
     products = []
-    for block, jacobian in zip(problem.blocks, problem.jacobian, strict=True):
-        if block.diagonal:
-            products.append(jacobian * jnp.stack([v[i] for i in block.dofs]))
+    for group, jacobian in zip(problem.groups, problem.jacobian, strict=True):
+        if group.diagonal:
+            products.append(jacobian * jnp.stack([v[i] for i in group.dofs]))
         else:
-            products.append(linalg.total(jacobian[:, k] * v[i] for k, i in enumerate(block.dofs)))
+            products.append(total(*(jacobian[:, k] * v[i] for k, i in enumerate(group.dofs))))
     return tuple(products)
 
 
-def _rows_transposed_times(problem: Problem, f: RowArrays, fence: linalg.Fence) -> list[Array]:
+def _rows_transposed_times(problem: Problem, f: RowArrays, fence: Fence) -> list[Array]:
     """J^T f, nv arrays [N]."""
     terms: list[list[Array]] = [[] for _ in problem.force]
-    for block, jacobian, force in zip(problem.blocks, problem.jacobian, f, strict=True):
-        if block.diagonal:
+    for group, jacobian, force in zip(problem.groups, problem.jacobian, f, strict=True):
+        if group.diagonal:
             product = fence(jacobian * force)
         else:
-            product = fence(linalg.total(jacobian[r] * force[r] for r in range(block.size)))
-        for k, i in enumerate(block.dofs):
+            product = fence(total(*(jacobian[r] * force[r] for r in range(group.size))))
+        for k, i in enumerate(group.dofs):
             terms[i].append(product[k])
-    return [linalg.total(t) if t else jnp.zeros_like(f[0][0]) for t in terms]
+    return [total(*t) if t else jnp.zeros_like(f[0][0]) for t in terms]
 
 
-def _hessian(problem: Problem, weight: RowArrays, fence: linalg.Fence) -> linalg.Entries:
+def _hessian(problem: Problem, weight: RowArrays, fence: Fence) -> sparse.Matrix:
     """M + J^T diag(w) J."""
     h = dict(problem.mass)
 
@@ -243,16 +249,16 @@ def _hessian(problem: Problem, weight: RowArrays, fence: linalg.Fence) -> linalg
         key = (max(i, j), min(i, j))
         h[key] = h[key] + value if key in h else value
 
-    for block, jacobian, w in zip(problem.blocks, problem.jacobian, weight, strict=True):
-        if block.diagonal:
+    for group, jacobian, w in zip(problem.groups, problem.jacobian, weight, strict=True):
+        if group.diagonal:
             product = fence(jacobian * w * jacobian)
-            for k, i in enumerate(block.dofs):
+            for k, i in enumerate(group.dofs):
                 add(i, i, product[k])
             continue
-        terms = [(jacobian[r] * w[r])[:, None] * jacobian[r][None] for r in range(block.size)]
-        chunks = [terms[r : r + ROWS_PER_LOOP] for r in range(0, block.size, ROWS_PER_LOOP)]
-        product = linalg.total(fence(linalg.total(chunk)) for chunk in chunks)
-        for k, i in enumerate(block.dofs):
-            for kk, j in enumerate(block.dofs[: k + 1]):
+        terms = [(jacobian[r] * w[r])[:, None] * jacobian[r][None] for r in range(group.size)]
+        chunks = [terms[r : r + ROWS_PER_LOOP] for r in range(0, group.size, ROWS_PER_LOOP)]
+        product = total(*(fence(total(*chunk)) for chunk in chunks))
+        for k, i in enumerate(group.dofs):
+            for kk, j in enumerate(group.dofs[: k + 1]):
                 add(i, j, product[k, kk])
     return h

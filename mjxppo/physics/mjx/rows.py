@@ -1,8 +1,8 @@
-"""Which dofs every constraint row can touch: the static sparsity of MJX's constraint Jacobian.
+"""The dofs that every constraint row can touch: the static sparsity of MJX's constraint Jacobian.
 
 MJX builds a dense Jacobian J with a row for everything that could ever be in contact or at a limit. Most of its
 entries are zero for every state: a contact of one leg with the floor does not involve the other leg. Consecutive
-rows with the same dofs form a block, and the solver works on blocks.
+rows with the same dofs form a group, and the solver works on groups.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ from mujoco import mjx
 
 from mjxppo.physics.mjx.model import constants
 
-MAX_BLOCKS = 16
-"""More blocks mean less arithmetic but a larger program; neighbours are merged down to this number."""
+MAX_ROW_GROUPS = 16
+"""More groups mean less arithmetic but a larger program; neighbours are merged down to this number."""
 
 Kind = Literal["equality", "friction", "unilateral"]
 
 
 @dataclass(frozen=True)
-class Block:
-    """Consecutive constraint rows of one kind that touch the same dofs, or one own dof each."""
+class RowGroup:
+    """Consecutive constraint rows of one kind: all touch the same dofs, or each touches one dof of its own."""
 
     start: int
     stop: int
     kind: Kind
     dofs: tuple[int, ...]
-    """The block's dofs; of a diagonal block, the dof of each row."""
+    """The dofs that all rows touch; of a diagonal group, the dof of each row."""
     diagonal: bool
+    """Whether each row touches one dof of its own."""
 
     @property
     def size(self) -> int:
@@ -42,8 +43,8 @@ class Block:
         return self.stop - self.start
 
 
-def row_blocks(m: mujoco.MjModel, mjx_model: mjx.Model, mjx_data: mjx.Data) -> tuple[Block, ...]:
-    """The blocks of a model's rows, in the order of ``mjx.make_constraint``.
+def row_groups(m: mujoco.MjModel, mjx_model: mjx.Model, mjx_data: mjx.Data) -> tuple[RowGroup, ...]:
+    """The groups of a model's rows, in the order of ``mjx.make_constraint``.
 
     Args:
         m: the model.
@@ -56,40 +57,40 @@ def row_blocks(m: mujoco.MjModel, mjx_model: mjx.Model, mjx_data: mjx.Data) -> t
     if len(rows) != num_rows:
         raise AssertionError(f"{len(rows)} constraint rows expected, MJX has {num_rows}")
 
-    blocks: list[Block] = []
+    groups: list[RowGroup] = []
     for i, dofs in enumerate(rows):
         kind: Kind = "equality" if i < impl.ne else "friction" if i < impl.ne + impl.nf else "unilateral"
         single = len(dofs) == 1
-        last = blocks[-1] if blocks else None
+        last = groups[-1] if groups else None
         if last and last.kind == kind and last.diagonal and single:
-            blocks[-1] = Block(last.start, i + 1, kind, last.dofs + dofs, True)
+            groups[-1] = RowGroup(last.start, i + 1, kind, last.dofs + dofs, True)
         elif last and last.kind == kind and not single and last.dofs == dofs and not last.diagonal:
-            blocks[-1] = Block(last.start, i + 1, kind, dofs, False)
+            groups[-1] = RowGroup(last.start, i + 1, kind, dofs, False)
         else:
-            blocks.append(Block(i, i + 1, kind, dofs, single))
-    while len(blocks) > MAX_BLOCKS and _merge_cheapest(blocks):
+            groups.append(RowGroup(i, i + 1, kind, dofs, single))
+    while len(groups) > MAX_ROW_GROUPS and _merge_cheapest(groups):
         pass
-    return tuple(blocks)
+    return tuple(groups)
 
 
-def _merge_cheapest(blocks: list[Block]) -> bool:
+def _merge_cheapest(groups: list[RowGroup]) -> bool:
     """Merges the two neighbours whose merging adds the least work; False when there are none of one kind."""
 
-    def merged(a: Block, b: Block) -> Block:
-        return Block(a.start, b.stop, a.kind, tuple(sorted({*a.dofs, *b.dofs})), False)
+    def merged(a: RowGroup, b: RowGroup) -> RowGroup:
+        return RowGroup(a.start, b.stop, a.kind, tuple(sorted({*a.dofs, *b.dofs})), False)
 
-    def work(block: Block) -> int:  # multiplications in J^T D J
-        return block.size * (1 if block.diagonal else len(block.dofs) ** 2)
+    def work(group: RowGroup) -> int:  # multiplications in J^T D J
+        return group.size * (1 if group.diagonal else len(group.dofs) ** 2)
 
     costs = {
         i: work(merged(a, b)) - work(a) - work(b)
-        for i, (a, b) in enumerate(itertools.pairwise(blocks))
+        for i, (a, b) in enumerate(itertools.pairwise(groups))
         if a.kind == b.kind
     }
     if not costs:
         return False
     best = min(costs, key=costs.__getitem__)
-    blocks[best : best + 2] = [merged(blocks[best], blocks[best + 1])]
+    groups[best : best + 2] = [merged(groups[best], groups[best + 1])]
     return True
 
 
@@ -116,7 +117,7 @@ def _row_dofs(m: mujoco.MjModel, mjx_model: mjx.Model, mjx_data: mjx.Data) -> li
     if num_contact_rows:
         geoms = _contact_geoms(mjx_model, mjx_data)
         for (geom1, geom2), dim in zip(geoms, impl.contact.dim, strict=True):
-            # Dofs above both bodies move them alike, so they do not move the contact: in neither or in one.
+            # A dof above both bodies moves them together, so the contact does not feel it: dofs of one body only.
             dofs = _moving_dofs(m, m.geom_bodyid[geom1]) ^ _moving_dofs(m, m.geom_bodyid[geom2])
             rows += [tuple(sorted(dofs))] * (1 if dim == 1 else 2 * (int(dim) - 1))
     return rows

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 from jax import lax
-from jax.custom_batching import custom_vmap
 from mujoco import mjx
 from mujoco.mjx._src.collision_driver import geom_pairs
 
 from mjxppo.errors import UserError
 from mjxppo.physics.base import Physics, PhysicsState
 from mjxppo.physics.mjx.model import check_carried_state, constants
+from mjxppo.physics.worlds import fold_vmap
 
 Array = jax.Array
 
@@ -59,27 +59,9 @@ class MjxWarpPhysics(Physics):
             raise UserError("mjx-warp: worlds with parameters of their own are not supported; use planar or mjx")
         arrays = (state.qpos, state.qvel, state.qacc_warmstart, ctrl)
         singles = [jnp.asarray(x, jnp.float32) for x in arrays]
-        out = self._flat_step(*singles)
+        out = fold_vmap(self._step_worlds)(*singles)
         qpos, qvel, warmstart = (x.astype(like.dtype) for x, like in zip(out, arrays[:3], strict=True))
         return PhysicsState(qpos, qvel, warmstart)
-
-    def _flat_step(self, *arrays: Array) -> tuple[Array, ...]:
-        """``_step`` on qpos, qvel, warm start and controls; under ``vmap`` it runs all batches as one."""
-
-        @custom_vmap
-        def step(*arrays: Array) -> tuple[Array, ...]:
-            return self._step_worlds(*arrays)
-
-        @step.def_vmap
-        def _(size: int, is_batched: list[bool], *arrays: Array) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
-            full = [
-                x if batched else jnp.broadcast_to(x, (size, *x.shape))
-                for x, batched in zip(arrays, is_batched, strict=True)
-            ]
-            out = self._flat_step(*(x.reshape(-1, x.shape[-1]) for x in full))
-            return tuple(x.reshape(size, -1, x.shape[-1]) for x in out), (True, True, True)
-
-        return tuple(step(*arrays))
 
     def _step_worlds(self, qpos: Array, qvel: Array, warmstart: Array, ctrl: Array) -> tuple[Array, ...]:
         num_worlds = qpos.shape[0]
@@ -112,7 +94,7 @@ def _require_warp() -> None:
         raise UserError(
             "mjx-warp: warp-lang is not installed; install the extra: pip install 'mjxppo[warp]'"
         ) from error
-    warp.config.log_level = warp.LOG_WARNING  # it would report every kernel on stdout, where results go
+    warp.config.log_level = warp.LOG_WARNING  # Warp would report every kernel on stdout, where results go.
 
 
 def contact_and_row_bounds(model: mujoco.MjModel) -> tuple[int, int]:

@@ -10,17 +10,19 @@ import jax.numpy as jnp
 import mujoco
 from jax import lax
 
+from mjxppo import xla
 from mjxppo.physics.base import Physics, PhysicsState
-from mjxppo.physics.planar.algebra import separate
+from mjxppo.physics.maths import separate_arrays
 from mjxppo.physics.planar.compile import compile_model
 from mjxppo.physics.planar.integrate import step
 from mjxppo.physics.planar.model import PlanarModel
 from mjxppo.physics.planar.solution import constrained_acceleration
+from mjxppo.physics.worlds import map_blocks
 
 CPU_BLOCK = 256
 """Worlds stepped together on a CPU: few enough to stay in cache, many enough to fill the vector units."""
 SMALLEST_BATCH = 8
-"""Fewer worlds are padded: XLA treats a single one as scalars, and rounds differently."""
+"""Fewer worlds are padded: XLA compiles a single one as scalars, which rounds differently."""
 
 
 class PlanarPhysics(Physics):
@@ -32,50 +34,48 @@ class PlanarPhysics(Physics):
 
     name = "planar"
 
-    def __init__(self, model: mujoco.MjModel, frame_skip: int = 1, block: int = CPU_BLOCK, platform: str | None = None):
+    def __init__(
+        self, model: mujoco.MjModel, frame_skip: int = 1, block_size: int = CPU_BLOCK, platform: str | None = None
+    ):
         """Compiles the model.
 
         Args:
             model: the MuJoCo model.
             frame_skip: MuJoCo steps per ``step``.
-            block: worlds stepped together on a CPU.
-            platform: "cpu" or "gpu", what the program is to be good for; None is what this process computes on.
+            block_size: worlds stepped together on a CPU.
+            platform: what the program is built for, "cpu" or "gpu"; None: what this process computes on.
 
         Raises:
             UnsupportedModelError: the model has a feature that would have to be approximated.
         """
         super().__init__(model, frame_skip)
         self.planar_model = compile_model(model)
-        self.block = block
+        self.block_size = block_size
         self.platform = platform
 
     @property
     def on_gpu(self) -> bool:
         """Whether to trace the program for a GPU."""
-        return (self.platform or jax.default_backend()) == "gpu"
+        return xla.platform(self.platform) == "gpu"
 
     def _step(self, state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
         num_worlds = state.qpos.shape[0]
-        block = self.block if not self.on_gpu and num_worlds > self.block else max(num_worlds, SMALLEST_BATCH)
-        num_blocks = max(1, -(-num_worlds // block))
-        # Of the worlds' own parameters only what the dynamics are made of, arrays [N]; none where there are none.
-        own, rebuild = separate(self.model_of(state))
-        state = replace(state, parameters=None)
+        in_blocks = not self.on_gpu and num_worlds > self.block_size
+        block_size = self.block_size if in_blocks else max(num_worlds, SMALLEST_BATCH)
+        # The model's numbers that differ between worlds, arrays [N]: a loop over blocks can take arrays only.
+        own, rebuild = separate_arrays(self.model_of(state))
 
-        def to_blocks(x: jax.Array) -> jax.Array:
-            if missing := num_blocks * block - num_worlds:
-                width = ((0, missing), *((0, 0),) * (x.ndim - 1))
-                x = jnp.pad(x, width, mode="edge" if num_worlds else "constant")
-            return x.reshape(num_blocks, block, *x.shape[1:])
-
-        if num_blocks == 1 and num_worlds == block:
+        def step_block(own: list[jax.Array], state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
             return self._step_block(rebuild(own), state, ctrl)
-        blocks = jax.tree.map(to_blocks, (own, state, ctrl))
-        stepped = lax.map(lambda block: self._step_block(rebuild(block[0]), *block[1:]), blocks)
-        return jax.tree.map(lambda x: x.reshape(-1, x.shape[-1])[:num_worlds], stepped)
+
+        worlds = own, replace(state, parameters=None), ctrl
+        if num_worlds == block_size:
+            return step_block(*worlds)
+        stepped: PhysicsState = map_blocks(step_block, worlds, block_size)
+        return stepped
 
     def model_of(self, state: PhysicsState) -> PlanarModel:
-        """The model with the worlds' own parameters in the place of its constants."""
+        """The model; where worlds have their own parameters, arrays [N] stand in the place of its constants."""
         if not state.parameters:
             return self.planar_model
         parameters = {name: x.astype(state.qpos.dtype) for name, x in state.parameters.items()}

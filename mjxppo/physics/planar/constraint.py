@@ -5,10 +5,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from mjxppo.physics.planar.algebra import add, array, dot, mul, scale2, sub, sub2
+from mjxppo.physics.maths import Scalar, add, as_array, dot, mul, sub
 from mjxppo.physics.planar.kinematics import Kinematics, point_motion
-from mjxppo.physics.planar.model import ContactParameters, Limit, PlanarModel, PlaneContact, Scalar
-from mjxppo.physics.planar.rows import MINVAL, PlaneRows, Row, impedance, reference, row_weight
+from mjxppo.physics.planar.model import ContactParameters, Limit, PlanarModel, PlaneContact
+from mjxppo.physics.planar.rows import MINVAL, PlaneRows, Row, impedance, row_offset, row_weight
+from mjxppo.physics.planar.vector import scale2, sub2
 
 
 def limit_rows(limit: Limit, qpos: jax.Array, qvel: jax.Array) -> list[Row]:
@@ -28,7 +29,7 @@ def limit_rows(limit: Limit, qpos: jax.Array, qvel: jax.Array) -> list[Row]:
             Row(
                 jacobian={limit.dof: sign},
                 weight=row_weight(imp, limit.inv_weight, 1.0, position < 0.0, qpos.dtype),
-                offset=reference(limit.impedance, imp, mul(sign, qvel), position),
+                offset=row_offset(limit.impedance, imp, mul(sign, qvel), position),
                 unit=True,
             )
         )
@@ -40,7 +41,7 @@ def plane_rows(model: PlanarModel, contact: PlaneContact, kin: Kinematics, like:
     link, normal, parameters = contact.link, contact.normal, contact.parameters
     center = kin.frames[link].point(contact.center)
     reference_height = dot(normal, kin.reference[model.tree_of[link]])
-    distance = array(add(dot(normal, center), sub(reference_height, contact.height + contact.radius)), like)
+    distance = as_array(add(dot(normal, center), sub(reference_height, contact.height + contact.radius)), like)
     # MuJoCo puts the contact half-way between the surfaces; the Jacobian is taken there.
     point = sub2(center, scale2(contact.radius + 0.5 * distance, normal))
     position = distance - parameters.margin if parameters.margin else distance
@@ -54,7 +55,7 @@ def plane_rows(model: PlanarModel, contact: PlaneContact, kin: Kinematics, like:
         point=point,
         weight=row_weight(imp, *diagonal(model, parameters), position < 0.0, distance.dtype),
         friction=friction,
-        normal_offset=reference(parameters.impedance, imp, dot(normal, velocity), position),
+        normal_offset=row_offset(parameters.impedance, imp, dot(normal, velocity), position),
         tangent_offset=mul(parameters.impedance.damping, slip),
     )
 

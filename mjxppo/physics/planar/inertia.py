@@ -2,14 +2,15 @@
 
 A rigid body's planar spatial inertia at the reference point is the symmetric 3x3 matrix with the rows
 (xx, xz, xw), (xz, zz, zw), (xw, zw, ww): m [[1, 0, cz], [0, 1, -cx], [cz, -cx, |c|^2 + I/m]]. The Hessian of a
-contact's cost has the same form (contact.py), so one composite pass serves both.
+contact's cost has the same form (``rows.PlaneRows.second_order``), so ``joint_space`` serves both.
 """
 
 from __future__ import annotations
 
-from mjxppo.physics.planar.algebra import add, add2, dot, is_zero, mul, scale2, sub, sub2, total
+from mjxppo.physics.maths import Scalar, add, dot, is_zero, mul, sub, total
 from mjxppo.physics.planar.kinematics import Kinematics, Motion
-from mjxppo.physics.planar.model import WORLD, Link, PlanarModel, Scalar
+from mjxppo.physics.planar.model import WORLD, Link, PlanarModel
+from mjxppo.physics.planar.vector import add2, scale2, sub2
 
 Force = tuple[Scalar, Scalar, Scalar]
 """A planar spatial force at the reference point: along x, along z, and the moment about +y."""
@@ -23,7 +24,7 @@ ZERO_INERTIA: SpatialInertia = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def link_inertia_and_bias(model: PlanarModel, link: Link, kin: Kinematics, k: int) -> tuple[SpatialInertia, Force]:
-    """Spatial inertia of one link, and the force that keeps it on its path at zero qacc under gravity."""
+    """Spatial inertia of one link, and its bias force: the force that its motion at zero qacc needs under gravity."""
     if is_zero(link.mass) and is_zero(link.inertia):
         return ZERO_INERTIA, ZERO_FORCE
     frame, rate = kin.frames[k], kin.velocities[k][2]
@@ -44,7 +45,7 @@ def moment(point: tuple[Scalar, Scalar], force: tuple[Scalar, Scalar]) -> Scalar
     return sub(mul(point[1], force[0]), mul(point[0], force[1]))
 
 
-def composite(model: PlanarModel, values: list[tuple[Scalar, ...]]) -> list[tuple[Scalar, ...]]:
+def subtree_sums(model: PlanarModel, values: list[tuple[Scalar, ...]]) -> list[tuple[Scalar, ...]]:
     """For every link the sum of ``values`` over itself and its descendants."""
     sums = list(values)
     for k in reversed(range(model.nv)):
@@ -57,7 +58,7 @@ def composite(model: PlanarModel, values: list[tuple[Scalar, ...]]) -> list[tupl
 def joint_space(model: PlanarModel, axes: list[Motion], inertias: list[SpatialInertia]) -> Matrix:
     """sum_links J^T I J by the composite rigid body algorithm (Featherstone 2008, table 6.2)."""
     matrix: Matrix = {}
-    sums = composite(model, list(inertias))
+    sums = subtree_sums(model, list(inertias))
     for k in range(model.nv):
         xx, xz, xw, zz, zw, ww = sums[k]
         force = (dot((xx, xz, xw), axes[k]), dot((xz, zz, zw), axes[k]), dot((xw, zw, ww), axes[k]))
@@ -68,7 +69,7 @@ def joint_space(model: PlanarModel, axes: list[Motion], inertias: list[SpatialIn
 
 def joint_forces(model: PlanarModel, axes: list[Motion], forces: list[Force]) -> list[Scalar]:
     """sum_links J^T f: spatial forces on links as generalised forces."""
-    sums = composite(model, list(forces))
+    sums = subtree_sums(model, list(forces))
     return [dot(axes[k], sums[k]) for k in range(model.nv)]
 
 

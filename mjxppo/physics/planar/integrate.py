@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from jax import lax
 
-from mjxppo.physics.planar.algebra import add, array, is_zero, mul
-from mjxppo.physics.planar.linear import factorize, multiply, solve
-from mjxppo.physics.planar.model import PlanarModel, Scalar
+from mjxppo.physics.maths import Scalar, add, as_array, is_zero, mul
+from mjxppo.physics.planar.model import PlanarModel
 from mjxppo.physics.planar.problem import Arrays, Problem, build_problem
+from mjxppo.physics.sparse import factorize, multiply, solve
 
 State = tuple[Arrays, Arrays, Arrays]
 """qpos, qvel and the solver's next starting point, each nv arrays [N]."""
@@ -46,7 +46,7 @@ def euler_step(model: PlanarModel, state: State, ctrl: Arrays, solver: Solver) -
         for k, link in enumerate(model.links):
             matrix[k, k] = add(matrix[k, k], mul(h, link.damping))
         momentum = multiply(problem.inertia, list(qacc))
-        rate = [array(x, qpos[0]) for x in solve(factorize(matrix, model.nv), momentum)]
+        rate = [as_array(x, qpos[0]) for x in solve(factorize(matrix, model.nv), momentum)]
     qvel = advance(qvel, rate, h)
     return advance(qpos, qvel, h), qvel, qacc
 
@@ -54,7 +54,7 @@ def euler_step(model: PlanarModel, state: State, ctrl: Arrays, solver: Solver) -
 def runge_kutta_step(model: PlanarModel, state: State, ctrl: Arrays, solver: Solver) -> State:
     """The classical fourth-order method; every stage's solve starts from the stage before.
 
-    One loop over the four stages, the first of which moves by nothing: the dynamics are compiled once.
+    One loop over the four stages, so that the dynamics are compiled once; the first stage moves by zero.
     """
     qpos, qvel, start = state
     h, number = model.timestep, qpos[0].dtype.type

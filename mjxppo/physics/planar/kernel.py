@@ -1,11 +1,11 @@
 """One environment step as one GPU kernel (JAX Pallas, lowered to Triton).
 
-A program of the grid loads a block of worlds, takes all MuJoCo steps of the frame skip with their state in registers,
-and stores them. It runs the same functions as the batched program does: they are elementwise over worlds, so a block
-of worlds is to them a batch like any other. Only memory traffic and kernel launches differ: two passes over 100 bytes
-a world and one launch, where the batched program has hundreds of both in every MuJoCo step.
+Each program of the grid loads a few worlds, takes all MuJoCo steps of the frame skip with their state in registers,
+and stores them. It calls the functions of the batched program, which are elementwise over worlds and work on any
+number of them. Only memory traffic and kernel launches differ: two passes over 100 bytes a world and one launch, where
+the batched program has hundreds of both in every MuJoCo step.
 
-A block leaves the solver's loop as soon as its own worlds have converged, and nothing waits for the host.
+A program leaves the solver's loop as soon as its own worlds have converged, and nothing waits for the host.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from mjxppo.physics.base import PhysicsState
-from mjxppo.physics.planar.algebra import separate
+from mjxppo.physics.maths import separate_arrays
 from mjxppo.physics.planar.integrate import step
 from mjxppo.physics.planar.model import PlanarModel
 from mjxppo.physics.planar.solver import minimize
 
-BLOCK, WARPS = 32, 1
-"""Worlds and warps a program: one world a thread, and as small a group as can wait for its slowest world."""
+WORLDS, WARPS = 32, 1
+"""Worlds and warps of one program: one world a thread. The smallest group, because all wait for the slowest world."""
 
 
 def kernel_step(
@@ -33,7 +33,7 @@ def kernel_step(
     frame_skip: int,
     state: PhysicsState,
     ctrl: jax.Array,
-    block: int = BLOCK,
+    worlds: int = WORLDS,
     warps: int = WARPS,
     interpret: bool = False,
 ) -> PhysicsState:
@@ -44,18 +44,18 @@ def kernel_step(
         frame_skip: MuJoCo steps.
         state: N worlds, at least one.
         ctrl: controls, [N, nu].
-        block: worlds a program, a power of two.
-        warps: groups of 32 threads a program.
+        worlds: worlds of one program, a power of two.
+        warps: groups of 32 threads of one program.
         interpret: run the kernel's operations with XLA, on any device.
     """
     num_worlds = ctrl.shape[0]
-    own, rebuild = separate(model)
+    own, rebuild = separate_arrays(model)
     columns = (state.qpos, state.qvel, state.qacc_warmstart)
 
     def program(*refs: Any) -> None:
         own_refs, inputs, outputs = refs[: len(own)], refs[len(own) : -3], refs[-3:]
         # Lanes beyond the last world repeat it, and store the same numbers once more.
-        world = jnp.minimum(pl.program_id(0) * block + lax.iota(jnp.int32, block), num_worlds - 1)
+        world = jnp.minimum(pl.program_id(0) * worlds + lax.iota(jnp.int32, worlds), num_worlds - 1)
         worlds_model = rebuild([triton.load(x.at[world]) for x in own_refs])
         *start, controls = ([triton.load(x.at[world, i]) for i in range(x.shape[1])] for x in inputs)
         stepped = lax.fori_loop(0, frame_skip, lambda _, s: step(worlds_model, s, controls, minimize), tuple(start))
@@ -66,7 +66,7 @@ def kernel_step(
     out = pl.pallas_call(
         program,
         out_shape=[_like(x) for x in columns],
-        grid=(pl.cdiv(num_worlds, block),),
+        grid=(pl.cdiv(num_worlds, worlds),),
         compiler_params=triton.CompilerParams(num_warps=warps, num_stages=1),
         interpret=interpret,
         name="planar_step",

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import jax
 
-from mjxppo.physics.planar.algebra import add, add2, array, is_zero, mul, scale2, sincos, sub, sub2
-from mjxppo.physics.planar.model import WORLD, PlanarModel, Scalar, Vector
+from mjxppo.physics.maths import Scalar, add, as_array, is_zero, mul, sincos, sub
+from mjxppo.physics.planar.model import WORLD, PlanarModel
+from mjxppo.physics.planar.vector import Vector, add2, scale2, sub2
 
 Motion = tuple[Scalar, Scalar, Scalar]
 """A planar spatial velocity: that of the body's point at the reference point (x, z), and the turning rate."""
@@ -15,7 +16,7 @@ Motion = tuple[Scalar, Scalar, Scalar]
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a link is, relative to its tree's reference point."""
+    """A link's position, relative to its tree's reference point, and its orientation."""
 
     origin: Vector
     sin: Scalar
@@ -39,7 +40,7 @@ FIXED = Frame(origin=(0.0, 0.0), sin=0.0, cos=1.0)
 
 @dataclass(frozen=True)
 class Kinematics:
-    """All that follows from qpos and qvel alone; lists are indexed by link."""
+    """Positions and velocities of all links; lists are indexed by link, ``reference`` by tree."""
 
     frames: list[Frame]
     reference: list[Vector]
@@ -58,7 +59,7 @@ class Kinematics:
 
 
 def forward_kinematics(model: PlanarModel, qpos: list[jax.Array], qvel: list[jax.Array]) -> Kinematics:
-    """Runs the tree from the roots to the leaves.
+    """Positions and velocities of all links, from the roots to the leaves.
 
     Args:
         model: the tree.
@@ -83,18 +84,18 @@ def forward_kinematics(model: PlanarModel, qpos: list[jax.Array], qvel: list[jax
             angles.append(0.0)
             biases.append(zero)
             axes.append((link.axis[0], link.axis[1], 0.0))
-            velocities.append(advance(parent_velocity, axes[k], qvel[k]))
+            velocities.append(add_joint_motion(parent_velocity, axes[k], qvel[k]))
             continue
         offset = zero if root else parent.rotate(link.offset)
         origin, rate = add2(parent.origin, offset), parent_velocity[2]
         bias = zero if root else biases[link.parent]
         if not is_zero(rate):
-            # A point fixed in a turning frame is pulled towards that frame's origin.
+            # Centripetal acceleration of a point that is fixed in a turning frame.
             bias = sub2(bias, scale2(mul(rate, rate), offset))
         angle = 0.0 if root else angles[link.parent]
         if link.kind == "hinge":
             angle = add(angle, mul(link.sign, displacement))
-            sin, cos = sincos(array(angle, qpos[k]))
+            sin, cos = sincos(as_array(angle, qpos[k]))
             frame = Frame(origin, sin, cos)
             axis = (mul(-link.sign, origin[1]), mul(link.sign, origin[0]), link.sign)
         else:
@@ -110,13 +111,13 @@ def forward_kinematics(model: PlanarModel, qpos: list[jax.Array], qvel: list[jax
         angles.append(angle)
         biases.append(bias)
         axes.append(axis)
-        velocities.append(advance(parent_velocity, axis, qvel[k]))
+        velocities.append(add_joint_motion(parent_velocity, axis, qvel[k]))
     reference = [_reference_point(model, tree, qpos) for tree in range(len(model.trees))]
     return Kinematics(frames, reference, axes, velocities, biases)
 
 
-def advance(parent: Motion, axis: Motion, rate: Scalar) -> Motion:
-    """Parent plus axis times rate: a link's velocity (or acceleration) from its parent's."""
+def add_joint_motion(parent: Motion, axis: Motion, rate: Scalar) -> Motion:
+    """A link's spatial velocity (or acceleration): its parent's plus the joint's axis times its rate."""
     return (
         add(parent[0], mul(axis[0], rate)),
         add(parent[1], mul(axis[1], rate)),
@@ -129,7 +130,7 @@ def spatial_motions(model: PlanarModel, axes: list[Motion], rates: list[jax.Arra
     motions: list[Motion] = []
     for k, link in enumerate(model.links):
         parent: Motion = (0.0, 0.0, 0.0) if link.parent == WORLD else motions[link.parent]
-        motions.append(advance(parent, axes[k], rates[k]))
+        motions.append(add_joint_motion(parent, axes[k], rates[k]))
     return motions
 
 

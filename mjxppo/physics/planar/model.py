@@ -1,4 +1,4 @@
-"""A planar kinematic tree as numbers: what is left of an ``MjModel`` once everything is known to move in xz.
+"""A planar kinematic tree as numbers: the part of an ``MjModel`` that motion in the xz plane depends on.
 
 Conventions, used throughout this package:
 
@@ -8,8 +8,8 @@ Conventions, used throughout this package:
   vector (x, z) of the link to (c x + s z, -s x + c z) in the world, with c, s = cos, sin(theta).
 * A vector is a pair (x, z); a rotation about +y counts positive; the velocity of a point r of a body turning
   at the rate w is w (z, -x).
-* A ``Scalar`` is a Python float, folded into the program when it is traced, or an array with one value a world.
-  The classes that hold scalars are pytrees; ``algebra.separate`` tells the arrays from the constants.
+* A ``Scalar`` is a constant or an array [N] (``physics.maths``). The classes that hold scalars are pytrees;
+  ``maths.separate_arrays`` tells the arrays from the constants.
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import jax
 from jax.tree_util import register_dataclass
 
-Scalar = float | jax.Array
-Vector = tuple[Scalar, Scalar]
-"""Components along x and z."""
+from mjxppo.physics.maths import Scalar
+from mjxppo.physics.planar.vector import Vector
 
 WORLD = -1
 """The link index of everything that does not move."""
@@ -115,7 +113,7 @@ class Actuator:
 @register_dataclass
 @dataclass(frozen=True)
 class ContactParameters:
-    """What MuJoCo mixes from two geoms for their contacts."""
+    """Contact parameters that MuJoCo combines from two geoms."""
 
     condim: Literal[1, 3]
     friction: Scalar

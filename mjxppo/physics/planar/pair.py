@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from mjxppo.physics.planar.algebra import add2, array, dot, is_zero, mul, scale2, sub, sub2
+from mjxppo.physics.maths import Scalar, as_array, dot, is_zero
 from mjxppo.physics.planar.constraint import diagonal
 from mjxppo.physics.planar.kinematics import Kinematics
-from mjxppo.physics.planar.model import WORLD, Capsule, PairContact, PlanarModel, Scalar, Vector
-from mjxppo.physics.planar.rows import MINVAL, Row, impedance, reference, row_weight
+from mjxppo.physics.planar.model import WORLD, Capsule, PairContact, PlanarModel
+from mjxppo.physics.planar.rows import MINVAL, Row, impedance, row_offset, row_weight
+from mjxppo.physics.planar.vector import Vector, add2, cross2, scale2, sub2
 
 _PARALLEL = 1e-4
 """Two axes are parallel where the sine of their angle is below this (measured on MuJoCo 3.17: sin^2 < 1e-8)."""
@@ -22,7 +23,7 @@ _PARALLEL = 1e-4
 
 @dataclass(frozen=True)
 class _Segment:
-    """A capsule's axis in the frame of the pair: relative to the first capsule's reference point."""
+    """A capsule's axis, relative to the first capsule's reference point."""
 
     center: Vector
     direction: Vector
@@ -66,27 +67,27 @@ def _segment(kin: Kinematics, capsule: Capsule, shift: Vector) -> _Segment:
 def _contacts(
     contact: PairContact, first: _Segment, second: _Segment, like: jax.Array
 ) -> list[tuple[Scalar, Scalar, jax.Array | None]]:
-    """Where on the two axes (distance from their centers) the contacts are, and which exist (None: always)."""
+    """The contacts: their positions on the two axes, from the axes' centers, and whether they exist (None: always)."""
     h1, h2 = first.half_length, second.half_length
     between = sub2(second.center, first.center)
 
     def on_second(position1: Scalar) -> jax.Array:
         """The point of the second axis closest to a point of the first."""
         offset = sub2(scale2(position1, first.direction), between)
-        return jnp.clip(array(dot(second.direction, offset), like), -h2, h2)
+        return jnp.clip(as_array(dot(second.direction, offset), like), -h2, h2)
 
     def on_first(position2: Scalar) -> jax.Array:
         offset = add2(scale2(position2, second.direction), between)
-        return jnp.clip(array(dot(first.direction, offset), like), -h1, h1)
+        return jnp.clip(as_array(dot(first.direction, offset), like), -h1, h1)
 
     if is_zero(h1):
         return [(0.0, 0.0 if is_zero(h2) else on_second(0.0), None)]
     # Coplanar lines that are not parallel meet: their closest points are the intersection, whose position on
     # each axis is a ratio of cross products. This is MuJoCo's (mc u - mb v) / det without its cancellation.
-    sine = array(_cross(first.direction, second.direction), like)
+    sine = as_array(cross2(first.direction, second.direction), like)
     parallel = jnp.abs(sine) < _PARALLEL
     safe = jnp.where(parallel, 1.0, sine)
-    x1, x2 = _cross(between, second.direction) / safe, _cross(between, first.direction) / safe
+    x1, x2 = cross2(between, second.direction) / safe, cross2(between, first.direction) / safe
     outside = jnp.abs(x1) > h1
     x1 = jnp.clip(x1, -h1, h1)
     x2 = jnp.where(outside, _unclipped(second, first.at(x1)), x2)
@@ -99,7 +100,7 @@ def _contacts(
     ends: list[Vector] = []
     for end in (-h1, h1):
         projected = _unclipped(second, first.at(end))
-        p2 = jnp.clip(array(projected, like), -h2, h2)
+        p2 = jnp.clip(as_array(projected, like), -h2, h2)
         ends.append((jnp.where(jnp.abs(projected) > h2, on_first(p2), end), p2))
     return [(*_where2(parallel, ends[0], (x1, x2)), None), (*ends[1], parallel)]
 
@@ -112,10 +113,6 @@ def _axes(contact: PairContact, kin: Kinematics) -> tuple[Vector, Vector]:
     """World directions of the two geoms' axes."""
     first, second = contact.first, contact.second
     return kin.frame(first.link).rotate(first.axis), kin.frame(second.link).rotate(second.axis)
-
-
-def _cross(a: Vector, b: Vector) -> Scalar:
-    return sub(mul(a[0], b[1]), mul(a[1], b[0]))
 
 
 def _where2(condition: jax.Array, a: Vector, b: Vector) -> Vector:
@@ -135,11 +132,11 @@ def _rows_at(
     """The rows of one sphere-sphere contact at two points on the axes."""
     like, parameters = qvel[0], contact.parameters
     gap = sub2(point2, point1)
-    squared = array(dot(gap, gap), like)
+    squared = as_array(dot(gap, gap), like)
     # Where the points meet, MuJoCo's normal is the cross product of the axes, along y, where nothing moves;
     # for parallel axes it is x.
     meeting = squared < MINVAL**2 if like.dtype == jnp.float64 else squared < 1e-14
-    aligned = meeting & (jnp.abs(array(_cross(*_axes(contact, kin)), like)) < MINVAL)
+    aligned = meeting & (jnp.abs(as_array(cross2(*_axes(contact, kin)), like)) < MINVAL)
     length = jnp.sqrt(jnp.where(meeting, 1.0, squared))
     unit = jnp.where(meeting, 0.0, 1.0 / length)
     normal = jnp.where(aligned, 1.0, gap[0] * unit), gap[1] * unit
@@ -153,7 +150,7 @@ def _rows_at(
     def row(direction: Vector) -> Row:
         jacobian = _jacobian(model, contact, kin, contact_point, direction, shift)
         velocity = sum((entry * qvel[dof] for dof, entry in jacobian.items()), jnp.zeros_like(like))
-        return Row(jacobian, row_d, reference(parameters.impedance, imp, velocity, position))
+        return Row(jacobian, row_d, row_offset(parameters.impedance, imp, velocity, position))
 
     if parameters.condim == 1:
         return [row(normal)]

@@ -9,8 +9,8 @@ import mujoco
 
 from mjxppo.physics.base import PhysicsState
 from mjxppo.physics.planar.backend import PlanarPhysics
-from mjxppo.physics.planar.kernel import BLOCK, WARPS, kernel_step
-from mjxppo.physics.planar.solution import fold_batches
+from mjxppo.physics.planar.kernel import WARPS, WORLDS, kernel_step
+from mjxppo.physics.worlds import fold_vmap
 
 
 class PlanarPallasPhysics(PlanarPhysics):
@@ -25,7 +25,7 @@ class PlanarPallasPhysics(PlanarPhysics):
         self,
         model: mujoco.MjModel,
         frame_skip: int = 1,
-        worlds: int = BLOCK,
+        worlds: int = WORLDS,
         warps: int = WARPS,
         platform: str | None = None,
         interpret: bool = False,
@@ -35,9 +35,9 @@ class PlanarPallasPhysics(PlanarPhysics):
         Args:
             model: the MuJoCo model.
             frame_skip: MuJoCo steps per ``step``.
-            worlds: worlds of one of the kernel's programs, a power of two.
-            warps: groups of 32 threads that share them.
-            platform: "cpu" or "gpu", what the program is to be good for; None is what this process computes on.
+            worlds: worlds of one program of the kernel, a power of two.
+            warps: groups of 32 threads of one program.
+            platform: what the program is built for, "cpu" or "gpu"; None: what this process computes on.
             interpret: run the kernel on any device, as XLA operations; for tests.
 
         Raises:
@@ -51,15 +51,15 @@ class PlanarPallasPhysics(PlanarPhysics):
             return super()._step(state, ctrl)
         batched = super()._step
 
-        def run(state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
+        def one_kernel(state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
             return kernel_step(
                 self.model_of(state), self.frame_skip, state, ctrl, self.worlds, self.warps, self.interpret
             )
 
-        stepped = jax.custom_jvp(fold_batches(run))
+        step = jax.custom_jvp(fold_vmap(one_kernel))
 
-        @stepped.defjvp
+        @step.defjvp
         def derivative(primals: Any, tangents: Any) -> Any:
             return jax.jvp(batched, primals, tangents)
 
-        return stepped(state, ctrl)
+        return step(state, ctrl)

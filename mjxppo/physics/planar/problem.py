@@ -13,15 +13,15 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
-from mjxppo.physics.planar.algebra import add, array, mul, sub, total
+from mjxppo.physics.maths import Scalar, add, as_array, mul, sub, total
 from mjxppo.physics.planar.constraint import limit_rows, plane_rows
-from mjxppo.physics.planar.inertia import ZERO_FORCE, ZERO_INERTIA, Matrix, joint_forces, joint_space
+from mjxppo.physics.planar.inertia import ZERO_FORCE, ZERO_INERTIA, joint_forces, joint_space
 from mjxppo.physics.planar.kinematics import Motion, forward_kinematics, spatial_motions
-from mjxppo.physics.planar.linear import multiply
-from mjxppo.physics.planar.model import PlanarModel, Scalar
+from mjxppo.physics.planar.model import PlanarModel
 from mjxppo.physics.planar.pair import pair_rows
 from mjxppo.physics.planar.rows import PlaneRows, Row
 from mjxppo.physics.planar.smooth import smooth_dynamics
+from mjxppo.physics.sparse import Matrix, multiply
 
 Arrays = list[jax.Array]
 Residuals = tuple[jax.Array, ...]
@@ -31,7 +31,7 @@ Residuals = tuple[jax.Array, ...]
 @register_dataclass
 @dataclass(frozen=True)
 class Problem:
-    """Everything that determines qacc in one state."""
+    """The convex problem of one state."""
 
     axes: list[Motion]
     inertia: Matrix
@@ -42,7 +42,14 @@ class Problem:
 
 
 def build_problem(model: PlanarModel, qpos: Arrays, qvel: Arrays, ctrl: Arrays) -> Problem:
-    """Sets the problem up (mj_fwdPosition, mj_fwdVelocity, mj_fwdActuation)."""
+    """The problem of N worlds (mj_fwdPosition, mj_fwdVelocity, mj_fwdActuation).
+
+    Args:
+        model: the tree.
+        qpos: joint positions, nv arrays [N].
+        qvel: joint velocities, nv arrays [N].
+        ctrl: controls, nu arrays [N].
+    """
     kin = forward_kinematics(model, qpos, qvel)
     inertia, force = smooth_dynamics(model, kin, qpos, qvel, ctrl)
     rows: list[Row] = []
@@ -62,11 +69,11 @@ def residuals(model: PlanarModel, problem: Problem, qacc: Arrays) -> Residuals:
         for plane in problem.planes:
             values += plane.residual(accelerations)
     values += [row.residual(qacc) for row in problem.rows]
-    return tuple(array(value, qacc[0]) for value in values)
+    return tuple(as_array(value, qacc[0]) for value in values)
 
 
-def split(problem: Problem, residual: Residuals) -> tuple[list[Residuals], list[jax.Array]]:
-    """The residuals of each plane contact, and of each scalar row."""
+def split_residuals(problem: Problem, residual: Residuals) -> tuple[list[Residuals], list[jax.Array]]:
+    """The residuals by plane contact, and by scalar row."""
     planes, at = [], 0
     for plane in problem.planes:
         size = 1 if plane.friction is None else 2
@@ -77,7 +84,7 @@ def split(problem: Problem, residual: Residuals) -> tuple[list[Residuals], list[
 
 def scalar_rows(problem: Problem, residual: Residuals) -> list[tuple[Scalar, Scalar]]:
     """(D, r) of all rows."""
-    planes, rows = split(problem, residual)
+    planes, rows = split_residuals(problem, residual)
     weighted: list[tuple[Scalar, Scalar]] = []
     for plane, values in zip(problem.planes, planes, strict=True):
         weighted += plane.scalar_rows(values)
@@ -86,8 +93,8 @@ def scalar_rows(problem: Problem, residual: Residuals) -> list[tuple[Scalar, Sca
 
 def rows_derivatives(problem: Problem, residual: Residuals, rate: Residuals) -> tuple[Scalar, Scalar]:
     """First and second derivative of the rows' cost while their residuals change at ``rate``."""
-    planes, rows = split(problem, residual)
-    plane_rates, row_rates = split(problem, rate)
+    planes, rows = split_residuals(problem, residual)
+    plane_rates, row_rates = split_residuals(problem, rate)
     each = [plane.derivatives(*at) for plane, *at in zip(problem.planes, planes, plane_rates, strict=True)]
     each += [row.derivatives(*at) for row, *at in zip(problem.rows, rows, row_rates, strict=True)]
     return total(*(first for first, _ in each)), total(*(second for _, second in each))
@@ -101,7 +108,7 @@ def gradient_and_hessian(
     A plane contact's Hessian J^T W J, W being 2x2 at its point, is that of a body's kinetic energy with a 3x3
     spatial inertia. One composite pass over the tree sums all of them.
     """
-    planes, rows = split(problem, residual)
+    planes, rows = split_residuals(problem, residual)
     gradient = [sub(x, f) for x, f in zip(multiply(problem.inertia, list(qacc)), problem.force, strict=True)]
     hessian = dict(problem.inertia)
     if problem.planes:

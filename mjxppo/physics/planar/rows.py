@@ -1,4 +1,4 @@
-"""The constraint rows of one state: what the solver sees of contacts and limits.
+"""The constraint rows of one state: contacts and limits as terms of the solver's cost.
 
 Every row i contributes D_i/2 min(0, r_i)^2 to the solver's cost, with the residual r = J qacc - aref (MuJoCo
 documentation, Computation: "Constraint model"). Two forms:
@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
-from mjxppo.physics.planar.algebra import add, add2, dot, mul, scale2, sub, total
+from mjxppo.physics.maths import Scalar, add, dot, mul, sub, total
 from mjxppo.physics.planar.inertia import Force, SpatialInertia, moment
 from mjxppo.physics.planar.kinematics import Motion, point_motion
-from mjxppo.physics.planar.model import Impedance, Scalar, Vector
+from mjxppo.physics.planar.model import Impedance
+from mjxppo.physics.planar.vector import Vector, add2, scale2
 
 MINVAL = 1e-15
 """mjMINVAL."""
@@ -147,7 +148,7 @@ register_dataclass(
 
 
 def impedance(parameters: Impedance, position: jax.Array) -> Scalar:
-    """d(r) of Computation: "Impedance" (engine_core_constraint.c: getimpedance).
+    """The impedance d(r) (Computation: "Impedance"; engine_core_constraint.c: getimpedance).
 
     Args:
         parameters: solimp.
@@ -187,6 +188,13 @@ def row_weight(imp: Scalar, inv_weight: Scalar, scale: Scalar, active: jax.Array
     return jnp.where(active, imp / (scale * scaled), 0.0).astype(dtype)
 
 
-def reference(parameters: Impedance, imp: Scalar, velocity: Scalar, position: jax.Array) -> Scalar:
-    """-aref = b v + k d(r) r (Computation: "Reference acceleration"), r being distance less margin."""
+def row_offset(parameters: Impedance, imp: Scalar, velocity: Scalar, position: jax.Array) -> Scalar:
+    """-aref = b v + k d(r) r (Computation: "Reference acceleration").
+
+    Args:
+        parameters: k and b.
+        imp: d(r).
+        velocity: v, the rate of the row's distance.
+        position: r, distance less margin, [N].
+    """
     return mul(parameters.damping, velocity) + mul(parameters.stiffness, mul(imp, position))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from mjxppo.physics.planar.algebra import add, is_zero, mul, sub, total
-from mjxppo.physics.planar.inertia import Matrix, inertia_and_bias
+from mjxppo.physics.maths import Scalar, add, is_zero, mul, sub, total
+from mjxppo.physics.planar.inertia import inertia_and_bias
 from mjxppo.physics.planar.kinematics import Kinematics
-from mjxppo.physics.planar.model import Actuator, PlanarModel, Scalar
+from mjxppo.physics.planar.model import Actuator, PlanarModel
+from mjxppo.physics.sparse import Matrix
 
 
 def smooth_dynamics(

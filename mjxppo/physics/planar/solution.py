@@ -7,17 +7,14 @@ theorem). The rows' active set is held fixed, which is the derivative wherever t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
-import jax.numpy as jnp
 
-from mjxppo.physics.planar.algebra import array, separate
-from mjxppo.physics.planar.linear import factorize, solve
-from mjxppo.physics.planar.model import PlanarModel, Scalar
+from mjxppo.physics.maths import Scalar, as_array, separate_arrays
+from mjxppo.physics.planar.model import PlanarModel
 from mjxppo.physics.planar.problem import Arrays, Problem, gradient_and_hessian, residuals
 from mjxppo.physics.planar.solver import minimize
+from mjxppo.physics.sparse import factorize, solve
+from mjxppo.physics.worlds import fold_vmap
 
 
 def constrained_acceleration(model: PlanarModel, problem: Problem, start: Arrays, early_exit: bool = True) -> Arrays:
@@ -29,12 +26,12 @@ def constrained_acceleration(model: PlanarModel, problem: Problem, start: Arrays
         start: nv arrays [N].
         early_exit: see ``minimize``.
     """
-    arrays, rebuild = separate(problem)
+    arrays, rebuild = separate_arrays(problem)
 
-    def run(arrays: Arrays, start: Arrays) -> Arrays:
+    def solve_worlds(arrays: Arrays, start: Arrays) -> Arrays:
         return minimize(model, rebuild(arrays), start, early_exit)
 
-    batched = fold_batches(run)
+    batched = fold_vmap(solve_worlds)
 
     @jax.custom_jvp
     def solution(arrays: Arrays, start: Arrays) -> Arrays:
@@ -52,29 +49,6 @@ def constrained_acceleration(model: PlanarModel, problem: Problem, start: Arrays
         _, change = jax.jvp(gradient, (arrays,), (tangents[0],))
         problem = rebuild(arrays)
         _, hessian = gradient_and_hessian(model, problem, qacc, residuals(model, problem, qacc))
-        return qacc, [array(-x, qacc[0]) for x in solve(factorize(hessian, model.nv), change)]
+        return qacc, [as_array(-x, qacc[0]) for x in solve(factorize(hessian, model.nv), change)]
 
     return solution(arrays, start)
-
-
-def fold_batches(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes ``vmap`` of a function over worlds a call with more worlds.
-
-    JAX's own batching would turn the solver's branches into selects, so that every step ran the line search.
-
-    Args:
-        run: takes and returns pytrees of arrays [N, ...], and treats every world alike.
-    """
-    folded = jax.custom_batching.custom_vmap(run)
-
-    @folded.def_vmap
-    def rule(axis_size: int, in_batched: Any, *arguments: Any) -> tuple[Any, Any]:
-        def fold(x: jax.Array, batched: bool) -> jax.Array:
-            x = x if batched else jnp.broadcast_to(x, (axis_size, *x.shape))
-            return x.reshape(-1, *x.shape[2:])
-
-        out = folded(*jax.tree.map(fold, arguments, tuple(in_batched)))
-        unfolded = jax.tree.map(lambda x: x.reshape(axis_size, -1, *x.shape[1:]), out)
-        return unfolded, jax.tree.map(lambda _: True, out)
-
-    return folded

@@ -17,8 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mjxppo.physics.planar.algebra import array, dot
-from mjxppo.physics.planar.linear import factorize, solve
+from mjxppo.physics.maths import as_array, dot
 from mjxppo.physics.planar.model import PlanarModel
 from mjxppo.physics.planar.problem import (
     Arrays,
@@ -29,6 +28,7 @@ from mjxppo.physics.planar.problem import (
     rows_derivatives,
     scalar_rows,
 )
+from mjxppo.physics.sparse import factorize, solve
 
 FIXED_STEPS, FULL_STEPS, MAX_STEPS = 3, 6, 32
 LINE_SEARCH_STEPS = 6
@@ -54,12 +54,12 @@ def newton_direction(
 ) -> tuple[Arrays, jax.Array]:
     """The Newton step at ``qacc`` and the cost's slope along it (minus twice the predicted decrease)."""
     gradient, hessian = gradient_and_hessian(model, problem, qacc, residual)
-    step = [array(-x, qacc[0]) for x in solve(factorize(hessian, model.nv), gradient)]
-    return step, array(dot(tuple(gradient), tuple(step)), qacc[0])
+    step = [as_array(-x, qacc[0]) for x in solve(factorize(hessian, model.nv), gradient)]
+    return step, as_array(dot(tuple(gradient), tuple(step)), qacc[0])
 
 
 def changes_side(problem: Problem, before: Residuals, after: Residuals) -> jax.Array:
-    """Where a row that exists is active on one side of a step only: the step was not exact there."""
+    """The worlds in which a row is active on one side of a step only, [N]: the step was not exact there."""
     changed = jnp.zeros_like(after[0], bool)
     for (weight, old), (_, new) in zip(scalar_rows(problem, before), scalar_rows(problem, after), strict=True):
         changed |= ((old < 0.0) != (new < 0.0)) & (weight > 0.0)
@@ -78,7 +78,7 @@ def line_search(problem: Problem, slope: jax.Array, at_start: Residuals, at_full
     Returns:
         Step lengths [N].
     """
-    # The rows are evaluated in the loop only, also at the start: this runs rarely, and takes long to compile.
+    # The rows are evaluated in the loop only, also at the start: this code runs rarely, but takes long to compile.
     rates = tuple(full - start for start, full in zip(at_start, at_full_step, strict=True))
 
     def improve(i: int | jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
@@ -119,7 +119,7 @@ def minimize(model: PlanarModel, problem: Problem, qacc: Arrays, early_exit: boo
     least = tolerance(model, qacc[0].dtype)
 
     def newton_step(carry: Carry, stage: int | None = None) -> Carry:
-        """One step, of the stage that its number puts it in unless that is known when it is traced."""
+        """One step. ``stage`` is its stage where that is known while tracing; else the number of the step decides."""
         i, (qacc, residual), pending = carry
         step, slope = newton_direction(model, problem, qacc, residual)
         moved = _move(qacc, step)

@@ -1,4 +1,4 @@
-"""From a compiled ``MjModel`` to a ``PlanarModel``, or a refusal (numpy only)."""
+"""From a compiled ``MjModel`` to a ``PlanarModel``, or an error that names what is not supported."""
 
 from mjxppo.physics.planar.compile.tree import compile_model
 

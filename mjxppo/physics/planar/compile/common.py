@@ -1,22 +1,24 @@
-"""What the parts of the compiler share."""
+"""Helpers of the compiler: names, links, rounding, and MuJoCo's impedance parameters."""
 
 from __future__ import annotations
 
 import mujoco
 import numpy as np
 
+from mjxppo.physics.maths import Scalar
 from mjxppo.physics.planar.errors import UnsupportedModelError
-from mjxppo.physics.planar.model import WORLD, Impedance, Scalar, Vector
+from mjxppo.physics.planar.model import WORLD, Impedance
 from mjxppo.physics.planar.rows import MINVAL
+from mjxppo.physics.planar.vector import Vector
 
 OUT_OF_PLANE = 1e-9
 """Components along y below this are rounding errors of MuJoCo's quaternions."""
 _ROUNDING = 1e-15
-_MINIMP, _MAXIMP = 1e-4, 0.9999
+_MINIMP, _MAXIMP = 1e-4, 0.9999  # mjMINIMP, mjMAXIMP
 
 
-def refuse(reason: str) -> UnsupportedModelError:
-    """The exception for one unsupported feature; ``reason`` names it and who has it."""
+def unsupported(reason: str) -> UnsupportedModelError:
+    """The exception for one unsupported feature; ``reason`` names it and the element that has it."""
     return UnsupportedModelError(f"planar physics cannot represent {reason}")
 
 
@@ -41,7 +43,7 @@ def rounded(x: Scalar) -> Scalar:
     return 0.0 if isinstance(x, float) and abs(x) < _ROUNDING else x
 
 
-def pair(v: np.ndarray) -> tuple[float, float]:
+def float_pair(v: np.ndarray) -> tuple[float, float]:
     """A range as Python floats."""
     return float(v[0]), float(v[1])
 
@@ -56,10 +58,17 @@ def link_of(model: mujoco.MjModel, body: int) -> int:
 
 
 def impedance(model: mujoco.MjModel, solref: np.ndarray, solimp: np.ndarray, owner: str) -> Impedance:
-    """k, b and the impedance's parameters as engine_core_constraint.c: getsolparam, mj_makeImpedance."""
+    """A constraint's k, b and impedance parameters (engine_core_constraint.c: getsolparam, mj_makeImpedance).
+
+    Args:
+        model: the model.
+        solref: timeconst and dampratio.
+        solimp: dmin, dmax, width, midpoint, power.
+        owner: the element that the error names.
+    """
     timeconst, dampratio = (float(x) for x in solref)
     if timeconst <= 0 or dampratio <= 0:
-        raise refuse(f"solref {timeconst:g} {dampratio:g} of {owner}: both must be positive")
+        raise unsupported(f"solref {timeconst:g} {dampratio:g} of {owner}: both must be positive")
     if not disabled(model, "REFSAFE"):
         timeconst = max(timeconst, 2 * float(model.opt.timestep))
     dmin, dmax = (float(x) for x in np.clip(solimp[:2], _MINIMP, _MAXIMP))

@@ -5,27 +5,28 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from mjxppo.physics.planar.algebra import add2, dot, maximum, scale2, sub2, total
+from mjxppo.physics.maths import Scalar, dot, maximum, total
 from mjxppo.physics.planar.compile.common import (
     OUT_OF_PLANE,
     disabled,
     impedance,
     link_of,
     name_of,
-    refuse,
     rounded,
+    unsupported,
     xz,
 )
-from mjxppo.physics.planar.compile.places import Places
+from mjxppo.physics.planar.compile.positions import Positions
 from mjxppo.physics.planar.compile.values import Values
-from mjxppo.physics.planar.model import WORLD, Capsule, ContactParameters, PairContact, PlaneContact, Scalar, Vector
+from mjxppo.physics.planar.model import WORLD, Capsule, ContactParameters, PairContact, PlaneContact
+from mjxppo.physics.planar.vector import Vector, add2, scale2, sub2
 
-_MINMU = 1e-5
+_MINMU = 1e-5  # mjMINMU
 _PLANE, _SPHERE, _CAPSULE = (int(getattr(mujoco.mjtGeom, f"mjGEOM_{kind}")) for kind in ("PLANE", "SPHERE", "CAPSULE"))
 
 
 def compile_contacts(
-    model: mujoco.MjModel, values: Values, pose: mujoco.MjData, places: Places, origins: list[Vector]
+    model: mujoco.MjModel, values: Values, pose: mujoco.MjData, positions: Positions, origins: list[Vector]
 ) -> tuple[tuple[PlaneContact, ...], tuple[PairContact, ...]]:
     """All contacts that can occur.
 
@@ -33,7 +34,7 @@ def compile_contacts(
         model: the model.
         values: its fields.
         pose: its kinematics at qpos0, where all links' frames are aligned with the world's.
-        places: of its parts in that pose.
+        positions: world positions of its bodies, joints and geoms in that pose.
         origins: world position of every link's origin in that pose.
     """
     planes: list[PlaneContact] = []
@@ -48,9 +49,9 @@ def compile_contacts(
             first, second = (b, a) if model.geom_type[a] > model.geom_type[b] else (a, b)
             _check_types(model, first, second)
             if model.geom_type[first] == _PLANE:
-                planes += _plane_contacts(model, values, pose, places, origins, first, second)
+                planes += _plane_contacts(model, values, pose, positions, origins, first, second)
             else:
-                pairs += _pair_contacts(model, values, pose, places, origins, first, second)
+                pairs += _pair_contacts(model, values, pose, positions, origins, first, second)
     return tuple(planes), tuple(pairs)
 
 
@@ -76,7 +77,7 @@ def _check_types(model: mujoco.MjModel, first: int, second: int) -> None:
     for geom in (first, second):
         if model.geom_type[geom] not in (_PLANE, _SPHERE, _CAPSULE):
             kind = mujoco.mjtGeom(model.geom_type[geom]).name.removeprefix("mjGEOM_").lower()
-            raise refuse(f"contact of the {kind} {_both(model, geom, second if geom == first else first)}")
+            raise unsupported(f"contact of the {kind} {_both(model, geom, second if geom == first else first)}")
 
 
 def _parameters(model: mujoco.MjModel, values: Values, a: int, b: int) -> ContactParameters:
@@ -96,10 +97,10 @@ def _parameters(model: mujoco.MjModel, values: Values, a: int, b: int) -> Contac
         condim = int(max(model.geom_condim[[a, b]]))
         friction = maximum(values("geom_friction", a, 0), values("geom_friction", b, 0))
     if condim not in (1, 3):
-        raise refuse(f"condim {condim} of {owner}: only 1 and 3")
+        raise unsupported(f"condim {condim} of {owner}: only 1 and 3")
     for geom in (a, b):
         if np.any(model.geom_solref[geom] <= 0):
-            raise refuse(f"solref with a non-positive number of {name_of(model, 'geom', geom)}")
+            raise unsupported(f"solref with a non-positive number of {name_of(model, 'geom', geom)}")
     solref = share * model.geom_solref[a] + (1 - share) * model.geom_solref[b]
     solimp = share * model.geom_solimp[a] + (1 - share) * model.geom_solimp[b]
     return ContactParameters(
@@ -125,7 +126,7 @@ def _plane_contacts(
     model: mujoco.MjModel,
     values: Values,
     pose: mujoco.MjData,
-    places: Places,
+    positions: Positions,
     origins: list[Vector],
     plane: int,
     geom: int,
@@ -133,22 +134,23 @@ def _plane_contacts(
     parameters = _parameters(model, values, plane, geom)
     normal = _axis(pose, plane)
     if abs(normal[1]) > OUT_OF_PLANE:
-        raise refuse(f"the normal of {name_of(model, 'geom', plane)}: it is not in the xz plane")
+        raise unsupported(f"the normal of {name_of(model, 'geom', plane)}: it is not in the xz plane")
     ends: list[Vector] = [(0.0, 0.0)]
     if model.geom_type[geom] == _CAPSULE:
         axis = _axis(pose, geom)
         # MuJoCo turns the friction pyramid with the capsule: its edges are in xz and along y only if the capsule is.
         if parameters.condim == 3 and min(abs(axis[1]), 1 - abs(axis[1])) > OUT_OF_PLANE:
-            raise refuse(f"friction of the capsule {name_of(model, 'geom', geom)}: its axis is oblique to the xz plane")
+            capsule = name_of(model, "geom", geom)
+            raise unsupported(f"friction of the capsule {capsule}: its axis is oblique to the xz plane")
         end = scale2(values("geom_size", geom, 1), (float(axis[0]), float(axis[2])))
         ends = [end, scale2(-1.0, end)]
     height: Scalar = float(normal @ pose.geom_xpos[plane])
     if values.vary("body_pos") or values.vary("geom_pos"):
-        height = dot(xz(normal), places.geom(plane))
+        height = dot(xz(normal), positions.geom(plane))
     return [
         PlaneContact(
             link=link_of(model, model.geom_bodyid[geom]),
-            center=_local(model, origins, geom, add2(places.geom(geom), end)),
+            center=_local(model, origins, geom, add2(positions.geom(geom), end)),
             radius=values("geom_size", geom, 0),
             normal=xz(normal),
             height=height,
@@ -162,7 +164,7 @@ def _pair_contacts(
     model: mujoco.MjModel,
     values: Values,
     pose: mujoco.MjData,
-    places: Places,
+    positions: Positions,
     origins: list[Vector],
     a: int,
     b: int,
@@ -170,24 +172,24 @@ def _pair_contacts(
     parameters = _parameters(model, values, a, b)
     for geom in (a, b):
         if model.geom_type[geom] == _CAPSULE and abs(_axis(pose, geom)[1]) > OUT_OF_PLANE:
-            raise refuse(f"contact of {_both(model, a, b)}: an axis is not in the xz plane")
+            raise unsupported(f"contact of {_both(model, a, b)}: an axis is not in the xz plane")
     apart = abs(float(pose.geom_xpos[a, 1] - pose.geom_xpos[b, 1]))
     sizes_vary = any(values.vary(name) for name in ("body_pos", "geom_pos", "geom_size"))
     if apart >= model.geom_size[a, 0] + model.geom_size[b, 0] + parameters.margin and not sizes_vary:
-        return []  # They pass each other at a distance in y.
+        return []  # They are too far apart in y to touch.
     if apart > OUT_OF_PLANE:
-        raise refuse(f"contact of {_both(model, a, b)}: they are not in the same xz plane")
-    first, second = (_capsule(model, values, pose, places, origins, geom) for geom in (a, b))
+        raise unsupported(f"contact of {_both(model, a, b)}: they are not in the same xz plane")
+    first, second = (_capsule(model, values, pose, positions, origins, geom) for geom in (a, b))
     return [PairContact(first, second, parameters)]
 
 
 def _capsule(
-    model: mujoco.MjModel, values: Values, pose: mujoco.MjData, places: Places, origins: list[Vector], geom: int
+    model: mujoco.MjModel, values: Values, pose: mujoco.MjData, positions: Positions, origins: list[Vector], geom: int
 ) -> Capsule:
     sphere = model.geom_type[geom] == _SPHERE
     return Capsule(
         link=link_of(model, model.geom_bodyid[geom]),
-        center=_local(model, origins, geom, places.geom(geom)),
+        center=_local(model, origins, geom, positions.geom(geom)),
         axis=xz(_axis(pose, geom)),
         half_length=0.0 if sphere else values("geom_size", geom, 1),
         radius=values("geom_size", geom, 0),

@@ -1,11 +1,11 @@
-"""Which features of a model are known to be exact; everything else is refused by name."""
+"""The features of a model that are known to be exact; all others are refused by name."""
 
 from __future__ import annotations
 
 import mujoco
 import numpy as np
 
-from mjxppo.physics.planar.compile.common import name_of, refuse
+from mjxppo.physics.planar.compile.common import name_of, unsupported
 from mjxppo.physics.planar.rows import MINVAL
 
 _ABSENT_SIZES = {
@@ -49,7 +49,7 @@ _HARMLESS_ENABLE = ("ENERGY", "FWDINV", "INVDISCRETE")
 """Enable flags that only compute more. (mjENBL_INVDISCRETE concerns inverse dynamics.)"""
 
 _SINGULAR = 1e-12
-"""Eigenvalue of the inertia matrix, scaled to a diagonal of ones, that is but rounding."""
+"""An eigenvalue of the inertia matrix, scaled to a diagonal of ones, below this is a rounding error."""
 
 
 def check_features(model: mujoco.MjModel) -> None:
@@ -60,13 +60,13 @@ def check_features(model: mujoco.MjModel) -> None:
     _check_options(model)
     for size, feature in _ABSENT_SIZES.items():
         if getattr(model, size):
-            raise refuse(f"{feature}{_first_owner(model, size)}")
+            raise unsupported(f"{feature}{_first_owner(model, size)}")
     _check_joints(model)
     for field, (kind, feature) in _ABSENT_FIELDS.items():
         values = np.asarray(getattr(model, field))
         for index, value in enumerate(values):
             if np.any(value):
-                raise refuse(f"{feature} of {name_of(model, kind, index)}")
+                raise unsupported(f"{feature} of {name_of(model, kind, index)}")
     _check_actuators(model)
     _check_inertia(model)
 
@@ -75,34 +75,34 @@ def _check_options(model: mujoco.MjModel) -> None:
     opt = model.opt
     integrators = (mujoco.mjtIntegrator.mjINT_EULER, mujoco.mjtIntegrator.mjINT_RK4)
     if opt.integrator not in integrators:
-        raise refuse(f"option integrator {mujoco.mjtIntegrator(opt.integrator).name}: only Euler and RK4")
+        raise unsupported(f"option integrator {mujoco.mjtIntegrator(opt.integrator).name}: only Euler and RK4")
     if opt.cone != mujoco.mjtCone.mjCONE_PYRAMIDAL:
-        raise refuse("option cone elliptic: only pyramidal")
+        raise unsupported("option cone elliptic: only pyramidal")
     for option in ("density", "viscosity", "noslip_iterations", "disableactuator"):
         if getattr(opt, option):
-            raise refuse(f"option {option} {getattr(opt, option):g}: only 0")
+            raise unsupported(f"option {option} {getattr(opt, option):g}: only 0")
     known = sum(getattr(mujoco.mjtDisableBit, f"mjDSBL_{flag}") for flag in _HARMLESS_DISABLE)
     if opt.disableflags & ~known:
-        raise refuse(f"option disableflags {opt.disableflags:#x}")
+        raise unsupported(f"option disableflags {opt.disableflags:#x}")
     known = sum(getattr(mujoco.mjtEnableBit, f"mjENBL_{flag}") for flag in _HARMLESS_ENABLE)
     if opt.enableflags & ~known:
         flags = [f for f in mujoco.mjtEnableBit.__members__.values() if opt.enableflags & ~known & f]
-        raise refuse(f"option enable flag {flags[0].name.removeprefix('mjENBL_').lower()}")
+        raise unsupported(f"option enable flag {flags[0].name.removeprefix('mjENBL_').lower()}")
 
 
 def _check_joints(model: mujoco.MjModel) -> None:
     if model.nv == 0:
-        raise refuse("a model without joints")
+        raise unsupported("a model without joints")
     scalar = (int(mujoco.mjtJoint.mjJNT_SLIDE), int(mujoco.mjtJoint.mjJNT_HINGE))
     for joint in range(model.njnt):
         if model.jnt_type[joint] not in scalar:
             kind = mujoco.mjtJoint(model.jnt_type[joint]).name.removeprefix("mjJNT_").lower()
-            raise refuse(f"{kind} {name_of(model, 'joint', joint)}: only slides and hinges")
+            raise unsupported(f"{kind} {name_of(model, 'joint', joint)}: only slides and hinges")
 
 
 def _check_actuators(model: mujoco.MjModel) -> None:
     if model.nu != model.nactuator:
-        raise refuse("actuators with several controls")
+        raise unsupported("actuators with several controls")
     allowed = (
         ("trntype", mujoco.mjtTrn, ("mjTRN_JOINT", "mjTRN_JOINTINPARENT"), "transmission"),
         ("gaintype", mujoco.mjtGain, ("mjGAIN_FIXED", "mjGAIN_AFFINE"), "gain"),
@@ -113,14 +113,15 @@ def _check_actuators(model: mujoco.MjModel) -> None:
             value = enum(getattr(model, f"actuator_{field}")[u])
             if value.name not in names:
                 kind = value.name.split("_", 1)[1].lower()
-                raise refuse(f"the {kind} {feature} of {name_of(model, 'actuator', u)}")
+                raise unsupported(f"the {kind} {feature} of {name_of(model, 'actuator', u)}")
 
 
 def _check_inertia(model: mujoco.MjModel) -> None:
-    """Refuses joints that move no mass which the others do not move alike, as two slides along one axis.
+    """Raises for a singular inertia matrix: a joint moves no mass that other joints do not move in the same way.
 
-    MuJoCo adds its mjMINVAL, 1e-15, to such an inertia matrix and simulates what comes of it. Its own matrix (mj_crb)
-    would not show it: for a simple body that only slides, it holds the mass for each joint as if that were alone.
+    An example is two slides of one body along the same axis. MuJoCo adds mjMINVAL, 1e-15, to such a matrix and goes on.
+    The matrix is computed here because MuJoCo's (mj_crb) does not show it: for a simple body that only slides, it holds
+    the mass for each joint as if that joint were the only one.
     """
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
@@ -137,13 +138,13 @@ def _check_inertia(model: mujoco.MjModel) -> None:
     if values[0] < _SINGULAR:
         joints = np.flatnonzero(np.abs(vectors[:, 0]) > 0.1)
         names = ", ".join(name_of(model, "joint", int(joint)) for joint in joints)
-        raise refuse(
+        raise unsupported(
             f"a singular inertia matrix ({names}): remove a joint that moves nothing of its own, or add armature"
         )
 
 
 def _first_owner(model: mujoco.MjModel, size: str) -> str:
-    """' of ...' for the first element that has the feature, where there is one to name."""
+    """' (element "name")' for the first element that has the feature; empty for features without one."""
     if size == "neq":
         return f" ({name_of(model, 'equality', 0)})"
     if size == "ntendon":

@@ -9,23 +9,24 @@ import jax
 import mujoco
 import numpy as np
 
-from mjxppo.physics.planar.algebra import add, dot, is_zero, mul, scale2, sub2, total
+from mjxppo.physics.maths import Scalar, add, dot, is_zero, mul, total
 from mjxppo.physics.planar.compile.common import (
     OUT_OF_PLANE,
     disabled,
+    float_pair,
     impedance,
     link_of,
     name_of,
-    pair,
-    refuse,
     rounded,
+    unsupported,
     xz,
 )
 from mjxppo.physics.planar.compile.contacts import compile_contacts
-from mjxppo.physics.planar.compile.places import Places
+from mjxppo.physics.planar.compile.positions import Positions
 from mjxppo.physics.planar.compile.support import check_features
 from mjxppo.physics.planar.compile.values import Values
-from mjxppo.physics.planar.model import WORLD, Actuator, Limit, Link, PlanarModel, Scalar, Tree, Vector
+from mjxppo.physics.planar.model import WORLD, Actuator, Limit, Link, PlanarModel, Tree
+from mjxppo.physics.planar.vector import Vector, scale2, sub2
 
 _HINGE = int(mujoco.mjtJoint.mjJNT_HINGE)
 
@@ -35,8 +36,8 @@ def compile_model(model: mujoco.MjModel, parameters: Mapping[str, jax.Array] | N
 
     Args:
         model: the model.
-        parameters: fields of which each of N worlds has its own value, [N, ...] (``mjxppo.physics.parameters``). What
-            follows from them are arrays [N] in the result, all else constants.
+        parameters: fields of which each of N worlds has its own value, [N, ...] (``physics.parameters``). Numbers that
+            depend on them are arrays [N] in the result, all others are constants.
 
     Raises:
         UnsupportedModelError: the model is not planar, or has a feature that would have to be approximated.
@@ -46,12 +47,12 @@ def compile_model(model: mujoco.MjModel, parameters: Mapping[str, jax.Array] | N
     pose = mujoco.MjData(model)
     pose.qpos[:] = model.qpos0
     mujoco.mj_kinematics(model, pose)
-    places = Places(model, values, pose)
-    origins = _link_origins(model, places)
-    links = tuple(_with_bodies(model, values, pose, places, origins, dof) for dof in range(model.nv))
+    positions = Positions(model, values, pose)
+    origins = _link_origins(model, positions)
+    links = tuple(_with_bodies(model, values, pose, positions, origins, dof) for dof in range(model.nv))
     loaded = {dof for dof, link in enumerate(links) if not is_zero(link.mass)}
     loaded |= {link_of(model, b) for b in range(1, model.nbody) if model.body_geomnum[b] > 0}
-    plane_contacts, pair_contacts = compile_contacts(model, values, pose, places, origins)
+    plane_contacts, pair_contacts = compile_contacts(model, values, pose, positions, origins)
     return PlanarModel(
         timestep=float(model.opt.timestep),
         integrator="euler" if model.opt.integrator == mujoco.mjtIntegrator.mjINT_EULER else "rk4",
@@ -65,7 +66,7 @@ def compile_model(model: mujoco.MjModel, parameters: Mapping[str, jax.Array] | N
         tree_of=_tree_of(links),
         actuators=_actuators(model, values),
         actuator_force_ranges=tuple(
-            pair(model.jnt_actfrcrange[j]) if model.jnt_actfrclimited[j] else None for j in range(model.njnt)
+            float_pair(model.jnt_actfrcrange[j]) if model.jnt_actfrclimited[j] else None for j in range(model.njnt)
         ),
         limits=_limits(model, values),
         plane_contacts=plane_contacts,
@@ -77,7 +78,7 @@ def _gravity(values: Values) -> Vector:
     return rounded(values("opt.gravity", 0)), rounded(values("opt.gravity", 2))
 
 
-def _link_origins(model: mujoco.MjModel, places: Places) -> list[Vector]:
+def _link_origins(model: mujoco.MjModel, positions: Positions) -> list[Vector]:
     """World position of every link's origin at qpos0.
 
     A hinge's origin is its anchor. A slide's can be chosen: that of the hinge which follows in the same body,
@@ -85,24 +86,24 @@ def _link_origins(model: mujoco.MjModel, places: Places) -> list[Vector]:
     """
     origins: list[Vector] = [(0.0, 0.0)] * model.nv
     for body in range(1, model.nbody):
-        following = places.body(body)
+        following = positions.body(body)
         first = model.body_jntadr[body]
         for joint in reversed(range(first, first + model.body_jntnum[body])):
             if model.jnt_type[joint] == _HINGE:
-                following = places.anchor(joint)
+                following = positions.anchor(joint)
             origins[joint] = following
     return origins
 
 
 def _joint(model: mujoco.MjModel, values: Values, pose: mujoco.MjData, origins: list[Vector], dof: int) -> Link:
-    """A link without its body."""
+    """A link without the bodies that it carries."""
     joint = int(model.dof_jntid[dof])
     hinge = bool(model.jnt_type[joint] == _HINGE)
     axis = pose.xaxis[joint]
     if hinge and max(abs(axis[0]), abs(axis[2])) > OUT_OF_PLANE:
-        raise refuse(f"the axis of hinge {name_of(model, 'joint', joint)}: it is not along y")
+        raise unsupported(f"the axis of hinge {name_of(model, 'joint', joint)}: it is not along y")
     if not hinge and abs(axis[1]) > OUT_OF_PLANE:
-        raise refuse(f"the axis of slide {name_of(model, 'joint', joint)}: it is not in the xz plane")
+        raise unsupported(f"the axis of slide {name_of(model, 'joint', joint)}: it is not in the xz plane")
     parent = int(model.dof_parentid[dof])
     return Link(
         parent=parent if parent >= 0 else WORLD,
@@ -122,12 +123,12 @@ def _joint(model: mujoco.MjModel, values: Values, pose: mujoco.MjData, origins: 
 
 
 def _with_bodies(
-    model: mujoco.MjModel, values: Values, pose: mujoco.MjData, places: Places, origins: list[Vector], dof: int
+    model: mujoco.MjModel, values: Values, pose: mujoco.MjData, positions: Positions, origins: list[Vector], dof: int
 ) -> Link:
-    """A link with the bodies it carries: its joint's, and those fixed to it. Offsets along y play no part."""
+    """A link with the bodies it carries: its joint's, and those fixed to it. Offsets along y have no effect."""
     bodies = [b for b in range(1, model.nbody) if link_of(model, b) == dof]
     masses = [values("body_mass", b) for b in bodies]
-    centers = [places.center_of_mass(b) for b in bodies]
+    centers = [positions.center_of_mass(b) for b in bodies]
     mass = total(*masses)
     com = origins[dof]
     if len(bodies) == 1:
@@ -150,7 +151,7 @@ def _rounded(v: Vector) -> Vector:
 
 
 def _squares(pose: mujoco.MjData, body: int) -> tuple[float, ...]:
-    """Shares of a body's principal moments of inertia in that about y."""
+    """The weights of a body's three principal moments of inertia in its moment about y."""
     return tuple(float(x) ** 2 for x in pose.ximat[body].reshape(3, 3)[1])
 
 
@@ -198,8 +199,8 @@ def _actuators(model: mujoco.MjModel, values: Values) -> tuple[Actuator, ...]:
                 gear=values("actuator_gear", u, 0),
                 gain=gain,
                 bias=bias,
-                ctrlrange=pair(model.actuator_ctrlrange[u]) if limited else None,
-                forcerange=pair(model.actuator_forcerange[u]) if model.actuator_forcelimited[u] else None,
+                ctrlrange=float_pair(model.actuator_ctrlrange[u]) if limited else None,
+                forcerange=float_pair(model.actuator_forcerange[u]) if model.actuator_forcelimited[u] else None,
             )
         )
     return tuple(actuators)
@@ -210,7 +211,7 @@ def _limits(model: mujoco.MjModel, values: Values) -> tuple[Limit, ...]:
         return ()
     limits = []
     for joint in np.flatnonzero(model.jnt_limited).tolist():
-        lower, upper = pair(model.jnt_range[joint])
+        lower, upper = float_pair(model.jnt_range[joint])
         margin = float(model.jnt_margin[joint])
         dof = int(model.jnt_dofadr[joint])
         owner = f"the limit of {name_of(model, 'joint', joint)}"

@@ -1,4 +1,4 @@
-"""Where the compiler reads the fields that may differ between worlds."""
+"""Model fields that may differ between worlds, as the compiler reads them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import jax
 import mujoco
 
+from mjxppo.physics.maths import Scalar
 from mjxppo.physics.parameters import nominal
-from mjxppo.physics.planar.model import Scalar
 
 
 class Values:

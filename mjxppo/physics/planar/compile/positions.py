@@ -1,24 +1,27 @@
-"""Where bodies, joints and geoms are at qpos0, in which pose nothing turns with their sizes."""
+"""World positions of bodies, joints and geoms at qpos0.
+
+Orientations in that pose do not depend on the parameters that may differ between worlds.
+"""
 
 from __future__ import annotations
 
 import mujoco
 import numpy as np
 
-from mjxppo.physics.planar.algebra import add2, dot
+from mjxppo.physics.maths import Scalar, dot
 from mjxppo.physics.planar.compile.common import rounded
 from mjxppo.physics.planar.compile.values import Values
-from mjxppo.physics.planar.model import Scalar, Vector
+from mjxppo.physics.planar.vector import Vector, add2
 
 
-class Places:
-    """Points in the world at qpos0, their x and z: constants, or arrays [N] where worlds differ in them."""
+class Positions:
+    """World positions (x, z) at qpos0: constants, or arrays [N] where they differ between worlds."""
 
     def __init__(self, model: mujoco.MjModel, values: Values, pose: mujoco.MjData):
         self._model, self._values, self._pose = model, values, pose
 
     def body(self, body: int) -> Vector:
-        """A body's frame."""
+        """The origin of a body's frame."""
         if not self._values.vary("body_pos"):
             return _constant(self._pose.xpos[body])
         if body == 0:
@@ -27,7 +30,7 @@ class Places:
         return add2(self.body(parent), self._turned(parent, "body_pos", body))
 
     def anchor(self, joint: int) -> Vector:
-        """A hinge's axis."""
+        """A point on a hinge's axis."""
         if not self._vary("body_pos", "jnt_pos"):
             return _constant(self._pose.xanchor[joint])
         body = int(self._model.jnt_bodyid[joint])
@@ -50,7 +53,7 @@ class Places:
         return any(self._values.vary(name) for name in names)
 
     def _turned(self, body: int, name: str, index: int) -> Vector:
-        """An element of a field that is a vector in a body's frame, in the world's directions."""
+        """A field's vector in a body's frame, rotated into the world's directions."""
         rotation = self._pose.xmat[body].reshape(3, 3)
         offset: tuple[Scalar, ...] = tuple(self._values(name, index, i) for i in range(3))
         x, z = (dot(tuple(rounded(float(c)) for c in rotation[i]), offset) for i in (0, 2))

@@ -1,21 +1,25 @@
-"""Arithmetic that folds constants while the program is traced.
+"""Arithmetic for programs that are unrolled while JAX traces them: one array [N] for each number of N worlds.
 
-Most of a robot's constants are 0 or 1: joint axes along x, anchors at the frame's origin, no friction. XLA may
-not drop ``0 * x`` (x could be NaN), so these helpers do where a factor or term is a Python float.
+A ``Scalar`` may also be a Python float, a constant of the program. Most of a robot's constants are 0 or 1: joint axes
+along x, anchors at the frame's origin, no friction. XLA may not drop ``0 * x`` (x could be NaN), so ``add``, ``sub``
+and ``mul`` drop it where a term or factor is a Python float. On two arrays they are ``+``, ``-`` and ``*``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mjxppo.physics.planar.model import Scalar, Vector
+Scalar = float | jax.Array
+"""One number of N worlds: a constant, or an array [N]."""
+Fence = Callable[[jax.Array], jax.Array]
+"""An identity that XLA:CPU computes once, see ``make_fence``."""
 
-T = TypeVar("T")
+Tree = TypeVar("Tree")
 
 
 def is_zero(a: Scalar) -> bool:
@@ -46,8 +50,16 @@ def mul(a: Scalar, b: Scalar) -> Scalar:
     return a * b
 
 
+@overload
+def total(first: jax.Array, /, *others: jax.Array) -> jax.Array: ...
+
+
+@overload
+def total(*terms: Scalar) -> Scalar: ...
+
+
 def total(*terms: Scalar) -> Scalar:
-    """The sum of all terms, from the left."""
+    """The sum of all terms, from the left: one expression, which XLA fuses into one loop."""
     result: Scalar = 0.0
     for term in terms:
         result = add(result, term)
@@ -59,32 +71,22 @@ def dot(a: tuple[Scalar, ...], b: tuple[Scalar, ...]) -> Scalar:
     return total(*(mul(x, y) for x, y in zip(a, b, strict=True)))
 
 
-def add2(a: Vector, b: Vector) -> Vector:
-    """Sum of two vectors."""
-    return add(a[0], b[0]), add(a[1], b[1])
-
-
-def sub2(a: Vector, b: Vector) -> Vector:
-    """Difference of two vectors."""
-    return sub(a[0], b[0]), sub(a[1], b[1])
-
-
-def scale2(factor: Scalar, a: Vector) -> Vector:
-    """A vector times a scalar."""
-    return mul(factor, a[0]), mul(factor, a[1])
-
-
 def maximum(a: Scalar, b: Scalar) -> Scalar:
     """The larger of two scalars."""
     return max(a, b) if isinstance(a, float) and isinstance(b, float) else jnp.maximum(a, b)
 
 
-def separate(tree: T) -> tuple[list[jax.Array], Callable[[list[jax.Array]], T]]:
+def as_array(a: Scalar, like: jax.Array) -> jax.Array:
+    """``a`` as an array: a constant in the shape and dtype of ``like``, an array as it is."""
+    return jnp.full_like(like, a) if isinstance(a, float) else a
+
+
+def separate_arrays(tree: Tree) -> tuple[list[jax.Array], Callable[[list[jax.Array]], Tree]]:
     """The arrays of a pytree of scalars, and the function that puts them back: constants must stay Python floats."""
     leaves, structure = jax.tree.flatten(tree)
     varying = [isinstance(leaf, jax.Array) for leaf in leaves]
 
-    def rebuild(arrays: list[jax.Array]) -> T:
+    def rebuild(arrays: list[jax.Array]) -> Tree:
         remaining = iter(arrays)
         filled = [next(remaining) if v else leaf for leaf, v in zip(leaves, varying, strict=True)]
         return jax.tree.unflatten(structure, filled)
@@ -92,9 +94,18 @@ def separate(tree: T) -> tuple[list[jax.Array], Callable[[list[jax.Array]], T]]:
     return [leaf for leaf, v in zip(leaves, varying, strict=True) if v], rebuild
 
 
-def array(a: Scalar, like: jax.Array) -> jax.Array:
-    """``a`` as an array of the shape and dtype of ``like``."""
-    return jnp.full_like(like, a) if isinstance(a, float) else a
+def make_fence(like: jax.Array) -> Fence:
+    """An identity that keeps XLA:CPU from recomputing its argument in every consumer.
+
+    XLA:CPU fuses an elementwise producer into each of its consumers, which multiplies the work of deep expressions; it
+    never duplicates a division. So the fence divides by a one that is computed at run time, because XLA would remove a
+    constant one. Exact, but for worlds in which ``like`` [N] is NaN or -inf (their results are lost in any case).
+    """
+
+    def fence(x: jax.Array) -> jax.Array:
+        return x / jnp.where(like > -jnp.inf, jnp.ones((), x.dtype), 2)
+
+    return fence
 
 
 @jax.custom_jvp
@@ -107,7 +118,7 @@ def sincos(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     if x.dtype != jnp.float32:
         return jnp.sin(x), jnp.cos(x)
     f = np.float32
-    # Rounded to nearest by floor, which Triton has; round it has not.
+    # Rounded to nearest by floor, because Triton has no round.
     quarter_turns = jnp.floor(x * f(2 / np.pi) + f(0.5))
     # pi/2 in three parts (Cody and Waite), so that the subtraction loses no digits.
     r = x - quarter_turns * f(1.5703125)
@@ -117,7 +128,7 @@ def sincos(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     sin = r + r * z * (f(-1.6666654611e-1) + z * (f(8.3321608736e-3) + z * f(-1.9515295891e-4)))
     cos = f(4.166664568298827e-2) + z * (f(-1.388731625493765e-3) + z * f(2.443315711809948e-5))
     cos = f(1) - f(0.5) * z + z * z * cos
-    # The quadrant's two binary digits, as floats, and no condition used twice: XLA:CPU fuses arrays of one dtype only.
+    # The quadrant's two binary digits as floats, and no condition used twice: XLA:CPU fuses arrays of one dtype only.
     half_turns = jnp.floor(f(0.5) * quarter_turns)
     odd = quarter_turns - f(2) * half_turns
     sign = f(1) - f(2) * (half_turns - f(2) * jnp.floor(f(0.5) * half_turns))

@@ -1,0 +1,74 @@
+"""Worlds a part at a time, and ``vmap`` over functions of worlds.
+
+A pytree of worlds has arrays that lead with N, the number of worlds. A *block* is some of them that are computed
+together: on a CPU few enough that all they need stays in cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.custom_batching import custom_vmap
+
+
+def map_blocks(function: Callable[..., Any], worlds: tuple[Any, ...], block_size: int) -> Any:
+    """``function(*worlds)`` for ``block_size`` worlds at a time, in one loop.
+
+    The program of a block is the same for every N. It is a loop also where N is ``block_size``.
+
+    Args:
+        function: takes pytrees of ``block_size`` worlds, and returns one.
+        worlds: the function's arguments for all N worlds. Where ``block_size`` does not divide N, copies of the last
+            world (zeros if N is 0) complete the last block, and their results are dropped.
+        block_size: worlds in a block.
+    """
+    num_worlds = jax.tree.leaves(worlds)[0].shape[0]
+    missing = max(1, -(-num_worlds // block_size)) * block_size - num_worlds
+
+    def filled(x: jax.Array) -> jax.Array:
+        if missing:
+            width = ((0, missing), *((0, 0),) * (x.ndim - 1))
+            x = jnp.pad(x, width, mode="edge" if num_worlds else "constant")
+        return x
+
+    blocks = jax.tree.map(lambda x: to_blocks(filled(x), block_size), worlds)
+    results = lax.map(lambda block: function(*block), blocks)
+    return jax.tree.map(lambda x: from_blocks(x)[:num_worlds], results)
+
+
+def to_blocks(worlds: Any, block_size: int) -> Any:
+    """[N, ...] -> [N / block_size, block_size, ...]; ``block_size`` divides N."""
+    return jax.tree.map(lambda x: x.reshape(x.shape[0] // block_size, block_size, *x.shape[1:]), worlds)
+
+
+def from_blocks(blocks: Any) -> Any:
+    """[blocks, block_size, ...] -> [blocks * block_size, ...]."""
+    return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), blocks)
+
+
+def fold_vmap(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, whose ``vmap`` is one call with more worlds.
+
+    JAX's own batching would turn the branches of a solver into selects, so that every step ran the line search; and a
+    library that is called from JAX cannot be batched by JAX at all.
+
+    Args:
+        function: takes and returns pytrees of arrays [N, ...], and treats every world alike.
+    """
+    folded = custom_vmap(function)
+
+    @folded.def_vmap
+    def rule(axis_size: int, in_batched: Any, *arguments: Any) -> tuple[Any, Any]:
+        def fold(x: jax.Array, batched: bool) -> jax.Array:
+            x = x if batched else jnp.broadcast_to(x, (axis_size, *x.shape))
+            return x.reshape(-1, *x.shape[2:])
+
+        out = folded(*jax.tree.map(fold, arguments, tuple(in_batched)))
+        unfolded = jax.tree.map(lambda x: x.reshape(axis_size, -1, *x.shape[1:]), out)
+        return unfolded, jax.tree.map(lambda _: True, out)
+
+    return folded
