@@ -19,7 +19,7 @@ from mjxppo.config.schema import Config, DistillConfig, PolicyConfig
 from mjxppo.config.values import defaults_for, from_dict, merge, read_yaml, to_dict, to_yaml
 from mjxppo.errors import UserError
 from mjxppo.files import read_json, write_json
-from mjxppo.policy.evaluate import Engine, physics_of
+from mjxppo.policy.engine import Engine, physics_of
 from mjxppo.run import distributed
 from mjxppo.run.directory import CONFIG, EVAL, SUMMARY, VIDEO, check_resumable, default_run_dir, latest, open_run_dir
 
@@ -257,10 +257,10 @@ def _evaluate(policies: list[Loaded], config: Config, path: Path) -> dict[str, A
         write_json(one.run_dir / EVAL, result)
     where = "the worlds of its training" if as_trained else physics_of(results[0]["engine"])
     if trains_several(config):
-        together = scores.together(config, results)
-        write_json(path / EVAL, together)
-        say(f"return in {where}, over {config.eval.episodes} episodes each:\n{scores.table(together)}")
-        return together
+        summary = scores.summarize_members(config, results)
+        write_json(path / EVAL, summary)
+        say(f"return in {where}, over {config.eval.episodes} episodes each:\n{scores.format_table(summary)}")
+        return summary
     result = results[0]
     say(
         f"return in {where}: {result['mean']:.0f} +- {result['std']:.0f} over {result['episodes']} episodes "

@@ -14,7 +14,7 @@ import time
 
 from mjxppo.envs.locomotion import gymnasium_model
 from mjxppo.measure.physics import _prepare
-from mjxppo.measure.states import XML_FILE, States, random_states
+from mjxppo.measure.visited_states import XML_FILE, States, random_states
 
 
 def main() -> None:
