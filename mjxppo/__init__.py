@@ -31,7 +31,7 @@ def load_policy(path: str | _PathLike[str]) -> Policy:
     Raises:
         mjxppo.errors.UserError: it holds no policy; the message says what it holds.
     """
-    from mjxppo.policy.export import is_exported, read_npz  # a bare import of the package brings in no NumPy
+    from mjxppo.policy.npz import is_exported, read_npz  # brings in NumPy, which a bare import does without
 
     if is_exported(_Path(path)):
         return read_npz(_Path(path))

@@ -106,7 +106,7 @@ def backend_is_up() -> bool:
 
 def platform(override: str | None = None) -> str:
     """What programs are built for: ``override``, else what JAX computes on in this process ("cpu", "gpu", "tpu")."""
-    import jax
+    import jax  # importing this module comes before JAX
 
     return override or jax.default_backend()
 

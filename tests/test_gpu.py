@@ -8,10 +8,11 @@ import jax
 import mujoco
 import numpy as np
 import pytest
+from gaits import gait_states
 
 from mjxppo import cli, physics
 from mjxppo.envs.locomotion import gymnasium_model
-from mjxppo.measure.states import FRAME_SKIP, XML_FILE, gait_states
+from mjxppo.measure.visited_states import FRAME_SKIP, XML_FILE
 from mjxppo.physics.planar.pallas_backend import PlanarPallasPhysics
 
 pytestmark = pytest.mark.gpu

@@ -19,7 +19,7 @@ ARROWS = {
     "commands": ("measure", "analysis", "run", "policy", "render", "envs", "config"),
     "measure": ("interop", "analysis", "run", "policy", "render", "ppo", "envs", "physics", "config"),
     "interop": ("render", "envs", "config"),
-    "analysis": ("run", "policy", "config"),
+    "analysis": ("run", "policy", "envs", "config"),
     "run": ("policy", "render", "ppo", "envs", "config"),
     "render": ("policy", "envs", "config"),
     "policy": ("ppo", "envs", "physics", "config"),

@@ -1,1 +1,1 @@
-"""What is made of runs: curves, reports, studies, and a view of one that goes on."""
+"""Learning curves, reports and studies from finished runs, and a live view of a run in progress."""

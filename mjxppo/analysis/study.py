@@ -1,8 +1,8 @@
-"""Studies: the same training under several variants of its settings, five seeds each, drawn and tabled.
+"""Studies: comparisons of variants of the settings, with several seeds each, as curves and tables.
 
-A study is a YAML file: the question, the settings that every variant is tried in, the variants, and the metrics to
-draw. Each pair of setting and variant is one run with several seeds, kept in a directory of its own; a study that was
-interrupted goes on where it was.
+A study is a YAML file: the question, the settings in which every variant is tried, the variants, and the metrics to
+draw. Each pair of setting and variant is one run with several seeds, kept in a directory of its own. A study that was
+interrupted continues with the runs that are not finished.
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ from typing import Any
 
 import pydantic
 
+from mjxppo.analysis.plot.curves import steps_to_return
+from mjxppo.analysis.plot.overview import draw_overview
+from mjxppo.analysis.plot.robustness import draw_shares
 from mjxppo.config.check import make_config
 from mjxppo.config.schema import Config
 from mjxppo.config.sweep import member_directories
 from mjxppo.config.values import configs_dir, defaults_for, from_dict, merge, read_yaml, to_yaml
 from mjxppo.console import say
-from mjxppo.errors import UserError
+from mjxppo.envs.registry import canonical_name
+from mjxppo.errors import UserError, hint
 from mjxppo.files import read_json, write_bytes, write_json
 from mjxppo.policy import robustness
 from mjxppo.run.directory import CONFIG, EVAL
@@ -32,51 +36,50 @@ from mjxppo.run.metrics import read_rows
 RESULTS = "results"
 TARGET_EPISODES = 20
 _FIRST_SEED = 1_000_000
-"""Of the episodes on robots that differ: as ``mjxppo evaluate``."""
+"""Seed of the first episode on robots that differ from the model; the default of ``mjxppo evaluate``."""
 
 
 @dataclass(frozen=True)
 class Perturbations:
-    """Robots that differ from the model, in C MuJoCo."""
+    """Grids of robots that differ from the model, on which the policies are evaluated in C MuJoCo."""
 
     grids: dict[str, tuple[str, ...]]
-    """By name, one or two ranges each, as ``mjxppo evaluate --perturb`` takes them."""
+    """One or two ranges for each grid, by the grid's name, as ``mjxppo evaluate --perturb`` takes them."""
     points: int = 5
-    """Values for each range."""
+    """Number of values in each range."""
     episodes: int = 5
     """Episodes of each policy on each robot."""
 
     def axes(self) -> dict[str, list[robustness.Axis]]:
-        """The grids' axes, by name; raises UserError where a range is wrong."""
+        """The grids' axes, by the grid's name; raises UserError where a range is wrong."""
         return {name: [robustness.parse_axis(text, self.points) for text in axes] for name, axes in self.grids.items()}
 
 
 @dataclass(frozen=True)
 class Study:
-    """A question and the runs that answer it."""
+    """A question, and the settings and variants of the runs that answer it."""
 
     question: str
     num_seeds: int
     settings: dict[str, dict[str, Any]]
-    """What each variant is tried in, by name: fields of a configuration, env at least; ``config`` names a shipped
-    configuration that they are on top of, instead of the task's."""
+    """Settings in which each variant is tried, by name: fields of a configuration, at least env. They replace fields of
+    the task's shipped configuration, or of the shipped configuration that ``config`` names."""
     variants: dict[str, dict[str, Any]]
-    """What is compared, by name: fields of a configuration on top of a setting's; ``config`` as there."""
+    """Variants to compare, by name: fields of a configuration that replace those of a setting; ``config`` as there."""
     metrics: tuple[str, ...] = ("episode_return",)
-    """Columns of metrics.jsonl to draw, a panel each."""
+    """Columns of metrics.jsonl to draw, one panel each."""
     perturb: Perturbations | None = None
-    """Robots on which the trained policies are compared as well; the first variant is what the others are held
-    against."""
+    """Robots that differ from the model, on which the trained policies are compared with the first variant's."""
     target_return: float | None = None
-    """Where given, the steps that training takes to reach it are tabled: until the last finished training episodes,
-    ``TARGET_EPISODES`` of them, average it."""
+    """A training return; where given, the table has the environment steps until the mean return of the last
+    ``TARGET_EPISODES`` finished training episodes reaches it."""
 
 
-def find(name: str) -> Path:
-    """The file of a shipped study, or the file of that name.
+def find_study(name: str) -> Path:
+    """The file of the shipped study ``name``, or else the file at that path.
 
     Raises:
-        UserError: there is neither; names the shipped ones.
+        UserError: there is neither; the message names the shipped studies.
     """
     shipped = configs_dir() / "studies"
     for path in (shipped / f"{name}.yaml", Path(name)):
@@ -86,7 +89,7 @@ def find(name: str) -> Path:
     raise UserError(f"study: there is no study {name}; shipped: {known}, or give a YAML file")
 
 
-def read(path: Path) -> Study:
+def read_study(path: Path) -> Study:
     """Reads a study's file and checks the configuration of each of its runs.
 
     Raises:
@@ -100,8 +103,8 @@ def read(path: Path) -> Study:
         raise UserError(f"study: {'.'.join(str(part) for part in first['loc'])}: {first['msg']} in {path}") from error
     unknown = set(values) - set(Study.__dataclass_fields__)
     if unknown:
-        known = ", ".join(Study.__dataclass_fields__)
-        raise UserError(f"study: {sorted(unknown)[0]}: no such field in {path}; known: {known}")
+        name = sorted(unknown)[0]
+        raise UserError(f"study: {name}: no such field in {path}; {hint(name, Study.__dataclass_fields__)}")
     if not study.settings or not study.variants or study.num_seeds < 2:
         raise UserError(f"study: {path} needs settings, variants, and num_seeds of at least 2")
     for _ in configurations(study):
@@ -120,8 +123,6 @@ def configurations(study: Study) -> Iterator[tuple[str, str, Config]]:
     Raises:
         UserError: a configuration is wrong.
     """
-    from mjxppo.envs.registry import canonical_name
-
     for setting, fields in study.settings.items():
         for variant, changes in study.variants.items():
             if "env" not in fields:
@@ -140,16 +141,16 @@ def configurations(study: Study) -> Iterator[tuple[str, str, Config]]:
                 raise UserError(f"study: {setting} with {variant}: {error}") from error
 
 
-def run(study: Study, directory: Path, jobs: int = 1) -> dict[str, Any]:
-    """Trains what is not trained yet, draws the curves, and writes the results; returns them.
+def run_study(study: Study, directory: Path, jobs: int = 1) -> dict[str, Any]:
+    """Trains the runs that are not finished, draws the curves, and writes the results; returns the results.
 
     Args:
-        study: what to train.
-        directory: where runs, plots and tables go.
-        jobs: runs trained at the same time; more than one pays for runs too small to fill the machine.
+        study: the study.
+        directory: where runs, plots and tables are written.
+        jobs: number of runs trained at the same time; more than one is faster for runs too small to fill the machine.
 
     Raises:
-        UserError: a run failed; the others are kept.
+        UserError: a run failed; the finished runs are kept.
     """
     if jobs < 1:
         raise UserError(f"jobs: must be at least 1, not {jobs}")
@@ -160,17 +161,17 @@ def run(study: Study, directory: Path, jobs: int = 1) -> dict[str, Any]:
     results: dict[str, dict[str, Any]] = {}
     for setting, variant, path, config in planned:
         result = read_json(path / EVAL) or {}
-        results.setdefault(setting, {})[variant] = result | _reached(study, config, path)
+        results.setdefault(setting, {})[variant] = result | _steps_to_target(study, config, path)
     content = {"question": study.question, "results": results, "plots": _draw(study, directory)}
     if study.perturb is not None:
         content["perturbed"] = {setting: _perturbed(study, directory / setting) for setting in study.settings}
     write_json(directory / f"{RESULTS}.json", content)
-    write_bytes(directory / f"{RESULTS}.md", markdown(study, content).encode())
+    write_bytes(directory / f"{RESULTS}.md", to_markdown(study, content).encode())
     return content
 
 
 def _train(path: Path, config: Config) -> None:
-    """Trains in a process of its own, from the start or from where an interrupted run was; nothing if it is done."""
+    """Trains a run in a process of its own, or resumes it; does nothing where it is finished."""
     begun = (path / CONFIG).is_file()
     if begun and from_dict(read_yaml(path / CONFIG)) != config:
         raise UserError(f"study: {path} was trained with other settings than the study has now; give another --out")
@@ -190,7 +191,7 @@ def _train(path: Path, config: Config) -> None:
 
 
 def _perturbed(study: Study, directory: Path) -> dict[str, Any]:
-    """Returns of each variant's policies on each grid of robots, compared and drawn; what is there is not run again."""
+    """Evaluates each variant's policies on each grid of robots, compares and draws them; finished grids are reused."""
     perturb = study.perturb
     assert perturb is not None
     compared = {}
@@ -198,33 +199,30 @@ def _perturbed(study: Study, directory: Path) -> dict[str, Any]:
         grids = {}
         for variant in study.variants:
             file = directory / variant / f"{name}.json"
-            asked = {"axes": {axis.name: list(axis.values) for axis in axes}, "episodes": perturb.episodes}
+            wanted = {"axes": {axis.name: list(axis.values) for axis in axes}, "episodes": perturb.episodes}
             grid = read_json(file) or {}
-            if {key: grid.get(key) for key in asked} != asked:
+            if {key: grid.get(key) for key in wanted} != wanted:
                 say(f"study: {file}")
                 policies = [(one.policy, one.config) for one in load_all(directory / variant)]
-                grid = robustness.grid(policies, axes, perturb.episodes, _FIRST_SEED)
+                grid = robustness.measure_grid(policies, axes, perturb.episodes, _FIRST_SEED)
                 write_json(file, grid)
             grids[variant] = grid
         picture = directory / f"{name}.png"
-        robustness.draw_shares(grids, picture)
-        compared[name] = {"compared": robustness.compare(grids), "grids": grids, "plot": str(picture)}
+        draw_shares(grids, picture)
+        compared[name] = {"compared": robustness.compare_grids(grids), "grids": grids, "plot": str(picture)}
     return compared
 
 
-def _reached(study: Study, config: Config, path: Path) -> dict[str, Any]:
-    """The steps that each seed took to the study's target; None for one that never reached it."""
+def _steps_to_target(study: Study, config: Config, path: Path) -> dict[str, Any]:
+    """The environment steps until each seed reached the study's target return; None where it never did."""
     if study.target_return is None:
         return {}
-    from mjxppo.analysis.plot.curves import steps_to
-
     rows = [read_rows(directory) for directory in member_directories(path, config)]
-    return {"steps_to_target": [steps_to(own, study.target_return, TARGET_EPISODES) for own in rows]}
+    return {"steps_to_target": [steps_to_return(own, study.target_return, TARGET_EPISODES) for own in rows]}
 
 
 def _draw(study: Study, directory: Path) -> list[str]:
-    from mjxppo.analysis.plot.overview import draw_overview
-
+    """Draws the learning curves of each setting; returns the files."""
     plots = []
     for setting in study.settings:
         out = directory / f"{setting}.png"
@@ -233,8 +231,8 @@ def _draw(study: Study, directory: Path) -> list[str]:
     return plots
 
 
-def markdown(study: Study, content: dict[str, Any]) -> str:
-    """The results as tables, one or two for each setting."""
+def to_markdown(study: Study, content: dict[str, Any]) -> str:
+    """The results of ``run_study`` as Markdown tables, one or two for each setting."""
     lines = [f"**{study.question}**", ""]
     to_target = study.target_return is not None
     if to_target:
@@ -263,6 +261,7 @@ def markdown(study: Study, content: dict[str, Any]) -> str:
 
 
 def _robustness_table(perturbed: dict[str, Any]) -> list[str]:
+    """The lines of a Markdown table with the results on robots that differ from the model."""
     first = next(iter(next(iter(perturbed.values()))["grids"]))
     lines = [
         f"On robots that differ from the model, as shares of each variant's own return on the model. *Fallen* are the "

@@ -1,4 +1,4 @@
-"""Follows a run in the terminal by reading what it writes; the run does not notice."""
+"""Live view of a run in the terminal, from the files that it writes; the run is not affected. Imports no JAX."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mjxppo.config.values import from_dict, read_yaml
 from mjxppo.console import duration, human
 from mjxppo.errors import UserError
 from mjxppo.files import read_json
-from mjxppo.policy.evaluate import physics_of
+from mjxppo.policy.engine import physics_of
 from mjxppo.run.directory import CHECKSUMS, CKPT, CONFIG, EVAL, in_use, run_of_member
 from mjxppo.run.metrics import JSONL, Row
 
@@ -46,18 +46,18 @@ _SILENCE_S = 60.0  # a device call rarely takes longer
 
 @dataclass
 class Tail:
-    """The rows of a growing metrics.jsonl; each is parsed once."""
+    """Rows of a growing metrics.jsonl; each is parsed once."""
 
     path: Path
     rows: list[Row] = field(default_factory=list)
-    """Without the columns that are not shown, oldest first."""
+    """The columns that are shown, oldest row first."""
     newest: Row = field(default_factory=dict)
-    """The last row, whole."""
+    """The last row with all columns."""
     _file: int = 0
     _offset: int = 0
 
     def read(self) -> None:
-        """Takes in the lines that were completed since the last call; begins anew where the file was replaced."""
+        """Reads the lines completed since the last call; starts from the beginning where the file was replaced."""
         try:
             with self.path.open("rb") as file:
                 status = self.path.stat()
@@ -81,30 +81,30 @@ class Tail:
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a run stands at one moment."""
+    """State of a run at one moment."""
 
     directory: Path
     run_dir: Path
-    """``directory`` itself; where that is one policy's of several, the run that trains it."""
+    """The run's directory; differs from ``directory`` where that belongs to one policy of several."""
     config: Config
     state: State
     tails: list[Tail]
     """One for each policy that the run trains."""
     checkpoint: int | None
-    """Update of the newest whole checkpoint."""
+    """Update of the newest complete checkpoint; None where there is none."""
     checkpoint_age_s: float
     silent_s: float
-    """Since the last metrics were written."""
+    """Seconds since metrics were last written."""
     evaluation: dict[str, Any] | None
 
     @property
     def rows(self) -> list[Row]:
-        """Of the first policy."""
+        """The first policy's rows."""
         return self.tails[0].rows
 
     @property
     def newest(self) -> Row:
-        """The first policy's last row, whole."""
+        """The first policy's last row, with all columns."""
         return self.tails[0].newest
 
     @property
@@ -114,7 +114,7 @@ class Frame:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds of training left at the speed of the last device calls; None where that is not known."""
+        """Seconds of training left at the mean speed of the last device calls; None where that is unknown."""
         speeds = [row["env_steps_per_s"] for row in self.rows[-50:] if row.get("env_steps_per_s")]
         return (self.config.total_env_steps - self.env_steps) / float(np.mean(speeds)) if speeds else None
 
@@ -123,27 +123,27 @@ def watch(path: Path, console: Console, *, once: bool = False, interval_s: float
     """Shows a run until it ends.
 
     Args:
-        path: a run directory; it need not have logged anything yet.
-        console: where it is shown; a single frame, at the end, where this is no terminal.
+        path: a run directory; also of a run that has logged nothing yet.
+        console: where the run is shown; where it is no terminal, only the last frame is shown.
         once: show one frame and return.
-        interval_s: between two looks at the files.
+        interval_s: seconds between two reads of the files.
 
     Returns:
-        The state in which the run was seen last.
+        The last state of the run that was seen.
 
     Raises:
         UserError: there is no run.
     """
-    look = _observer(path)
-    frame = look()
+    read_frame = _frame_reader(path)
+    frame = read_frame()
     if once or not _is_live(frame):
-        console.print(draw(frame))
+        console.print(draw_frame(frame))
         return frame.state
-    with Live(draw(frame), console=console, auto_refresh=False) as live:
+    with Live(draw_frame(frame), console=console, auto_refresh=False) as live:
         while _is_live(frame):
             time.sleep(interval_s)
-            frame = look()
-            live.update(draw(frame), refresh=True)
+            frame = read_frame()
+            live.update(draw_frame(frame), refresh=True)
     return frame.state
 
 
@@ -151,17 +151,17 @@ def _is_live(frame: Frame) -> bool:
     return frame.state in ("starting", "training", "finishing")
 
 
-def _observer(path: Path) -> Callable[[], Frame]:
-    """A function that looks at the run's files."""
+def _frame_reader(path: Path) -> Callable[[], Frame]:
+    """A function that reads the run's files and returns its state."""
     if not (path / CONFIG).is_file():
         raise UserError(f"{path}: holds no run ({CONFIG} is missing); give a run directory")
-    directory = path.resolve()  # runs/latest may soon be another run
+    directory = path.resolve()  # runs/latest may name another run later
     config = from_dict(read_yaml(directory / CONFIG), str(path / CONFIG))
     tails = [Tail(own / JSONL) for own in member_directories(directory, config)]
     run = run_of_member(directory) or directory
 
-    def look() -> Frame:
-        training = in_use(run)  # first: what the run writes before it lets go is then still read
+    def read_frame() -> Frame:
+        training = in_use(run)  # before the files: the last lines of a run that ends now are then still read
         for tail in tails:
             tail.read()
         now = time.time()
@@ -174,11 +174,11 @@ def _observer(path: Path) -> Callable[[], Frame]:
             tails=tails,
             checkpoint=checkpoint,
             checkpoint_age_s=max(0.0, now - saved),
-            silent_s=max(0.0, now - _changed(tails[0].path, now)),
+            silent_s=max(0.0, now - _modified(tails[0].path, now)),
             evaluation=read_json(directory / EVAL),
         )
 
-    return look
+    return read_frame
 
 
 def _state(training: bool, tail: Tail, config: Config) -> State:
@@ -188,7 +188,8 @@ def _state(training: bool, tail: Tail, config: Config) -> State:
     return "complete" if done else "stopped"
 
 
-def _changed(path: Path, otherwise: float) -> float:
+def _modified(path: Path, otherwise: float) -> float:
+    """Time at which a file was last written; ``otherwise`` where there is none."""
     try:
         return path.stat().st_mtime
     except OSError:
@@ -196,7 +197,7 @@ def _changed(path: Path, otherwise: float) -> float:
 
 
 def _checkpoints(directory: Path) -> Iterator[tuple[int, float]]:
-    """Update and time of the checkpoints that were saved completely, newest first; their contents are not read."""
+    """Update and time of each complete checkpoint, newest first; their contents are not read."""
     try:
         numbers = sorted((int(step.name) for step in directory.iterdir() if step.name.isdigit()), reverse=True)
     except OSError:
@@ -204,11 +205,11 @@ def _checkpoints(directory: Path) -> Iterator[tuple[int, float]]:
     for number in numbers:
         manifest = directory / str(number) / CHECKSUMS
         if manifest.is_file():
-            yield number, _changed(manifest, time.time())
+            yield number, _modified(manifest, time.time())
 
 
-def draw(frame: Frame) -> RenderableType:
-    """One frame."""
+def draw_frame(frame: Frame) -> RenderableType:
+    """A panel with the run's progress, metrics and a hint."""
     config = frame.config
     title = Text.assemble((config.env, "bold"), f"  seed {config.seed}  ", (frame.state, _COLOURS[frame.state]))
     table = Table.grid(padding=(0, 2), expand=True)
@@ -231,7 +232,7 @@ def _lines(frame: Frame) -> Iterator[tuple[str, RenderableType]]:
     if frame.state == "training" and frame.left_s is not None:
         text += f", {duration(frame.left_s)} left"
     yield "steps", text
-    yield from _courses(frame)
+    yield from _curves(frame)
     details = [f"{label} {newest[name]:.3g}" for name, label in _DETAILS.items() if newest.get(name) is not None]
     if details:
         yield "learning", ", ".join(details)
@@ -251,19 +252,19 @@ def _evaluated(result: dict[str, Any]) -> str:
     return f"{result['mean']:,.1f} ± {result['std']:,.1f} over {result['episodes']} episodes ({where})"
 
 
-def _courses(frame: Frame) -> Iterator[tuple[str, RenderableType]]:
-    """Newest value and sparkline of the metrics that matter; the return of each policy."""
+def _curves(frame: Frame) -> Iterator[tuple[str, RenderableType]]:
+    """Newest value and sparkline of the main metrics, and of the return of each policy."""
     several = len(frame.tails) > 1
     for tail in frame.tails[:_MAX_POLICIES]:
-        yield from _course(tail, "episode_return", tail.path.parent.name if several else "return")
+        yield from _curve(tail, "episode_return", tail.path.parent.name if several else "return")
     if len(frame.tails) > _MAX_POLICIES:
         yield "", f"and {len(frame.tails) - _MAX_POLICIES} policies more"
     if not several:
-        yield from _course(frame.tails[0], "episode_length", "length")
-    yield from _course(frame.tails[0], "env_steps_per_s", "steps/s each" if several else "steps/s")
+        yield from _curve(frame.tails[0], "episode_length", "length")
+    yield from _curve(frame.tails[0], "env_steps_per_s", "steps/s each" if several else "steps/s")
 
 
-def _course(tail: Tail, name: str, label: str) -> Iterator[tuple[str, RenderableType]]:
+def _curve(tail: Tail, name: str, label: str) -> Iterator[tuple[str, RenderableType]]:
     values = [row[name] for row in tail.rows if row.get(name) is not None]
     if values:
         number = human(values[-1]) if name == "env_steps_per_s" else f"{values[-1]:,.1f}"
@@ -281,7 +282,7 @@ def _hint(frame: Frame) -> str:
 
 
 def sparkline(values: list[float], width: int = _SPARK_WIDTH) -> str:
-    """The course of ``values`` in one line of block characters; each shows the mean of its share of them."""
+    """The values over time as one line of block characters; each character shows the mean of a part of them."""
     parts = np.array_split(np.asarray(values, np.float64), min(width, len(values)))
     means = np.array([part.mean() for part in parts])
     low, high = means.min(), means.max()

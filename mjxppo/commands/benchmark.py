@@ -181,7 +181,7 @@ def _physics(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
     from mjxppo.measure import physics
 
     tasks = [_canonical(task) for task in parsed.tasks]
-    result = physics.run(tasks, parsed.backends, parsed.num_envs, parsed.num_steps, parsed.repeats)
+    result = physics.measure_physics(tasks, parsed.backends, parsed.num_envs, parsed.num_steps, parsed.repeats)
     return result, parsed.out
 
 
@@ -196,12 +196,14 @@ def _train(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
     configs = [make_config(v) for v in values]
     if parsed.randomized:
         configs = [variant for c in configs for variant in (c, dataclasses.replace(c, randomize=train.EVERYTHING))]
-    result = train.run(configs, parsed.repeats, parsed.skip_updates)
+    result = train.measure_training(configs, parsed.repeats, parsed.skip_updates)
     if parsed.against:
-        from mjxppo.measure import others
+        from mjxppo.measure.other_trainers import compare_trainers
 
         speeds = [row["env_steps_per_s"] for row in result["results"]]
-        compared = [others.run(config, parsed.against, speed) for config, speed in zip(configs, speeds, strict=True)]
+        compared = [
+            compare_trainers(config, parsed.against, speed) for config, speed in zip(configs, speeds, strict=True)
+        ]
         result["against"] = [row for rows in compared for row in rows]
         _print_table(result["against"])
     return result, parsed.out
@@ -218,14 +220,14 @@ def _scale(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
     values = files or [defaults_for(_canonical(task)) for task in parsed.tasks]
     configs = [make_config(merge(v, changes)) for v in values]
     with distributed.joined():
-        return scale.run(configs, parsed.modes, parsed.num_devices, parsed.repeats), parsed.out
+        return scale.measure_scaling(configs, parsed.modes, parsed.num_devices, parsed.repeats), parsed.out
 
 
 def _compile(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
     parsed = parse(CompileArguments, arguments, prog="mjxppo benchmark compile", description=_KINDS["compile"])
     from mjxppo.measure import compile as compilation
 
-    return compilation.run([_canonical(task) for task in parsed.tasks]), parsed.out
+    return compilation.measure_compilation([_canonical(task) for task in parsed.tasks]), parsed.out
 
 
 def _return(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
@@ -241,7 +243,7 @@ def _return(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
         marks = parsed.marks or time_to_return.MARKS.get(task)
         if not marks:
             raise UserError(f"marks: say which returns of {task} to wait for, such as --marks 1000")
-        measured.append(time_to_return.run(task, sorted(marks), seeds, parsed.cold, options))
+        measured.append(time_to_return.measure_time_to_return(task, sorted(marks), seeds, parsed.cold, options))
     return {**measured[0], "results": [row for one in measured for row in one["results"]]}, parsed.out
 
 
@@ -250,7 +252,7 @@ def _gymnasium(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
     from mjxppo.measure import gymnasium
 
     tasks = [_canonical(task) for task in parsed.tasks]
-    return gymnasium.run(tasks, parsed.modes, parsed.num_envs, parsed.seconds, parsed.repeats), parsed.out
+    return gymnasium.measure_gymnasium(tasks, parsed.modes, parsed.num_envs, parsed.seconds, parsed.repeats), parsed.out
 
 
 def _canonical(task: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from mjxppo.commands.options import POSITIONAL, REPEATED
 from mjxppo.commands.parsing import parse
 from mjxppo.errors import UserError
-from mjxppo.policy.evaluate import Engine
+from mjxppo.policy.engine import Engine
 
 if TYPE_CHECKING:
     from mjxppo.policy.robustness import Axis
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
     parsed = parse(
         EvaluateArguments, arguments, prog="mjxppo evaluate", description="Evaluates a policy, deterministically."
     )
-    from mjxppo.policy.export import is_exported
+    from mjxppo.policy.npz import is_exported
     from mjxppo.run.load import runnable_all
 
     axes = _axes(parsed)
@@ -97,15 +97,16 @@ def _axes(parsed: EvaluateArguments) -> list[Axis]:
 
 def _robustness(parsed: EvaluateArguments, axes: Sequence[Axis], found: Sequence[Runnable]) -> dict[str, Any]:
     """The grid of returns, drawn."""
+    from mjxppo.analysis.plot.robustness import draw_grid
     from mjxppo.console import say, waiting
     from mjxppo.policy import robustness
 
     with waiting(f"evaluating {parsed.episodes} episodes of each policy on each robot"):
         policies = [(one.policy, one.config) for one in found]
-        result = robustness.grid(policies, axes, parsed.episodes, parsed.seed)
+        result = robustness.measure_grid(policies, axes, parsed.episodes, parsed.seed)
     run_dir = found[0].run_dir if len(found) == 1 else found[0].run_dir.parent
     picture = parsed.heat_map or run_dir / robustness.FILE
-    robustness.draw(result, picture)
+    draw_grid(result, picture)
     say(f"returns drawn in {picture}")
     by_name = dict(zip((one.run_dir.name for one in found), result["policies"], strict=True))
     return {**result, "policies": by_name, "heat_map": str(picture)}

@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     parsed = parse(
         RenderArguments, arguments, prog="mjxppo render", description="Films one episode in Gymnasium's C MuJoCo."
     )
-    from mjxppo.policy.export import is_exported
+    from mjxppo.policy.npz import is_exported
     from mjxppo.render import film
     from mjxppo.run.directory import VIDEO
     from mjxppo.run.load import runnable

@@ -30,10 +30,11 @@ def main(arguments: list[str]) -> int:
     parsed = parse(
         ReportArguments, arguments, prog="mjxppo report", description="Writes one self-contained page about a run."
     )
-    from mjxppo.analysis.report import measure_split, report
+    from mjxppo.analysis.report import report
 
     if parsed.split:
         from mjxppo.console import waiting
+        from mjxppo.measure.train import measure_split
 
         with waiting("measuring how an update splits into parts"):
             measure_split(parsed.run)

@@ -35,11 +35,11 @@ def main(arguments: list[str]) -> int:
     from mjxppo.analysis import study
     from mjxppo.console import say
 
-    path = study.find(parsed.name)
+    path = study.find_study(parsed.name)
     directory = parsed.out or Path("runs/studies") / path.stem
-    read = study.read(path)
-    content = study.run(read, directory, parsed.jobs)
-    say(study.markdown(read, content))
+    read = study.read_study(path)
+    content = study.run_study(read, directory, parsed.jobs)
+    say(study.to_markdown(read, content))
     json.dump(content, sys.stdout, indent=1)
     print()
     return 0

@@ -1,1 +1,5 @@
-"""Measurements: speed, compilation, reliability, and what is installed."""
+"""Benchmarks, reliability tests and the doctor.
+
+``mjxppo benchmark physics|train|scale|compile|return|gymnasium`` runs the module of that name (return:
+``time_to_return``), ``make kill`` and ``make soak`` theirs.
+"""

@@ -9,34 +9,39 @@ from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
+from mjxppo import envs
+from mjxppo.config.check import make_config
+from mjxppo.config.values import defaults_for
+from mjxppo.run import loop
+from mjxppo.run.machine import describe
+
 PROGRAMS = ("step", "train")
 _WORLDS = 256
 
 
-def run(tasks: Sequence[str]) -> dict[str, Any]:
-    """Measures compilation, every program in a process of its own, one after the other.
+def measure_compilation(tasks: Sequence[str]) -> dict[str, Any]:
+    """Measures the compilation of each program in a process of its own, one after the other.
 
     Returns:
         ``{"hardware", "versions", "results"}``; for each task ``step_trace_s`` and ``step_compile_s`` of the
         environment step of 256 worlds, and the same of the training program of the shipped configuration.
     """
     jobs = [(task, program) for task in tasks for program in PROGRAMS]
-    # Fresh processes: a program must not profit from what another has traced. They come before this process's own
-    # backend, which on a GPU would hold the memory.
+    # New processes: a program must not benefit from what another has traced. They run before this process starts its
+    # own backend, which would take the memory of a GPU.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         seconds = list(pool.map(_measure, *zip(*jobs, strict=True))) if jobs else []
     results: dict[str, dict[str, Any]] = {task: {"env": task} for task in tasks}
     for (task, program), (trace, compile_) in zip(jobs, seconds, strict=True):
         results[task] |= {f"{program}_trace_s": trace, f"{program}_compile_s": compile_}
-    from mjxppo.run.machine import describe
-
     return {**describe(), "results": list(results.values())}
 
 
 def _measure(task: str, program: str) -> tuple[float, float]:
     """Seconds to trace and to compile."""
-    import jax
-
     jax.config.update("jax_enable_compilation_cache", False)
     lower = (_step if program == "step" else _training)(task)
     started = time.perf_counter()
@@ -47,20 +52,13 @@ def _measure(task: str, program: str) -> tuple[float, float]:
 
 
 def _step(task: str) -> Callable[[], Any]:
-    import jax
-    import jax.numpy as jnp
-
-    from mjxppo import envs
-
+    """A function that traces the environment step."""
     env = envs.make(task)
     state = jax.eval_shape(env.reset, jax.random.split(jax.random.key(0), _WORLDS))
     return partial(jax.jit(env.step).lower, state, jax.ShapeDtypeStruct((_WORLDS, env.action_size), jnp.float32))
 
 
 def _training(task: str) -> Callable[[], Any]:
-    from mjxppo.config.check import make_config
-    from mjxppo.config.values import defaults_for
-    from mjxppo.run import loop
-
+    """A function that traces the training program."""
     trainer = loop.build(make_config(defaults_for(task)))
     return partial(trainer.lower, trainer.budget(10**9))

@@ -1,4 +1,4 @@
-"""Looks at everything that the package needs from its surroundings, and says what to do about what is missing."""
+"""Checks of everything that the package needs from the machine, with a remedy for what is missing."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mjxppo import xla
+from mjxppo.errors import UserError
 from mjxppo.run import machine
 
 Status = Literal["ok", "optional", "problem"]
@@ -31,32 +32,32 @@ _MIN_FREE_GIB = 2.0
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     name: str
     status: Status
-    """ok; optional: missing, but not needed for the shipped tasks; problem: something will not work."""
+    """"ok"; "optional": missing, but the shipped tasks do not need it; "problem": something will not work."""
     found: str
     remedy: str = ""
-    """What to do; empty where nothing is needed."""
+    """What the user can do; empty where nothing is needed."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """The same for programs."""
+    """The findings as values, for programs."""
 
 
 def examine() -> list[Check]:
-    """Looks at everything; starts JAX's backend and tries OpenGL in processes of their own."""
+    """Runs all checks; starts JAX's backend in this process, and tries OpenGL in processes of its own."""
     checks: list[Callable[[], Check]] = [_python, _versions, _devices, _flags, _memory]
     checks += [_cache, _opengl, _ffmpeg, _disk, *(lambda e=extra: _extra(e) for extra in _EXTRAS)]
-    return [_safely(check) for check in checks]
+    return [_run_check(check) for check in checks]
 
 
 def to_dict(checks: list[Check]) -> dict[str, Any]:
-    """The findings, ready for JSON."""
+    """The results, ready for JSON."""
     return {"ok": all(check.status != "problem" for check in checks), "checks": [asdict(check) for check in checks]}
 
 
-def _safely(check: Callable[[], Check]) -> Check:
-    """A broken installation may fail in any way; each finding stands for itself."""
+def _run_check(check: Callable[[], Check]) -> Check:
+    """Runs a check; an exception, which a broken installation may raise, becomes a problem."""
     try:
         return check()
     except Exception as error:
@@ -85,7 +86,7 @@ def _versions() -> Check:
 
 def _devices() -> Check:
     gpu = _nvidia()
-    import jax
+    import jax  # within the check: an installation that fails to import is a finding
 
     devices = [device.device_kind for device in jax.devices()]
     platform = jax.default_backend()
@@ -99,7 +100,7 @@ def _devices() -> Check:
 
 
 def _nvidia() -> str | None:
-    """The NVIDIA GPUs that the driver knows of."""
+    """The names of the NVIDIA GPUs that the driver lists; None where there are none or no driver."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
@@ -129,7 +130,7 @@ def _cache() -> Check:
     path = xla.enable_compilation_cache()
     if path is None or not os.access(path, os.W_OK):
         place = path or xla.default_cache_dir()
-        remedy = "make it writable, or set XDG_CACHE_HOME; until then every start compiles anew"
+        remedy = "make it writable, or set XDG_CACHE_HOME; until then every start compiles everything"
         return Check("compilation cache", "problem", f"{place} cannot be written", remedy, {"path": str(place)})
     sizes = [file.stat().st_size for file in Path(path).rglob("*") if file.is_file()]
     limit = xla.cache_limit_bytes()
@@ -139,9 +140,9 @@ def _cache() -> Check:
 
 
 def _opengl() -> Check:
-    from mjxppo.render import gl
+    from mjxppo.render import gl  # within the check, as JAX
 
-    search = gl.find()
+    search = gl.find_backend()
     facts = {"backend": search.backend, "tried": gl.candidates(), "problem": search.problem}
     if search.backend is None:
         found = f"none ({search.problem}); videos will be plain 2-D drawings"
@@ -150,8 +151,7 @@ def _opengl() -> Check:
 
 
 def _ffmpeg() -> Check:
-    from mjxppo.errors import UserError
-    from mjxppo.render.video import ffmpeg
+    from mjxppo.render.video import ffmpeg  # within the check, as JAX
 
     try:
         program = ffmpeg()

@@ -1,6 +1,6 @@
-"""Throughput behind Gymnasium's interface: our vector environment against Gymnasium's own, in turns.
+"""Throughput through Gymnasium's interface: this package's vector environment and Gymnasium's own, in turns.
 
-All are stepped through ``step`` with NumPy arrays in and out, autoreset and infos included, as a trainer would.
+All are stepped by ``step`` with NumPy arrays in and out, with autoreset and infos, as a trainer does.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from mjxppo import envs
 from mjxppo.envs.registry import TASKS
 from mjxppo.errors import UserError
 from mjxppo.interop.gymnasium import make_vec
-from mjxppo.measure.gymnasium_rate import rate, serve
+from mjxppo.measure.arguments import check_known
+from mjxppo.measure.gymnasium_process import measure_rate, serve
 from mjxppo.run.machine import describe
 
 MODES = ("mjxppo", "sync", "async")
-"""This package's, and Gymnasium's two: in one process, and with a process (some 30 MB) for each world."""
+"""This package's vector environment, and Gymnasium's two: in one process, and with a process (about 30 MB) for each
+world."""
 
 
-def run(
+def measure_gymnasium(
     tasks: Sequence[str] = ("half_cheetah",),
     modes: Sequence[str] = ("mjxppo", "sync"),
     num_envs: int = 1024,
@@ -33,23 +35,21 @@ def run(
     """Measures vector environments.
 
     Args:
-        tasks: of this package's, by canonical name.
-        modes: of ``MODES``.
-        num_envs: worlds stepped together.
-        seconds: length of a round of each.
-        repeats: rounds; the median counts.
+        tasks: canonical names of this package's tasks.
+        modes: elements of ``MODES``.
+        num_envs: number of worlds stepped together.
+        seconds: length of a round.
+        repeats: number of rounds; results are medians.
 
     Returns:
-        ``{"hardware", "versions", "results"}``, for each task and mode ``env_steps_per_s``, its extremes, and how
-        many times faster than "sync" it is.
+        ``{"hardware", "versions", "results"}``, for each task and mode ``env_steps_per_s``, its extremes, and
+        ``ratio_to_sync``, its ratio to that of "sync" (None where "sync" is not measured).
 
     Raises:
-        UserError: unknown task or mode.
+        UserError: a task or mode is unknown, or cannot run on this machine.
     """
-    for name, given, known in (("tasks", tasks, TASKS), ("modes", modes, MODES)):
-        unknown = [x for x in given if x not in known]
-        if unknown:
-            raise UserError(f"{name}: {unknown[0]!r} is none of {', '.join(known)}")
+    check_known("tasks", tasks, TASKS)
+    check_known("modes", modes, MODES)
     results = [row for task in tasks for row in _run_task(task, modes, num_envs, seconds, repeats)]
     return {**describe(), "results": results}
 
@@ -78,14 +78,14 @@ def _run_task(task: str, modes: Sequence[str], num_envs: int, seconds: float, re
 
 @contextmanager
 def _prepared(task: str, mode: str, num_envs: int) -> Iterator[Callable[[float], float]]:
-    """The rate of one vector environment as a function of the seconds to measure for; compiled and warm."""
+    """A function from seconds to measure for to the rate of one vector environment, which is compiled and warm."""
     action_size = envs.make(task).action_size
     actions = np.random.default_rng(0).uniform(-1, 1, (16, num_envs, action_size)).astype(np.float32)
     if mode == "mjxppo":
         ours = make_vec(task, num_envs)
         ours.reset(seed=0)
-        rate(ours, actions, 0.5)
-        yield lambda seconds: rate(ours, actions, seconds)
+        measure_rate(ours, actions, 0.5)
+        yield lambda seconds: measure_rate(ours, actions, seconds)
         return
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
@@ -103,6 +103,6 @@ def _prepared(task: str, mode: str, num_envs: int) -> Iterator[Callable[[float],
         here.send(None)
         process.join()
     except EOFError as error:
-        raise UserError(f"modes: {mode} with {num_envs} worlds cannot be had on this machine") from error
+        raise UserError(f"modes: {mode} with {num_envs} worlds does not run on this machine") from error
     finally:
         process.kill()

@@ -1,8 +1,8 @@
-"""Kills a run again and again, and compares what comes of it with a run left alone: ``make kill``.
+"""Test that a run which is killed many times ends in the same state as a run without kills: ``make kill``.
 
-Training runs as a process of its own. It is killed (SIGKILL) at random moments: while it starts, while it trains, and
-while a checkpoint is being written; and resumed each time. In the end its state and its metrics have to be those of
-the run left alone, to the bit.
+Training runs in a process of its own. It is killed (SIGKILL) at random times, while it starts, while it trains, and
+while a checkpoint is being written, and resumed after each kill. At the end its state and its metrics must equal those
+of a run without kills, to the bit.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mjxppo.run.directory import CKPT, CONFIG
 from mjxppo.run.metrics import JSONL, read_rows
 
 TIMES = ("time_s", "env_steps_per_s")
-"""Metrics that differ from run to run."""
+"""Metrics that measure time, and so differ from run to run."""
 STARTING, TRAINING, SAVING = "starting", "training", "saving"
 _TIME_LIMIT_S = 600.0
 _OPTIONS = (
@@ -36,28 +36,29 @@ _OPTIONS = (
 )
 
 
-class Broken(Exception):
-    """A promise that did not hold; says which."""
+class PromiseBroken(Exception):
+    """Error that a promise about killed runs does not hold; the message says which."""
 
 
 @dataclass
 class Report:
-    """What happened."""
+    """Numbers of kills and of the updates that they cost."""
 
     kills: Counter[str] = field(default_factory=Counter)
-    """Kills by what was asked for."""
+    """Number of kills by the phase that was chosen: starting, training or saving."""
     during_a_save: int = 0
-    """Kills that left a checkpoint half-written."""
+    """Number of kills that left an incomplete checkpoint."""
     lost_updates: list[int] = field(default_factory=list)
-    """Updates that each kill threw back."""
+    """Number of updates that each kill lost."""
     interval: int = 0
     """Updates between two checkpoints."""
     updates: int = 0
     """Updates of the whole run."""
     seconds: float = 0.0
+    """Duration of the whole test."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The report, ready for JSON."""
         return {
             "kills": sum(self.kills.values()),
             "kills_by_moment": dict(self.kills),
@@ -72,7 +73,7 @@ class Report:
 
 
 class Run:
-    """A run directory, and the process that trains in it."""
+    """A run directory and the process that trains in it."""
 
     def __init__(self, path: Path, options: Sequence[str]):
         self.path = path
@@ -81,7 +82,7 @@ class Run:
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        """Begins the run, or goes on with it."""
+        """Starts the run, or resumes it."""
         begun = (self.path / CONFIG).is_file()
         arguments = ("--resume",) if begun else self._options
         command = [sys.executable, "-m", "mjxppo.cli", "train", "--run-dir", str(self.path), *arguments]
@@ -89,105 +90,106 @@ class Run:
             self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, text=True)
 
     def wait(self, ready: Callable[[], bool]) -> None:
-        """Waits until something holds; raises Broken if the process ends before."""
+        """Waits until ``ready`` returns True; raises PromiseBroken if the process ends before or 10 minutes pass."""
         deadline = time.monotonic() + _TIME_LIMIT_S
         while not ready():
             if self._process is None or self._process.poll() is not None:
-                raise Broken(f"{self.path} ended by itself: {self._errors.read_text().strip() or 'it was done'}")
+                raise PromiseBroken(f"{self.path} ended by itself: {self._errors.read_text().strip() or 'it was done'}")
             if time.monotonic() > deadline:
-                raise Broken(f"{self.path} makes no progress")
+                raise PromiseBroken(f"{self.path} makes no progress")
             time.sleep(0.001)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Kills the process with SIGKILL."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
 
     def finish(self) -> None:
-        """Waits for the end of the run; raises Broken if that is not a success."""
+        """Waits for the end of the run; raises PromiseBroken if its exit code is not 0."""
         assert self._process is not None
         if self._process.wait(_TIME_LIMIT_S) != 0:
-            raise Broken(f"{self.path}: {self._errors.read_text().strip()}")
+            raise PromiseBroken(f"{self.path}: {self._errors.read_text().strip()}")
 
     @property
     def updates(self) -> int:
-        """Updates in the metrics file."""
+        """Number of updates in the metrics file."""
         rows = read_rows(self.path)
         return rows[-1]["update"] if rows else 0
 
     @property
     def newest(self) -> int:
-        """The newest whole checkpoint, 0 where there is none."""
+        """Update of the newest complete checkpoint, 0 where there is none."""
         step = checkpoint.newest_whole_step(self.path / CKPT)
         return int(step.name) if step else 0
 
     @property
     def saving(self) -> bool:
-        """Whether a checkpoint is half-written."""
+        """Whether there is an incomplete checkpoint."""
         names = [entry.name for entry in (self.path / CKPT).glob("*")]
         return any("tmp" in name or not (self.path / CKPT / name / checkpoint.CHECKSUMS).is_file() for name in names)
 
     @property
     def metrics_file(self) -> int:
-        """Changes when a process opens the metrics to write."""
+        """Number of the metrics file, which changes when a process opens it to write; 0 where there is none."""
         path = self.path / JSONL
         return path.stat().st_ino if path.is_file() else 0
 
 
-def run(options: Sequence[str], kills: int, seed: int, directory: Path) -> Report:
-    """Trains twice with the same options: left alone, and killed ``kills`` times.
+def kill_and_compare(options: Sequence[str], kills: int, seed: int, directory: Path) -> Report:
+    """Trains twice with the same options, once with kills and once without, and compares the two runs.
 
     Args:
-        options: of ``mjxppo train``, without a budget.
-        kills: how often.
-        seed: of the moments.
-        directory: where both runs go.
+        options: options of ``mjxppo train``.
+        kills: number of kills.
+        seed: seed of the times of the kills.
+        directory: where both runs are written.
 
     Raises:
-        Broken: something that is promised did not hold.
+        PromiseBroken: a promise does not hold.
     """
     started = time.monotonic()
-    report, moments = Report(), random.Random(seed)
-    broken = Run(directory / "killed", options)
+    report, rng = Report(), random.Random(seed)
+    killed = Run(directory / "killed", options)
     for number in range(kills):
-        _live_and_die(broken, report, moments)
-        say(f"{number + 1}/{kills}: at update {broken.updates}, {report.lost_updates[-1]} lost")
-    broken.start()
-    broken.finish()
+        _train_until_killed(killed, report, rng)
+        say(f"{number + 1}/{kills}: at update {killed.updates}, {report.lost_updates[-1]} lost")
+    killed.start()
+    killed.finish()
     whole = Run(directory / "left-alone", options)
     whole.start()
     whole.finish()
-    _compare(whole, broken)
+    _compare(whole, killed)
     report.updates, report.seconds = whole.updates, time.monotonic() - started
     return report
 
 
-def _live_and_die(run: Run, report: Report, moments: random.Random) -> None:
-    moment = moments.choices((STARTING, TRAINING, SAVING), weights=(1, 4, 5))[0]
+def _train_until_killed(run: Run, report: Report, rng: random.Random) -> None:
+    """Starts or resumes the run, kills it at a random time, and checks what the kill left."""
+    phase = rng.choices((STARTING, TRAINING, SAVING), weights=(1, 4, 5))[0]
     before, metrics_file = run.newest, run.metrics_file
     run.start()
-    if moment == STARTING:
-        # From the first instruction until after the first updates.
-        time.sleep(moments.uniform(0, 8))
+    if phase == STARTING:
+        # Between the first instruction and the first updates.
+        time.sleep(rng.uniform(0, 8))
     else:
         run.wait(lambda: run.metrics_file != metrics_file and run.updates > before)
-        goal = before + moments.randint(1, 16)
+        goal = before + rng.randint(1, 16)
         run.wait(lambda: run.updates >= goal)
-        if moment == SAVING:
+        if phase == SAVING:
             run.wait(lambda: run.saving)
-        time.sleep(moments.uniform(0, 0.05))
+        time.sleep(rng.uniform(0, 0.05))
     run.kill()
     newest = run.newest
-    report.kills[moment] += 1
+    report.kills[phase] += 1
     report.during_a_save += run.saving
     report.lost_updates.append(max(run.updates - newest, 0))
     report.interval = report.interval or _interval(run)
     if newest < before:
-        raise Broken(f"checkpoint {before} was whole, and now the newest is {newest}")
-    # A save may take until the next one is due, and until it is complete the one before it is the last.
+        raise PromiseBroken(f"checkpoint {before} was complete, and now the newest is {newest}")
+    # A save may take until the next one is due, and the checkpoint before it is the newest until it is complete.
     if report.lost_updates[-1] > 2 * report.interval:
-        raise Broken(f"{report.lost_updates[-1]} updates lost, with a checkpoint every {report.interval}")
+        raise PromiseBroken(f"{report.lost_updates[-1]} updates lost, with a checkpoint every {report.interval}")
 
 
 def _interval(run: Run) -> int:
@@ -198,21 +200,22 @@ def _interval(run: Run) -> int:
     return -(-config.checkpoint.every_updates // config.log.every_updates) * config.log.every_updates
 
 
-def _compare(whole: Run, broken: Run) -> None:
-    numbers = [row["update"] for row in read_rows(broken.path)]
+def _compare(whole: Run, killed: Run) -> None:
+    """Raises PromiseBroken unless both runs have the same metrics and the same final state."""
+    numbers = [row["update"] for row in read_rows(killed.path)]
     if numbers != list(range(1, len(numbers) + 1)):
-        raise Broken("the metrics have a gap, or a line twice")
+        raise PromiseBroken("the metrics have a gap, or a line twice")
     rows = [
-        [{k: v for k, v in row.items() if k not in TIMES} for row in read_rows(run.path)] for run in (whole, broken)
+        [{k: v for k, v in row.items() if k not in TIMES} for row in read_rows(run.path)] for run in (whole, killed)
     ]
     if rows[0] != rows[1]:
-        raise Broken("the metrics differ from those of the run left alone")
-    states = [checkpoint.read(run.path / CKPT / str(run.newest))[0] for run in (whole, broken)]
+        raise PromiseBroken("the metrics differ from those of the run left alone")
+    states = [checkpoint.read(run.path / CKPT / str(run.newest))[0] for run in (whole, killed)]
     if states[0].keys() != states[1].keys():
-        raise Broken("the states differ from each other in what they hold")
+        raise PromiseBroken("the states differ from each other in what they hold")
     for name, array in states[0].items():
         if array.tobytes() != states[1][name].tobytes():
-            raise Broken(f"{name} differs from that of the run left alone")
+            raise PromiseBroken(f"{name} differs from that of the run left alone")
 
 
 def main() -> int:
@@ -220,15 +223,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--env", default="hopper")
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the times of the kills")
     parser.add_argument("--num-devices", type=int, default=2)
     args = parser.parse_args()
     steps = args.kills * 40 * 256 * 16
     options = ["--env", args.env, *_OPTIONS, "--num-devices", str(args.num_devices), "--total-env-steps", str(steps)]
     with tempfile.TemporaryDirectory() as directory:
         try:
-            report = run(options, args.kills, args.seed, Path(directory))
-        except Broken as error:
+            report = kill_and_compare(options, args.kills, args.seed, Path(directory))
+        except PromiseBroken as error:
             say(f"broken: {error}")
             return 1
     print(json.dumps(report.as_dict(), indent=1))

@@ -1,8 +1,8 @@
-"""Physics throughput: environment steps a second of our backends, of stock MJX and of C MuJoCo on the same work.
+"""Physics throughput: environment steps per second of this package's backends, of stock MJX and of C MuJoCo.
 
-Every engine starts from the same visited states and is driven by uniformly random controls. All of them are compiled
-first; then they take turns, round after round, so that a change of the machine's load hits them alike, and the median
-of the rounds counts. Trust the ratios, on a shared machine not the absolute numbers.
+Every engine starts from the same visited states and gets uniformly random controls. All of them are compiled first.
+Then they take turns, round after round, so that a change of the machine's load affects all of them, and results are
+medians over rounds. On a shared machine the ratios are reliable, the absolute numbers are not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from mjxppo import physics, xla
 from mjxppo.envs.locomotion import gymnasium_model
 from mjxppo.envs.randomize import quantities
 from mjxppo.errors import UserError
-from mjxppo.measure.states import FRAME_SKIP, XML_FILE, States, random_states
+from mjxppo.measure.arguments import check_known
+from mjxppo.measure.visited_states import FRAME_SKIP, XML_FILE, States, random_states
 from mjxppo.physics import PhysicsState
 from mjxppo.physics.messages import import_mjx
 from mjxppo.physics.mjx.model import check_compiler
@@ -35,15 +36,16 @@ Stepper = Callable[[PhysicsState, Array], PhysicsState]
 
 VARIED = "-varied"
 BACKENDS = ("c", "mjx-stock", "planar", "planar-pallas", "mjx", "mjx-warp", "planar" + VARIED, "mjx" + VARIED)
-"""What can be measured: C MuJoCo on all cores, MJX as it comes (its default 100 iterations and 50 line-search steps),
-this package's backends, and these with different physical parameters in every world. ``planar-pallas:WORLDS:WARPS``
-sets the size of the kernel's programs."""
+"""Engines that can be measured: C MuJoCo on all cores, stock MJX (with its default 100 iterations and 50 line-search
+steps), this package's backends, and two of these with different physical parameters in every world.
+``planar-pallas:WORLDS:WARPS`` sets the size of the kernel's programs."""
 
 STOCK_WORLDS, STOCK_STEPS = 256, 4
-"""Stock MJX is measured on few worlds and steps: it is slow, and larger batches can hang XLA:CPU (batched LAPACK)."""
+"""Numbers of worlds and steps for stock MJX: few, because it is slow and larger batches can hang XLA:CPU (batched
+LAPACK)."""
 
 
-def run(
+def measure_physics(
     tasks: Sequence[str] = ("half_cheetah", "hopper"),
     backends: Sequence[str] = (),
     num_envs: int = 4096,
@@ -54,24 +56,25 @@ def run(
     """Measures backends on tasks.
 
     Args:
-        tasks: of ``FRAME_SKIP``.
-        backends: of ``BACKENDS``; "c" is what ``ratio_to_c`` refers to. Empty: ``default_backends()``.
-        num_envs: worlds stepped together, a multiple of the number of devices.
+        tasks: keys of ``FRAME_SKIP``.
+        backends: elements of ``BACKENDS``; empty: ``default_backends()``. ``ratio_to_c`` needs "c" among them.
+        num_envs: number of worlds stepped together, a multiple of the number of devices.
         num_steps: environment steps of each world in a round.
-        repeats: rounds; the median counts.
-        seed: of the initial states and controls.
+        repeats: number of rounds; results are medians.
+        seed: seed of the initial states and controls.
 
     Returns:
         ``{"hardware": ..., "versions": ..., "results": [...], "fastest": {task: backend}}``, for each task and backend
         ``compile_s``, ``env_steps_per_s`` (median), its extremes, ``physics_steps_per_s`` and the ratios to "c" and
-        "mjx-stock". The fastest is looked for among what ``physics.make`` takes.
+        "mjx-stock". The fastest is the fastest of those that ``physics.make`` takes.
+
+    Raises:
+        UserError: a task or backend is unknown or cannot run here, or ``num_envs`` does not fit the devices.
     """
     backends = backends or default_backends()
     kinds = [backend.split(":")[0] for backend in backends]
-    for name, given, known in (("tasks", tasks, FRAME_SKIP), ("backends", kinds, BACKENDS)):
-        unknown = [x for x in given if x not in known]
-        if unknown:
-            raise UserError(f"{name}: {unknown[0]!r} is none of {', '.join(known)}")
+    check_known("tasks", tasks, FRAME_SKIP)
+    check_known("backends", kinds, BACKENDS)
     if "planar-pallas" in kinds and jax.default_backend() != "gpu":
         raise UserError("backends: planar-pallas is a GPU kernel; without a GPU it is the same as planar")
     if num_envs % jax.local_device_count():
@@ -83,13 +86,13 @@ def run(
 
 
 def default_backends() -> tuple[str, ...]:
-    """What competes on this machine: the kernel on a GPU only."""
+    """The backends that are measured by default on this machine: the Pallas kernel on a GPU only."""
     kernel = ("planar-pallas",) if jax.default_backend() == "gpu" else ()
     return ("c", "planar", *kernel, "mjx", "mjx-stock")
 
 
 def _fastest(results: list[dict[str, Any]]) -> dict[str, str]:
-    """The fastest of this package's backends on each task."""
+    """The fastest of this package's backends, by task."""
     ours = [r for r in results if r["backend"] not in ("c", "mjx-stock") and not r["backend"].endswith(VARIED)]
     ascending = sorted(ours, key=lambda result: result["env_steps_per_s"])
     return {result["env"]: result["backend"] for result in ascending}
@@ -141,7 +144,7 @@ def _timed(call: Callable[[], None]) -> float:
 def _prepare(
     backend: str, model: mujoco.MjModel, task: str, states: States, num_steps: int, seed: int
 ) -> Callable[[], None]:
-    """One round of a backend as a function, compiled and run once."""
+    """A function that runs one round of a backend; it has been compiled and run once."""
     if backend == "c":
         return _c_round(model, task, states, num_steps, seed)
     if backend == "mjx-stock":
@@ -152,7 +155,7 @@ def _prepare(
 
 
 def _varied_parameters(model: mujoco.MjModel, num_envs: int, seed: int) -> physics.Parameters:
-    """All that domain randomisation varies, each world's own within 20 %."""
+    """Values of all parameters that domain randomisation varies, within 20 % of the model's, for each world."""
     rng = np.random.default_rng(seed)
 
     def varied(name: str) -> Array:
@@ -175,7 +178,7 @@ def _simulator(backend: str, model: mujoco.MjModel, frame_skip: int) -> physics.
 
 
 def _c_round(model: mujoco.MjModel, task: str, states: States, num_steps: int, seed: int) -> Callable[[], None]:
-    """``mujoco.rollout`` with a thread for every core."""
+    """A round of ``mujoco.rollout`` with a thread for every core."""
     frame_skip, count = FRAME_SKIP[task], states.qpos.shape[0]
     spec = mujoco.mjtState.mjSTATE_FULLPHYSICS
     size = mujoco.mj_stateSize(model, spec)
@@ -197,10 +200,10 @@ def _c_round(model: mujoco.MjModel, task: str, states: States, num_steps: int, s
 
 
 def _stock_step(model: mujoco.MjModel, frame_skip: int) -> Stepper:
-    """MJX as its documentation has it: ``mjx.step`` on whole ``mjx.Data``, the model's own solver settings."""
+    """A step as in MJX's documentation: ``mjx.step`` on whole ``mjx.Data``, with the model's own solver settings."""
     check_compiler()
     import_mjx()
-    from mujoco import mjx
+    from mujoco import mjx  # prints warnings unless import_mjx was called before
 
     mjx_model = jax.tree.map(np.asarray, mjx.put_model(model, impl="jax"))
     mjx_data = jax.tree.map(np.asarray, mjx.make_data(model, impl="jax"))
@@ -226,7 +229,7 @@ def _jax_round(
     seed: int,
     parameters: physics.Parameters | None = None,
 ) -> Callable[[], None]:
-    """``num_steps`` environment steps as one program over all local devices."""
+    """A round of ``num_steps`` environment steps as one program over all local devices."""
     devices = jax.local_devices()
     keys = jax.random.split(jax.random.key(seed), len(devices))
     qpos, qvel, warmstart = (jnp.asarray(x, jnp.float32) for x in states[:3])

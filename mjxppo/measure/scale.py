@@ -1,9 +1,9 @@
-"""How training scales over devices, and what its collectives cost.
+"""Training throughput on growing numbers of devices, and the time that the collectives take.
 
-Weak scaling gives every device the same number of worlds, strong scaling shares a fixed number. The share of the
-collectives is measured by taking them away: the same program, with every reduction over devices left out, does the
-same work and learns nonsense. What it gains is the time of the reductions and of the devices' waiting for each other
-in them. Rounds with and without take turns, so that a machine that is busy at times slows both alike.
+Weak scaling gives every device the same number of worlds, strong scaling shares a fixed number. The time of the
+collectives is the difference to the same program without any reduction over devices, which does the same work and
+learns nothing useful. It includes the devices' waiting for each other in the reductions. Rounds with and without
+reductions take turns, so that a change of the machine's load affects both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from mjxppo.config.check import check_config
 from mjxppo.config.schema import Config, minibatches_per_epoch
 from mjxppo.config.sweep import members_of
 from mjxppo.errors import UserError
-from mjxppo.measure.rounds import UPDATES, Rounds, endless
+from mjxppo.measure.arguments import check_known
+from mjxppo.measure.training_rounds import UPDATES, TrainingRounds, with_rounds
 from mjxppo.ppo.collective import Devices
 from mjxppo.ppo.program import Trainer
 from mjxppo.run import loop
@@ -31,7 +32,7 @@ MODES = ("weak", "strong")
 
 
 class _Apart(Devices):
-    """Devices that do not wait for each other: every reduction gives back what it was given."""
+    """Reductions that return their argument, so that devices do not wait for each other."""
 
     def sum(self, tree: T) -> T:
         return tree
@@ -41,42 +42,41 @@ class _Apart(Devices):
 
 
 class _Measured(NamedTuple):
-    """Median seconds of an update."""
+    """Median seconds of an update, with and without reductions."""
 
     update_s: float
     apart_s: float
-    """Without reductions."""
+    """The time without reductions."""
 
 
-def run(
+def measure_scaling(
     configs: Sequence[Config], modes: Sequence[str] = MODES, num_devices: Sequence[int] = (), repeats: int = 5
 ) -> dict[str, Any]:
     """Measures training on growing numbers of devices.
 
     Args:
-        configs: checked configurations; of one with several policies the first is measured.
-        modes: weak (``ppo.num_envs`` worlds on each device) and strong (so many on all together).
-        num_devices: how many to measure; none: 1, 2, 4, ... up to those there are.
-        repeats: rounds of some updates each; the median counts.
+        configs: checked configurations; of one with several policies the first policy is measured.
+        modes: weak (``ppo.num_envs`` worlds on each device) and strong (``ppo.num_envs`` worlds on all devices).
+        num_devices: numbers of devices to measure; empty: 1, 2, 4, ... up to all devices.
+        repeats: number of rounds of ``UPDATES`` updates; results are medians.
 
     Returns:
-        ``{"hardware", "versions", "results"}``; of each measurement the throughput, its ratio to so many times the
-        first one's of one device (``efficiency``), the milliseconds of an update, the share of them that the
-        collectives take, and how many bytes of gradients an update reduces, in how many steps.
+        ``{"hardware", "versions", "results"}``; for each measurement the throughput; ``efficiency``, the throughput
+        per device relative to that of the first measurement; the milliseconds of an update and the share of them that
+        the collectives take; and the bytes of the gradients and the number of gradient steps in an update.
 
     Raises:
         UserError: a mode or a number of devices makes no sense here.
     """
     counts = _counts(num_devices)
-    unknown = sorted(set(modes) - set(MODES))
-    if unknown:
-        raise UserError(f"modes: there is no {unknown[0]!r}; choose from {', '.join(MODES)}")
+    check_known("modes", modes, MODES)
     singles = [members_of(config)[0].config for config in configs]
     rows = [row for config in singles for mode in modes for row in _scale(config, mode, counts, repeats)]
     return {**describe(), "results": rows}
 
 
 def _counts(asked: Sequence[int]) -> list[int]:
+    """The numbers of devices to measure: ``asked``, or powers of two times the number of processes."""
     available, processes = jax.device_count(), jax.process_count()
     powers = [processes * 2**i for i in range(available.bit_length()) if processes * 2**i <= available]
     wrong = [count for count in asked if not 0 < count <= available or count % processes]
@@ -93,7 +93,7 @@ def _scale(config: Config, mode: str, counts: Sequence[int], repeats: int) -> It
     for count in counts:
         num_envs = config.ppo.num_envs * (count if mode == "weak" else 1)
         changed = dataclasses.replace(
-            endless(config), num_devices=count, ppo=dataclasses.replace(config.ppo, num_envs=num_envs)
+            with_rounds(config), num_devices=count, ppo=dataclasses.replace(config.ppo, num_envs=num_envs)
         )
         trainer = loop.build(check_config(changed))
         measured = _measure(trainer, repeats)
@@ -113,21 +113,21 @@ def _scale(config: Config, mode: str, counts: Sequence[int], repeats: int) -> It
 
 
 def _gradients(trainer: Trainer) -> dict[str, int]:
-    """The reductions that grow with the network: one of all parameters for each gradient step."""
+    """Bytes of the gradients of all parameters, which each gradient step reduces, and steps in an update."""
     ppo, params = trainer.config.ppo, trainer.shapes().learner.params
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
     return {"gradient_bytes": size, "gradient_steps": ppo.num_epochs * minibatches_per_epoch(ppo)}
 
 
 def _measure(trainer: Trainer, repeats: int) -> _Measured:
-    together, apart = Rounds(trainer), Rounds(without_reductions(trainer))
-    pairs = [(together.seconds(), apart.seconds()) for _ in range(repeats + 1)][1:]  # the first round is a warm-up
+    reduced, apart = TrainingRounds(trainer), TrainingRounds(without_reductions(trainer))
+    pairs = [(reduced.train_round(), apart.train_round()) for _ in range(repeats + 1)][1:]  # the first is a warm-up
     update_s, apart_s = np.median(pairs, axis=0) / UPDATES
     return _Measured(float(update_s), float(apart_s))
 
 
 def without_reductions(trainer: Trainer) -> Trainer:
-    """The same work on devices that do not wait for each other."""
+    """A trainer that does the same work without reductions over devices."""
     apart = Trainer(trainer.env, trainer.config)
     apart.devices = _Apart(trainer.num_devices)
     return apart

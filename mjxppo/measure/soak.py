@@ -1,8 +1,8 @@
-"""Trains for very long and looks for leaks, slowdown and non-finite numbers: ``make soak``.
+"""Test for leaks, slowdown and non-finite numbers in a very long training run: ``make soak``.
 
-Runs a shipped configuration with a large budget, samples the memory of the process and of its devices, and judges the
-run by tenths. It fails if memory grows by more than 5 % after the first tenth, if the last tenth is more than 10 %
-slower than the second, or if anything became non-finite.
+Runs a shipped configuration with a large budget, samples the memory of the process and of its devices, and compares
+tenths of the run. It fails if memory grows by more than 5 % after the first tenth, if the last tenth is more than 10 %
+slower than the second, or if a world or a gradient became non-finite.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _SAMPLE_S = 1.0
 
 
 class Sample(NamedTuple):
-    """Memory at one moment."""
+    """Memory at one time."""
 
     time_s: float
     rss: int
     """Resident memory of the process, bytes."""
     device: int
-    """Bytes allocated on its devices; 0 where they do not say, as on a CPU."""
+    """Bytes allocated on the process's devices; 0 where the devices do not report them, as on a CPU."""
 
 
 class Sampler(threading.Thread):
-    """Samples this process's memory until it is told to stop."""
+    """Thread that samples this process's memory until ``stop`` is called."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -54,7 +54,7 @@ class Sampler(threading.Thread):
 
     def run(self) -> None:
         while not self._stop_asked.wait(_SAMPLE_S):
-            self.samples.append(Sample(time.perf_counter(), resident(), on_devices()))
+            self.samples.append(Sample(time.perf_counter(), resident_bytes(), device_bytes()))
 
     def stop(self) -> None:
         """Ends the sampling."""
@@ -62,7 +62,7 @@ class Sampler(threading.Thread):
         self.join()
 
 
-def resident() -> int:
+def resident_bytes() -> int:
     """Resident memory of this process, in bytes (Linux)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
@@ -70,18 +70,18 @@ def resident() -> int:
     raise OSError("/proc/self/status names no VmRSS")
 
 
-def on_devices() -> int:
-    """Bytes allocated on this process's devices; 0 where they do not say."""
+def device_bytes() -> int:
+    """Bytes allocated on this process's devices; 0 where the devices do not report them."""
     return sum((device.memory_stats() or {}).get("bytes_in_use", 0) for device in jax.local_devices())
 
 
 def tenths(rows: list[Row], samples: list[Sample], finished: float) -> list[dict[str, float]]:
-    """For each tenth of the run's updates: throughput, memory, and non-finite counts.
+    """Throughput, memory and non-finite counts of each tenth of the run's updates.
 
     Args:
         rows: the run's metrics.
-        samples: of memory, on ``time.perf_counter``'s clock.
-        finished: when the last row came, on the same clock.
+        samples: samples of memory, with the times of ``time.perf_counter``.
+        finished: the time of the last row, on the same clock.
     """
     offset = finished - rows[-1]["time_s"]
     edges = [round(i * len(rows) / _PARTS) for i in range(_PARTS + 1)]
@@ -104,7 +104,7 @@ def tenths(rows: list[Row], samples: list[Sample], finished: float) -> list[dict
 
 
 def problems(parts: list[dict[str, float]]) -> list[str]:
-    """What is wrong with a run, by its tenths; the first one is warm-up."""
+    """The problems of a run with the given tenths, in words; the first tenth is warm-up and does not count."""
     found = []
     for name, what in (("rss_mb", "resident memory"), ("device_mb", "device memory")):
         before, after = parts[1][name], parts[-1][name]

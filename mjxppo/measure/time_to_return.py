@@ -1,9 +1,9 @@
-"""Seconds from the start of the program until the policy has a given return: what a user waits for.
+"""Seconds from the start of the program until the policy has a given return.
 
 Each seed is one process, ``mjxppo train`` with a shipped configuration, which saves a checkpoint every few updates.
-When it has ended, its checkpoints are evaluated, without noise in the actions, in Gymnasium's C MuJoCo. A mark was
-reached when the first checkpoint with at least that return became whole on the disk; saving so often is part of the
-time.
+When it has ended, its checkpoints are evaluated without noise in the actions in Gymnasium's C MuJoCo. The time to a
+mark is the time at which the first checkpoint with at least that return was complete on the disk. It includes the time
+to save these checkpoints.
 """
 
 from __future__ import annotations
@@ -32,26 +32,28 @@ _FIRST_EVALUATION_SEED = 1_000_000
 _EVERY_STEPS = 655_360
 """Environment steps between checkpoints, in whole updates: about 2 s of training on two cores."""
 MARKS = {"half_cheetah": (5000, 8000, 10000), "hopper": (3000,), "walker2d": (3000, 5000)}
-"""Returns to wait for, by task."""
+"""Returns whose times are measured by default, by task."""
 
 
 class Point(NamedTuple):
-    """A checkpoint of a run."""
+    """Time, environment steps and return of a checkpoint."""
 
     seconds: float
-    """From the start of the process until it was whole."""
+    """Time from the start of the process until the checkpoint was complete."""
     env_steps: int
     episode_return: float
-    """Mean over episodes of the deterministic policy in Gymnasium's C MuJoCo."""
+    """Mean return over episodes of the deterministic policy in Gymnasium's C MuJoCo."""
 
 
-def run(task: str, marks: Sequence[float], seeds: Sequence[int], cold: bool, options: Sequence[str]) -> dict[str, Any]:
-    """Trains with each seed, and finds when each mark was reached.
+def measure_time_to_return(
+    task: str, marks: Sequence[float], seeds: Sequence[int], cold: bool, options: Sequence[str]
+) -> dict[str, Any]:
+    """Trains with each seed and measures the time to each mark.
 
     Args:
         task: the task's canonical name.
-        marks: returns to wait for.
-        seeds: one process each, one after the other.
+        marks: the returns whose times are measured.
+        seeds: the seeds; their processes run one after the other.
         cold: start every process with an empty compilation cache, instead of a filled one.
         options: further options of ``mjxppo train``.
 
@@ -80,12 +82,12 @@ def run(task: str, marks: Sequence[float], seeds: Sequence[int], cold: bool, opt
 
 
 def _train(task: str, seed: int, run_dir: Path, cache: Path, options: Sequence[str]) -> float:
-    """Trains to the end in a process; returns the wall-clock time at which it was started."""
+    """Trains to the end in a process of its own; returns the wall-clock time at which the process was started."""
     steps_per_update = math.prod(defaults_for(task)["ppo"][size] for size in ("num_envs", "rollout_length"))
-    every, all_of_them = str(max(1, _EVERY_STEPS // steps_per_update)), "1000000"
+    every, keep_all = str(max(1, _EVERY_STEPS // steps_per_update)), "1000000"
     command = [sys.executable, "-m", "mjxppo.cli", "train", "--env", task, "--seed", str(seed)]
     command += ["--run-dir", str(run_dir), "--eval.episodes", "0", "--eval.no-video"]
-    command += ["--checkpoint.every-updates", every, "--checkpoint.keep-latest", all_of_them, *options]
+    command += ["--checkpoint.every-updates", every, "--checkpoint.keep-latest", keep_all, *options]
     started = time.time()
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
     done = subprocess.run(command, env=environment, cwd=run_dir.parent, capture_output=True, text=True)
@@ -95,18 +97,18 @@ def _train(task: str, seed: int, run_dir: Path, cache: Path, options: Sequence[s
 
 
 def _checkpoints(run_dir: Path, started: float) -> Iterator[Point]:
-    """The run's checkpoints in order, each evaluated when it is asked for."""
+    """The run's checkpoints, oldest first; each is evaluated when the iterator reaches it."""
     env_steps = {row["update"]: row["env_steps"] for row in read_rows(run_dir)}
     for number in reversed(checkpoint.steps(run_dir / CKPT)):
         step = run_dir / CKPT / str(number)
         loaded = load(step)
         result = evaluate(loaded.policy, loaded.config, "gymnasium", EPISODES, _FIRST_EVALUATION_SEED)
-        whole_at = (step / checkpoint.CHECKSUMS).stat().st_mtime
-        yield Point(whole_at - started, env_steps[number], result["mean"])
+        complete_at = (step / checkpoint.CHECKSUMS).stat().st_mtime
+        yield Point(complete_at - started, env_steps[number], result["mean"])
 
 
 def first_times(marks: Sequence[float], points: Iterable[Point]) -> dict[float, Point | None]:
-    """For each mark the first point that has it, or None; takes no more points than that needs."""
+    """The first point with at least the return of each mark, or None; stops when all marks are reached."""
     first: dict[float, Point | None] = dict.fromkeys(marks)
     for point in points:
         for mark in marks:
@@ -118,7 +120,7 @@ def first_times(marks: Sequence[float], points: Iterable[Point]) -> dict[float, 
 
 
 def statistics_of(points: Sequence[Point | None]) -> dict[str, Any]:
-    """Median, least and greatest of the seeds' seconds; a seed that never had the return counts as infinite."""
+    """Median, least and greatest of the seeds' seconds; a seed that never reached the return counts as infinite."""
     seconds = [point.seconds if point is not None else float("inf") for point in points]
     median, most = statistics.median(seconds), max(seconds)
     return {

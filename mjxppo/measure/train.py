@@ -1,18 +1,24 @@
-"""Training throughput with everything included, its split into parts, and compile times."""
+"""Training throughput with everything included, the times of an update's parts, and compile times."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mjxppo.analysis.report.facts import SPLIT, run_directory
+from mjxppo.config.check import make_config
 from mjxppo.config.randomize import RandomizeConfig, Spread
 from mjxppo.config.schema import Config
 from mjxppo.config.sweep import members_of
-from mjxppo.measure import split
-from mjxppo.measure.rounds import UPDATES, Rounds, endless
+from mjxppo.config.values import read_yaml
+from mjxppo.files import write_json
+from mjxppo.measure.training_rounds import UPDATES, TrainingRounds, with_rounds
+from mjxppo.measure.update_parts import measure_parts
 from mjxppo.run import loop
+from mjxppo.run.directory import CONFIG
 from mjxppo.run.machine import describe
 
 _SCALED: dict[str, Any] = {
@@ -28,30 +34,31 @@ EVERYTHING = RandomizeConfig(
     drop_action=0.05,
     push=0.005,
 )
-"""Everything that can vary, varies."""
+"""Randomisation of every quantity that can be randomised."""
 
 
-def run(configs: Sequence[Config], repeats: int = 5, skip_updates: int = 0) -> dict[str, Any]:
+def measure_training(configs: Sequence[Config], repeats: int = 5, skip_updates: int = 0) -> dict[str, Any]:
     """Measures training.
 
-    All programs are compiled first; then they take turns, round after round, so that a change of the machine's load
-    hits them alike.
+    All programs are compiled first. Then they take turns, round after round, so that a change of the machine's load
+    affects all of them.
 
     Args:
-        configs: checked configurations; of one with several policies the first is measured.
-        repeats: rounds of some updates each; the median counts.
-        skip_updates: trained before the first round at least; short episodes at the start of a run cost resets.
+        configs: checked configurations; of one with several policies the first policy is measured.
+        repeats: number of rounds of ``UPDATES`` updates; results are medians over rounds.
+        skip_updates: least number of updates before the first round; the short episodes at the start of a run make
+            resets more frequent.
 
     Returns:
         ``{"hardware", "versions", "results"}``; for each configuration ``env_steps_per_s`` of training with
         everything included, ``relative`` to the first configuration (median over rounds), milliseconds of an update
-        and of its parts (see ``split``), and ``compile_s``.
+        and of its parts (see ``update_parts``), and ``compile_s``.
     """
-    programs = [Rounds(loop.build(endless(members_of(config)[0].config))) for config in configs]
+    programs = [TrainingRounds(loop.build(with_rounds(members_of(config)[0].config))) for config in configs]
     for _ in range(1 + skip_updates // UPDATES):  # the first round is a warm-up
         for program in programs:
-            program.seconds()
-    seconds = np.array([[program.seconds() for program in programs] for _ in range(repeats)])
+            program.train_round()
+    seconds = np.array([[program.train_round() for program in programs] for _ in range(repeats)])
     speeds = np.array([program.trainer.env_steps_per_update for program in programs]) / seconds
     relative = np.median(speeds / speeds[:, :1], axis=0)
     rows = [
@@ -61,7 +68,23 @@ def run(configs: Sequence[Config], repeats: int = 5, skip_updates: int = 0) -> d
     return {**describe(), "results": rows}
 
 
-def _row(rounds: Rounds, seconds: np.ndarray, relative: float, repeats: int) -> dict[str, Any]:
+def measure_split(run: Path, repeats: int = 3) -> Path:
+    """Measures the parts of an update of one policy of a run on this machine, for the run's report.
+
+    Args:
+        run: a run directory, its ckpt/, or one step's folder.
+        repeats: number of rounds; results are medians.
+
+    Returns:
+        The file with the measurement: split.json in the run's directory.
+    """
+    directory = run_directory(run)
+    config = make_config(read_yaml(directory / CONFIG))
+    write_json(directory / SPLIT, measure_training([members_of(config)[0].config], repeats))
+    return directory / SPLIT
+
+
+def _row(rounds: TrainingRounds, seconds: np.ndarray, relative: float, repeats: int) -> dict[str, Any]:
     """One configuration's results, from the seconds of each round."""
     trainer, config = rounds.trainer, rounds.trainer.config
     env_steps = trainer.env_steps_per_update * UPDATES
@@ -77,5 +100,5 @@ def _row(rounds: Rounds, seconds: np.ndarray, relative: float, repeats: int) -> 
         "relative": relative,
         "update_ms": 1e3 * float(np.median(seconds)) / UPDATES,
         "compile_s": rounds.compile_s,
-        **split.measure(trainer, rounds.state, repeats),
+        **measure_parts(trainer, rounds.state, repeats),
     }

@@ -1,1 +1,1 @@
-"""A trained policy: what acts, files for other programs, evaluation."""
+"""A trained policy: the function from observations to actions, its files for other programs, its evaluation."""

@@ -1,45 +1,40 @@
-"""Evaluating the deterministic policy: in Gymnasium's C MuJoCo, or in this package's own physics."""
+"""Evaluation of the deterministic policy: in Gymnasium's C MuJoCo, or in this package's own physics."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from mjxppo import xla
+from mjxppo import envs, xla
 from mjxppo.config.schema import Config, PhysicsConfig
+from mjxppo.envs import Environment
+from mjxppo.envs.build import environment
+from mjxppo.envs.foreign.gymnasium import make_one
+from mjxppo.envs.locomotion import Locomotion
+from mjxppo.envs.randomize.changes import changed_fields
+from mjxppo.envs.registry import gym_id_of
 from mjxppo.errors import UserError
-from mjxppo.policy.policy import Policy, begin
-
-if TYPE_CHECKING:
-    from mjxppo.envs import Environment
-
-Engine = Literal["gymnasium", "own", "planar", "mjx", "mjx-warp"]
-"""What an evaluation can be asked to run in."""
-
-ActFunction = Callable[[np.ndarray], np.ndarray]
+from mjxppo.physics import modify_model
+from mjxppo.policy.engine import Engine
+from mjxppo.policy.policy import ActFunction, Policy, begin_episode
 
 
 class Episodes(NamedTuple):
-    """Results of some episodes, each [episodes]."""
+    """Returns and lengths of finished episodes, each [episodes]."""
 
     returns: np.ndarray
     lengths: np.ndarray
 
 
-def physics_of(engine: str) -> str:
-    """For a person, what an evaluation ran in: its ``engine`` is gymnasium, one of our backends, or own."""
-    if engine == "gymnasium":
-        return "Gymnasium's C MuJoCo"
-    return "the environment's own physics" if engine == "own" else f"{engine} physics"
-
-
 def summarize(episodes: Episodes, engine: str, env: str, seed: int) -> dict[str, Any]:
-    """The evaluation as JSON holds it."""
+    """Statistics of the episodes, ready for JSON; ``engine``, ``env`` and the first episode's ``seed`` are recorded."""
     returns, lengths = episodes
     return {
         "env": env,
@@ -69,15 +64,15 @@ def evaluate(
 
     Args:
         policy: actions [N, action_size] for observations [N, obs_size].
-        config: the run's configuration; says the task and its options.
+        config: the run's configuration; its task and task options are used.
         engine: "gymnasium" is Gymnasium's own environment on C MuJoCo, float64, which shares no code with the
-            training; "own" what the run was trained in; the others are this package's physics.
-        num_episodes: episode i is reset with seed ``seed + i``.
+            training; "own" is the environment that the run was trained in; the others are this package's physics.
+        num_episodes: number of episodes; episode i is reset with seed ``seed + i``.
         seed: the first episode's seed.
-        changes: what differs from the task's model, such as ``{"mass": 1.2}`` (``randomize.changes.QUANTITIES``); only
-            in "gymnasium".
-        as_trained: in the worlds that the run trained in, randomised and with privileged observations, instead of
-            on the task's own model; not in "gymnasium".
+        changes: factors on quantities of the task's model, such as ``{"mass": 1.2}``
+            (``randomize.changes.QUANTITIES``); only with "gymnasium".
+        as_trained: use the worlds that the run trained in, randomised and with privileged observations, instead of
+            the task's own model; not with "gymnasium".
 
     Returns:
         Mean, std, min and max of the returns, lengths and seeds, ready for JSON.
@@ -92,8 +87,6 @@ def evaluate(
             raise UserError("as_trained: needs --engine own, planar or mjx; Gymnasium's is the task itself")
         results = _gymnasium_episodes(policy, config, num_episodes, seed, changes or {})
         return summarize(results, engine, config.env, seed)
-    from mjxppo import envs
-
     backend = config.physics.backend if engine == "own" else engine
     if as_trained:
         return _evaluate_as_trained(policy, replace(config, physics=PhysicsConfig(backend)), num_episodes, seed)
@@ -102,18 +95,14 @@ def evaluate(
 
 
 def _evaluate_as_trained(policy: ActFunction, config: Config, num_episodes: int, seed: int) -> dict[str, Any]:
-    """There observations are what the network sees, with its past, and behind it what is for the critic."""
-    from mjxppo.envs.build import environment
-
+    """``evaluate`` in the worlds of training, whose observations are the network's inputs and then the critic's."""
     assert isinstance(policy, Policy)
     result = evaluate_in(environment(config), lambda obs: policy.of_inputs(obs[:, : policy.inputs]), num_episodes, seed)
     return result | {"as_trained": True}
 
 
 def evaluate_in(env: Environment, policy: ActFunction, num_episodes: int, seed: int) -> dict[str, Any]:
-    """``evaluate`` in an environment of ours; ``engine`` then names its physics, or is "own" if that is not ours."""
-    from mjxppo.envs.locomotion import Locomotion
-
+    """``evaluate`` in a given environment; ``engine`` in the result is its backend, or "own" where it has none."""
     engine = env.physics.name if isinstance(env, Locomotion) else "own"
     return summarize(device_episodes(policy, env, num_episodes, seed), engine, env.name, seed)
 
@@ -125,15 +114,15 @@ def evaluate_each(
     seed: int,
     as_trained: bool = False,
 ) -> list[dict[str, Any]]:
-    """``evaluate`` for several policies, in several processes where they run on the host."""
+    """``evaluate`` for several policies; with "gymnasium" in several processes."""
     jobs = [(policy, config, engine, num_episodes, seed, None, as_trained) for policy, config in policies]
     if engine != "gymnasium":
         return [evaluate(*job) for job in jobs]
-    return in_processes(jobs)
+    return evaluate_in_processes(jobs)
 
 
-def in_processes(jobs: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
-    """``evaluate`` for the arguments of each job, in as many processes as there are usable cores."""
+def evaluate_in_processes(jobs: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """``evaluate`` with the arguments of each job, in one process for each usable core."""
     workers = min(len(jobs), xla.usable_cores())
     if workers == 1:
         return [evaluate(*job) for job in jobs]
@@ -143,15 +132,12 @@ def in_processes(jobs: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
 
 
 def make_gymnasium_env(config: Config, **kwargs: Any) -> Any:
-    """Gymnasium's environment for the run's task, with the run's task options.
+    """Makes Gymnasium's environment for the run's task, with the run's task options.
 
     Raises:
-        UserError: the task is none of Gymnasium's.
+        UserError: Gymnasium does not have the task.
     """
-    from mjxppo.envs import registry
-    from mjxppo.envs.foreign.gymnasium import make_one
-
-    gym_id = registry.gym_id_of(config.env)
+    gym_id = gym_id_of(config.env)
     if gym_id is None:
         raise UserError(f"engine: Gymnasium has no counterpart of {config.env}; use --engine own")
     return make_one(gym_id, config.env_options, **kwargs)
@@ -160,21 +146,18 @@ def make_gymnasium_env(config: Config, **kwargs: Any) -> Any:
 def _gymnasium_episodes(
     policy: ActFunction, config: Config, num_episodes: int, seed: int, changes: Mapping[str, float]
 ) -> Episodes:
-    """One episode after the other, so that a seed's return does not depend on what is evaluated beside it.
+    """Runs one episode after the other, so that a seed's return does not depend on the number of episodes.
 
     A matrix product's rounding may depend on its batch size, and HalfCheetah amplifies rounding.
     """
     env = make_gymnasium_env(config)
     if changes:
-        from mjxppo.envs.randomize.changes import changed_fields
-        from mjxppo.physics import modify_model
-
         model = env.unwrapped.model
         modify_model(model, changed_fields(model, changes))
     returns, lengths = np.zeros(num_episodes), np.zeros(num_episodes, int)
     for i in range(num_episodes):
         obs, _ = env.reset(seed=seed + i)
-        act, done = begin(policy), False
+        act, done = begin_episode(policy), False
         while not done:
             obs, reward, terminated, truncated, _ = env.step(act(obs[None])[0])
             returns[i] += reward
@@ -185,16 +168,13 @@ def _gymnasium_episodes(
 
 
 def device_episodes(policy: ActFunction, env: Environment, num_episodes: int, seed: int) -> Episodes:
-    """Runs all episodes as one batch; the policy acts on the host between steps."""
-    import jax
-    import jax.numpy as jnp
-
+    """Runs all episodes as one batch on the device; the policy acts on the host between two steps."""
     keys = jax.vmap(lambda i: jax.random.key(seed + i))(jnp.arange(num_episodes, dtype=jnp.uint32))
     state = jax.jit(env.reset)(keys)
     step = jax.jit(env.step)
     returns, lengths = np.zeros(num_episodes), np.zeros(num_episodes, int)
     running = np.ones(num_episodes, bool)
-    act = begin(policy)
+    act = begin_episode(policy)
     while running.any():
         state = step(state, act(np.asarray(state.obs)))
         returns += np.where(running, np.asarray(state.reward, np.float64), 0)

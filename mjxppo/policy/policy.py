@@ -10,7 +10,11 @@ import numpy as np
 from mjxppo.config.schema import Activation, Config
 from mjxppo.errors import UserError
 
+ActFunction = Callable[[np.ndarray], np.ndarray]
+"""A policy as a function: actions [N, action_size] for observations [N, obs_size]."""
+
 _ACTOR = "learner/params/params/actor/mlp"
+"""Where a checkpoint's named arrays have the policy network."""
 
 
 def _silu(x: np.ndarray) -> np.ndarray:
@@ -30,26 +34,27 @@ _ACTIVATIONS: dict[Activation, Callable[[np.ndarray], np.ndarray]] = {
 class Policy:
     """``tanh(mean)`` of the policy network, as a function of raw observations.
 
-    A policy with a ``history`` remembers: ``act = policy.begin()`` at an episode's start, then ``act(obs)``.
+    A policy with a ``history`` needs the past of its episode: call ``act = policy.begin()`` at the episode's start,
+    then ``act(obs)``.
     """
 
     obs_mean: np.ndarray
-    """Mean of what the network sees, [inputs]."""
+    """Mean of the network's inputs, [inputs]."""
     obs_scale: np.ndarray
-    """What centred inputs are multiplied by, [inputs]."""
+    """Factor on the centred inputs, [inputs]."""
     obs_clip: float
-    """Normalised observations are clipped to this; infinite where they are not normalised."""
+    """Largest absolute value of a normalised input; infinite where inputs are not normalised."""
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
     """Weights [inputs, outputs] and biases [outputs] of each layer, the head last."""
     activation: Activation
     history: int = 1
-    """Observations that the network sees: ``[o[t], a[t-1], o[t-1], ...]``."""
+    """Number of observations among the network's inputs: ``[o[t], a[t-1], o[t-1], ...]``."""
     privileged: bool = False
-    """Whether it sees what only the simulation knows, and so can act nowhere else."""
+    """Whether the inputs contain values that only the simulation knows; the policy can then act in simulation only."""
 
     @property
     def inputs(self) -> int:
-        """How many numbers the network sees."""
+        """Length of the network's input."""
         return self.layers[0][0].shape[0]
 
     @property
@@ -63,19 +68,23 @@ class Policy:
         return self.layers[-1][0].shape[1]
 
     def __call__(self, obs: np.ndarray) -> np.ndarray:
-        """Actions in [-1, 1], [..., action_size] float32, for observations [..., obs_size]; without ``history``."""
+        """Actions in [-1, 1], [..., action_size] float32, for observations [..., obs_size].
+
+        Raises:
+            ValueError: the policy has a ``history``; use ``begin``.
+        """
         if self.history > 1:
             raise ValueError("this policy remembers: at an episode's start act = policy.begin(), then act(obs)")
         return self.of_inputs(obs)
 
-    def begin(self) -> Callable[[np.ndarray], np.ndarray]:
-        """What acts in an episode, or several side by side, from the start on: actions for observations.
+    def begin(self) -> ActFunction:
+        """A function of observations for a new episode, or for several side by side, called once a step.
 
         Raises:
             UserError: the policy needs what only the simulation knows.
         """
         self.check_can_act_alone()
-        return Remembering(self) if self.history > 1 else self
+        return PolicyWithPast(self) if self.history > 1 else self
 
     def check_can_act_alone(self) -> None:
         """Raises UserError where the policy needs what only the simulation knows."""
@@ -86,7 +95,7 @@ class Policy:
             )
 
     def of_inputs(self, obs: np.ndarray) -> np.ndarray:
-        """Actions [..., action_size] for what the network sees, [..., inputs]."""
+        """Actions [..., action_size] for the network's inputs [..., inputs]."""
         if np.shape(obs)[-1:] != (self.inputs,):
             raise ValueError(f"observations must be [..., {self.inputs}], not {list(np.shape(obs))}")
         # Centred in the observation's own precision, so that large offsets do not cost float32 digits.
@@ -98,8 +107,8 @@ class Policy:
         return np.tanh(x @ weight + bias)
 
 
-class Remembering:
-    """A policy with what it remembers of the episode, or of several side by side."""
+class PolicyWithPast:
+    """A policy together with the past observations and actions of the episodes that it acts in."""
 
     def __init__(self, policy: Policy):
         self.policy = policy
@@ -109,30 +118,30 @@ class Remembering:
         """Actions [..., action_size] for the next observations [..., obs_size].
 
         Args:
-            obs: of the same worlds at each call.
-            first: where an episode begins with this observation, [...] bool; by default in the first call only.
+            obs: observations of the same worlds, in the same order, at each call.
+            first: True where an episode begins with this observation, [...] bool; default: in the first call only.
         """
         policy, obs = self.policy, np.asarray(obs)
         if obs.shape[-1:] != (policy.obs_size,):
             raise ValueError(f"observations must be [..., {policy.obs_size}], not {list(obs.shape)}")
-        nothing_said = np.zeros((*obs.shape[:-1], policy.action_size), obs.dtype)
-        fresh = np.concatenate([nothing_said, obs] * (policy.history - 1), axis=-1)
-        past = fresh if self._past is None else self._past
+        no_action = np.zeros((*obs.shape[:-1], policy.action_size), obs.dtype)
+        initial = np.concatenate([no_action, obs] * (policy.history - 1), axis=-1)
+        past = initial if self._past is None else self._past
         if first is not None:
-            past = np.where(np.asarray(first)[..., None], fresh, past)
+            past = np.where(np.asarray(first)[..., None], initial, past)
         action = policy.of_inputs(np.concatenate([obs, past], axis=-1))
         self._past = np.concatenate([action, obs, past], axis=-1)[..., : past.shape[-1]]
         return action
 
 
-def begin(policy: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    """What acts in an episode from the start on: ``Policy.begin``, or any other function of observations itself."""
+def begin_episode(policy: ActFunction) -> ActFunction:
+    """The function to call at each step of a new episode: ``policy.begin()`` of a ``Policy``, else ``policy``."""
     return policy.begin() if isinstance(policy, Policy) else policy
 
 
 def from_checkpoint(arrays: Mapping[str, np.ndarray], config: Config) -> Policy:
-    """The policy in a checkpoint's named arrays (``checkpoint.read``)."""
-    from mjxppo.ppo.normalize import EPSILON, OBS_CLIP
+    """Builds the deterministic policy from a checkpoint's named arrays (``checkpoint.read``)."""
+    from mjxppo.ppo.normalize import EPSILON, OBS_CLIP  # imports JAX, which an exported policy does not need
 
     hidden = [f"{_ACTOR}/hidden_{i}" for i in range(len(config.policy.hidden_sizes))]
     layers = [(arrays[f"{name}/kernel"], arrays[f"{name}/bias"]) for name in (*hidden, f"{_ACTOR}/head")]

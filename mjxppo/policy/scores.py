@@ -1,4 +1,4 @@
-"""The evaluations of several policies together: for each point of a grid, statistics over its seeds.
+"""Statistics over the evaluations of several policies: over the seeds of each point of a grid.
 
 The interquartile mean and its bootstrap interval follow Agarwal et al. 2021, "Deep reinforcement learning at the
 edge of the statistical precipice" (https://arxiv.org/abs/2108.13264).
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import bootstrap, trim_mean
 
 from mjxppo.config.schema import Config
 from mjxppo.config.sweep import Member, members_of
@@ -18,16 +19,15 @@ _RESAMPLES = 10_000
 
 
 def interquartile_mean(scores: np.ndarray, axis: int = -1) -> np.ndarray:
-    """The mean of the middle half of the scores: less swayed by single seeds than the mean, surer than the median."""
-    from scipy.stats import trim_mean
+    """Mean of the middle half of the scores along ``axis``.
 
+    It depends less on single seeds than the mean, and varies less than the median.
+    """
     return np.asarray(trim_mean(scores, 0.25, axis=axis))
 
 
 def iqm_interval(scores: Sequence[float]) -> tuple[float, float] | None:
-    """95 % bootstrap interval of the interquartile mean over seeds; None for fewer than two, or all equal ones."""
-    from scipy.stats import bootstrap
-
+    """95 % bootstrap interval of the interquartile mean over seeds; None where fewer than two scores differ."""
     if len(set(scores)) < 2:
         return None
     interval = bootstrap(
@@ -40,16 +40,16 @@ def iqm_interval(scores: Sequence[float]) -> tuple[float, float] | None:
     return float(interval.low), float(interval.high)
 
 
-def together(config: Config, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What eval.json of a run with several policies holds.
+def summarize_members(config: Config, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The contents of eval.json of a run with several policies: statistics of each point of the grid.
 
     Args:
         config: the run's configuration.
-        results: what ``evaluate`` returned for each of its members.
+        results: the result of ``evaluate`` for each member, in the order of ``members_of``.
     """
-    everyone = list(zip(members_of(config), results, strict=True))
-    # Members come point by point of the grid, each with all seeds.
-    groups = [everyone[i : i + config.num_seeds] for i in range(0, len(everyone), config.num_seeds)]
+    members = list(zip(members_of(config), results, strict=True))
+    # The order of members is one point of the grid after the other, each with all seeds.
+    groups = [members[i : i + config.num_seeds] for i in range(0, len(members), config.num_seeds)]
     return {
         "env": config.env,
         "engine": results[0]["engine"],
@@ -59,6 +59,7 @@ def together(config: Config, results: Sequence[dict[str, Any]]) -> dict[str, Any
 
 
 def _statistics(config: Config, group: Sequence[tuple[Member, dict[str, Any]]]) -> dict[str, Any]:
+    """Settings, seeds and statistics of the members at one point of the grid."""
     first = group[0][0].config
     means = [result["mean"] for _, result in group]
     return {
@@ -74,12 +75,12 @@ def _statistics(config: Config, group: Sequence[tuple[Member, dict[str, Any]]]) 
     }
 
 
-def table(together: dict[str, Any]) -> str:
-    """The groups as lines of text."""
-    names = [name.removeprefix("ppo.") for name in together["groups"][0]["settings"]]
+def format_table(summary: dict[str, Any]) -> str:
+    """The groups of ``summarize_members`` as a table of text, one line each."""
+    names = [name.removeprefix("ppo.") for name in summary["groups"][0]["settings"]]
     header = [*names, "seeds", "mean", "worst", "best", "IQM", "95 % interval"]
     rows = [header]
-    for group in together["groups"]:
+    for group in summary["groups"]:
         interval = group["iqm_ci95"]
         rows.append(
             [f"{value:g}" for value in group["settings"].values()]

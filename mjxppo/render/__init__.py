@@ -1,4 +1,4 @@
-"""Draws one episode of a policy: mp4 or gif through MuJoCo's renderer, or a web page that plays by itself."""
+"""Films of one episode of a policy: mp4 or gif with MuJoCo's renderer, or a web page that plays by itself."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import numpy as np
 from mjxppo.config.schema import Config
 from mjxppo.console import say
 from mjxppo.errors import UserError
-from mjxppo.render import drawing, gl, overlay, page, scene, video
+from mjxppo.policy.policy import ActFunction
+from mjxppo.render import drawing, gl, overlay, player, scene, video
 from mjxppo.render.timeline import MAX_FPS, Timeline, make_timeline
-from mjxppo.render.trajectory import Policy, Trajectory, record_episode
+from mjxppo.render.trajectory import Trajectory, record_episode
 
 SUFFIXES = (".mp4", ".gif", ".html")
 _GIF_MAX_FPS = 25.0  # more makes gifs large, and browsers play few other rates exactly
 
 
 def render(
-    policy: Policy,
+    policy: ActFunction,
     gym_id: str,
     out: Path | str,
     *,
@@ -34,13 +35,13 @@ def render(
     """Runs ``policy`` for one episode in Gymnasium's C MuJoCo and draws it to ``out``.
 
     Args:
-        policy: observations [N, obs_size] to actions [N, act_size], NumPy arrays.
+        policy: actions [N, act_size] for observations [N, obs_size], NumPy arrays.
         gym_id: a MuJoCo environment of Gymnasium, such as ``HalfCheetah-v5``.
         out: a file ending in .mp4, .gif or .html; replaced when the drawing is complete.
-        seed: of the episode.
-        max_steps: draw at most so many steps.
-        width: pixels, even.
-        height: pixels, even.
+        seed: seed of the episode.
+        max_steps: largest number of steps to draw; default: the whole episode.
+        width: width in pixels, even.
+        height: height in pixels, even.
         gym_kwargs: options of the environment.
 
     Returns:
@@ -48,7 +49,7 @@ def render(
         fps, and renderer ("egl" or another OpenGL, "2d", or "html").
 
     Raises:
-        UserError: an argument is of no use; nothing has been written then.
+        UserError: an argument is wrong; nothing has been written then.
     """
     out = Path(out)
     check_output(out, width, height)
@@ -63,23 +64,25 @@ def render(
         "truncated": trajectory.truncated,
         "seconds": trajectory.duration,
     }
-    return summary | draw(trajectory, out, width, height)
+    return summary | draw_episode(trajectory, out, width, height)
 
 
-def film(policy: Policy, config: Config, out: Path, max_seconds: float | None = None, **options: Any) -> dict[str, Any]:
+def film(
+    policy: ActFunction, config: Config, out: Path, max_seconds: float | None = None, **options: Any
+) -> dict[str, Any]:
     """Draws one episode of ``policy`` on the task of a run, with the run's options; see ``render``.
 
     Args:
         policy: actions [N, action_size] for observations [N, obs_size].
         config: the run's configuration.
         out: the file to write.
-        max_seconds: stop after so much simulated time.
-        options: as ``render`` takes them.
+        max_seconds: simulated seconds to draw; default: the whole episode.
+        options: further arguments of ``render``.
 
     Raises:
-        UserError: the task is none of Gymnasium's, or the file cannot be written.
+        UserError: Gymnasium does not have the task, or the file cannot be written.
     """
-    from mjxppo.envs.registry import gym_id_of, make
+    from mjxppo.envs.registry import gym_id_of, make  # imports JAX, which the OpenGL probe's process does not need
 
     gym_id = gym_id_of(config.env)
     if gym_id is None:
@@ -91,10 +94,10 @@ def film(policy: Policy, config: Config, out: Path, max_seconds: float | None = 
 
 
 def check_output(out: Path, width: int = 640, height: int = 480) -> None:
-    """Refuses an output that could not be written in the end, before any work is done.
+    """Checks a film's file name and size before any work is done.
 
     Raises:
-        UserError: names what is wrong.
+        UserError: the suffix is unknown, the size is not usable, or ``out`` is a directory.
     """
     if out.suffix.lower() not in SUFFIXES:
         raise UserError(f"cannot write {out}: its name must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
@@ -105,10 +108,10 @@ def check_output(out: Path, width: int = 640, height: int = 480) -> None:
         raise UserError(f"{out} is a directory; name a file ending in {', '.join(SUFFIXES)}")
 
 
-def draw(trajectory: Trajectory, out: Path, width: int = 640, height: int = 480) -> dict[str, Any]:
-    """Draws a recorded episode; returns frames, fps and renderer."""
+def draw_episode(trajectory: Trajectory, out: Path, width: int = 640, height: int = 480) -> dict[str, Any]:
+    """Draws a recorded episode to a file; returns frames, fps and renderer as ``render`` does."""
     if out.suffix.lower() == ".html":
-        page.write_page(out, trajectory)
+        player.write_player(out, trajectory)
         return {"frames": trajectory.length + 1, "fps": 1.0 / trajectory.dt, "renderer": "html"}
     timeline = make_timeline(trajectory, _GIF_MAX_FPS if out.suffix.lower() == ".gif" else MAX_FPS)
     frames, renderer = draw_frames(trajectory, timeline, width, height)
@@ -119,10 +122,11 @@ def draw(trajectory: Trajectory, out: Path, width: int = 640, height: int = 480)
 def draw_frames(
     trajectory: Trajectory, timeline: Timeline, width: int, height: int
 ) -> tuple[Iterator[np.ndarray], str]:
-    """The finished frames, [H, W, 3] each, and the name of what draws them."""
+    """The frames with their captions, [H, W, 3] uint8 each, and the name of the renderer."""
     frames, renderer = _bare_frames(trajectory, timeline, width, height)
     written = (
-        overlay.write(frame, overlay.captions(trajectory, timeline, index)) for index, frame in enumerate(frames)
+        overlay.draw_captions(frame, overlay.captions(trajectory, timeline, index))
+        for index, frame in enumerate(frames)
     )
     return written, renderer
 
@@ -130,12 +134,13 @@ def draw_frames(
 def _bare_frames(
     trajectory: Trajectory, timeline: Timeline, width: int, height: int
 ) -> tuple[Iterator[np.ndarray], str]:
-    backend, problem = gl.find()
+    """The frames without captions, and the name of the renderer."""
+    backend, problem = gl.find_backend()
     if backend is not None:
         frames = scene.draw_frames(trajectory, timeline, width, height, backend)
         try:
             first = next(frames)
-        except Exception as error:  # whatever a driver makes of a picture larger than the probe's
+        except Exception as error:  # a driver may fail in any way at a picture larger than the probe's
             problem = f"{backend}: {type(error).__name__}: {error}".splitlines()[0]
         else:
             return itertools.chain([first], frames), backend

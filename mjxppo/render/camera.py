@@ -1,4 +1,4 @@
-"""Where the camera looks: a calm path along with the robot, and a distance that fits it into the picture."""
+"""The camera's path: it follows the robot smoothly, at a distance at which the robot fits into the picture."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _ASPECT = 4 / 3  # of the picture, roughly
 
 @dataclass(frozen=True)
 class CameraPath:
-    """A side view that travels with the robot."""
+    """Path of a camera that looks at the robot from the side and moves along with it."""
 
     target: np.ndarray
     """The point at the picture's centre, [F, 3], in metres."""
     view_height: float
-    """Metres of the scene that the picture's height spans, at the target's depth."""
+    """Height of the picture in metres of the scene, at the target's depth."""
 
 
 def camera_path(model: mujoco.MjModel, timeline: Timeline) -> CameraPath:
-    """Follows the robot's centre of mass: smoothly along the ground, at a fixed height.
+    """A path that follows the robot's centre of mass: smoothly along the ground, at a fixed height.
 
-    The smoothing looks both ways in time, so the camera does not lag behind.
+    The smoothing uses the past and the future, so the camera does not lag behind.
     """
     com = _centers_of_mass(model, timeline.qpos)
     path = _smooth(com, timeline.fps)
@@ -37,7 +37,7 @@ def camera_path(model: mujoco.MjModel, timeline: Timeline) -> CameraPath:
 
 
 def camera_of_each(model: mujoco.MjModel, qpos: np.ndarray) -> CameraPath:
-    """For N states [N, nq] that have nothing to do with each other: each from its own side, at one height."""
+    """A view of each of N unrelated states ``qpos`` [N, nq]: centred on its robot, all at the same height."""
     rest = model.qpos0[None]
     view_height = _view_height(model, rest[0])
     target = _centers_of_mass(model, qpos)
@@ -46,7 +46,7 @@ def camera_of_each(model: mujoco.MjModel, qpos: np.ndarray) -> CameraPath:
 
 
 def _centers_of_mass(model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
-    """[F, 3] for positions [F, nq]."""
+    """Centres of mass in metres, [F, 3], for positions [F, nq]."""
     data = mujoco.MjData(model)
     com = np.empty((len(qpos), 3))
     for frame, row in enumerate(qpos):
@@ -58,15 +58,15 @@ def _centers_of_mass(model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
 
 
 def _view_height(model: mujoco.MjModel, qpos: np.ndarray) -> float:
-    """Metres that the picture spans: air above a tall robot and to the sides of a long one, and never so close that
-    a jump leaves the picture.
+    """Height of the picture in metres: with space above a tall robot and beside a long one, and at least 2.3 m, so
+    that a jumping robot stays in the picture.
     """
     length, height = _size(model, qpos)
     return max(1.75 * height, 1.35 * length / _ASPECT, 2.3)
 
 
 def _size(model: mujoco.MjModel, qpos: np.ndarray) -> tuple[float, float]:
-    """Extent of the robot along x and z."""
+    """Extent of the robot along x and z in metres."""
     data = mujoco.MjData(model)
     data.qpos[:] = qpos
     mujoco.mj_kinematics(model, data)
@@ -79,7 +79,7 @@ def _size(model: mujoco.MjModel, qpos: np.ndarray) -> tuple[float, float]:
 
 
 def _smooth(path: np.ndarray, fps: float) -> np.ndarray:
-    """Gaussian smoothing along time; the ends are continued by point reflection, which keeps a constant speed."""
+    """Gaussian smoothing of a path [F, 3] along time; point reflection at its ends keeps the speed."""
     sigma = _SMOOTHING_S * fps
     reach = int(min(3 * sigma, len(path) - 1))
     if reach < 1:

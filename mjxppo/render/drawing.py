@@ -1,4 +1,4 @@
-"""Frames drawn without OpenGL: the bodies' outlines from the side, on a floor with a mark every metre."""
+"""Frames without OpenGL: the bodies' outlines from the side, on a floor with a mark every metre."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GROUND, _GROUND_LINE, _MARK = (92, 110, 128), (58, 72, 88), (196, 208, 220)
 
 
 def draw_frames(trajectory: Trajectory, timeline: Timeline, width: int, height: int) -> Iterator[np.ndarray]:
-    """The frames of an episode, [H, W, 3] each, from a viewpoint that travels with the robot."""
+    """The frames of an episode, [H, W, 3] uint8 each, from a camera that moves along with the robot."""
     return draw_states(
         trajectory.model, timeline.qpos, camera_path(trajectory.model, timeline), width=width, height=height
     )
@@ -51,13 +51,14 @@ def draw_states(
 
 
 def _sky(width: int, height: int) -> Image.Image:
+    """A background with a vertical gradient."""
     ramp = np.linspace(0.0, 1.0, height)[:, None, None]
     picture = (1 - ramp) * np.asarray(_SKY_TOP) + ramp * np.asarray(_SKY_HORIZON)
     return Image.fromarray(np.broadcast_to(picture, (height, width, 3)).astype(np.uint8))
 
 
 def _draw_stroke(draw: ImageDraw.ImageDraw, stroke: np.ndarray, radius: float, color: tuple[int, int, int]) -> None:
-    """A thick line with round ends; ``stroke`` is (x1, y1, x2, y2) in pixels."""
+    """Draws a thick line with round ends; ``stroke`` is (x1, y1, x2, y2) in pixels."""
     radius = max(radius, 1.0)
     x1, y1, x2, y2 = (float(value) for value in stroke)
     length = math.hypot(x2 - x1, y2 - y1)
@@ -71,7 +72,7 @@ def _draw_stroke(draw: ImageDraw.ImageDraw, stroke: np.ndarray, radius: float, c
 def _draw_floor(
     draw: ImageDraw.ImageDraw, width: int, height: int, scale: float, origin_x: float, floor_y: float
 ) -> None:
-    """The ground with a mark every metre and a number every five, so that speed can be seen."""
+    """Draws the ground with a mark every metre and a number every five metres, which show the robot's speed."""
     if floor_y >= height:
         return
     draw.rectangle((0, floor_y, width, height), fill=_GROUND)

@@ -1,8 +1,8 @@
-"""Finds an OpenGL that works without a display, without ever risking the process that asks.
+"""Search for an OpenGL that works without a display; a broken one cannot harm the process that searches.
 
-A missing or broken OpenGL shows itself in many ways: an exception when MuJoCo is imported, one when a context is
-made, another from a finaliser at exit, or an abort inside a driver. So each candidate is tried in a process of its
-own, once, and only one that has drawn a picture there is used here.
+A missing or broken OpenGL fails in many ways: an exception when MuJoCo is imported, one when a context is made, another
+from a finaliser at exit, or an abort inside a driver. So each candidate is tried once in a process of its own, and a
+candidate is used only if it has drawn a picture there.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ import mujoco
 import numpy as np
 
 DEFERRED = "MJXPPO_GL"
-"""Where a program keeps the user's ``MUJOCO_GL`` while it imports ``mujoco``, which a missing library would break."""
+"""Environment variable that keeps the user's ``MUJOCO_GL`` while ``mujoco`` is imported: with ``MUJOCO_GL`` set, a
+missing library would make that import fail."""
 _DISABLED = ("disable", "disabled", "off", "false", "0")
 _UNNAMED = ("", "enable", "enabled", "on", "true", "1")
 _PROBE_TIMEOUT_S = 90
-# Goes through the same class as the real thing; argv holds the backend and the folder that this package is in.
+# Draws with the class that films use; argv holds the backend and the folder that this package is in.
 _PROBE = """
 import sys
 sys.path.append(sys.argv[2])
@@ -41,21 +42,21 @@ print("drawn")
 
 
 class GlSearch(NamedTuple):
-    """The outcome of looking for an OpenGL."""
+    """The result of the search for an OpenGL."""
 
     backend: str | None
-    """egl, osmesa, glfw or cgl; None where nothing works."""
+    """egl, osmesa, glfw or cgl; None where none works."""
     problem: str
-    """Why there is none, in one line."""
+    """Why none works, in one line; empty where one does."""
 
 
 def candidates() -> list[str]:
-    """The backends to try, best first; ``MUJOCO_GL`` narrows them to one or none."""
-    asked = _asked().lower().strip()
-    if asked in _DISABLED:
+    """The backends to try, best first; only the one that ``MUJOCO_GL`` names, or none, where it is set."""
+    name = _mujoco_gl().lower().strip()
+    if name in _DISABLED:
         return []
-    if asked not in _UNNAMED:
-        return ["glfw" if asked in ("glx", "wgl") else asked]
+    if name not in _UNNAMED:
+        return ["glfw" if name in ("glx", "wgl") else name]
     if sys.platform == "darwin":
         return ["cgl", "glfw"]
     if sys.platform != "linux":
@@ -64,17 +65,18 @@ def candidates() -> list[str]:
     return ["egl", "osmesa", *(["glfw"] if has_display else [])]
 
 
-def _asked() -> str:
+def _mujoco_gl() -> str:
+    """The user's ``MUJOCO_GL``, empty where it is not set."""
     return os.environ.get(DEFERRED) or os.environ.get("MUJOCO_GL") or ""
 
 
-def find() -> GlSearch:
-    """Looks for an OpenGL that can draw off screen; the answer is remembered."""
-    return _find(tuple(candidates()))
+def find_backend() -> GlSearch:
+    """Looks for an OpenGL that can draw off screen; the result is cached."""
+    return _find_backend(tuple(candidates()))
 
 
 @functools.cache
-def _find(names: tuple[str, ...]) -> GlSearch:
+def _find_backend(names: tuple[str, ...]) -> GlSearch:
     if not names:
         return GlSearch(None, "MUJOCO_GL switches it off")
     problems = []
@@ -110,10 +112,10 @@ def _probe(name: str) -> str | None:
 
 
 class Offscreen:
-    """Draws a model's scene into an array, as ``mujoco.Renderer`` does, but with a backend chosen at run time.
+    """Renderer of a model's scene to an array, as ``mujoco.Renderer``, with a backend that is chosen at run time.
 
-    ``mujoco.Renderer`` takes the backend that ``MUJOCO_GL`` named when ``mujoco`` was first imported, which is long
-    before a picture is asked for.
+    ``mujoco.Renderer`` takes the backend that ``MUJOCO_GL`` named when ``mujoco`` was first imported, long before a
+    picture is needed.
     """
 
     def __init__(self, model: mujoco.MjModel, width: int, height: int, backend: str):
@@ -145,7 +147,7 @@ class Offscreen:
         return np.flipud(self._pixels).copy()
 
     def close(self) -> None:
-        """Gives the context back; after that nothing is left for a finaliser to trip over."""
+        """Frees the OpenGL context now: in a finaliser at exit this may fail."""
         self._context.free()
         self._gl.free()
 
@@ -159,7 +161,7 @@ class Offscreen:
 
 
 def plain_drawing(problem: str) -> str:
-    """The line that says why a drawing without OpenGL is made."""
+    """The line for the user that a drawing without OpenGL is made, and why."""
     return (
         f"render: OpenGL could not be started ({problem}); making a plain 2-D drawing instead. "
         f"For the full picture {advice()}."
@@ -167,8 +169,8 @@ def plain_drawing(problem: str) -> str:
 
 
 def advice() -> str:
-    """What to do about a missing OpenGL, as the end of a sentence."""
-    if _asked():
+    """The remedy for a missing OpenGL, as the end of a sentence."""
+    if _mujoco_gl():
         return "unset MUJOCO_GL, or set it to a backend that works here (egl, osmesa, glfw)"
     if sys.platform == "linux":
         return "install EGL (Debian, Ubuntu: apt install libegl1 libgl1-mesa-dri; Fedora: dnf install mesa-libEGL)"

@@ -1,4 +1,4 @@
-"""A robot's bodies as plain strokes: what the 2-D drawing, the web page and the shadows are made from."""
+"""A robot's bodies as plain strokes, for the 2-D drawing, the web page and the shadows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PALETTE = ((214, 122, 66), (232, 162, 92), (196, 92, 84), (122, 148, 98), (92, 
 
 @dataclass(frozen=True)
 class Strokes:
-    """What S geoms look like from afar: lines with round ends."""
+    """Lines with round ends that stand for S geoms."""
 
     geom: np.ndarray
     """Index of each stroke's geom, [S]."""
@@ -32,7 +32,7 @@ class Strokes:
 
 @dataclass(frozen=True)
 class Outline:
-    """S strokes seen along the y axis, farthest first."""
+    """Strokes as seen along the y axis, farthest first: S strokes in F frames."""
 
     radius: np.ndarray
     """Half the stroke's width in metres, [S]."""
@@ -63,10 +63,7 @@ def make_outline(model: mujoco.MjModel, qpos: np.ndarray) -> Outline:
 
 
 def make_strokes(model: mujoco.MjModel) -> Strokes:
-    """Capsules and cylinders as they are, other shapes as a stroke along their longest side.
-
-    Enough to see what a robot does where nothing better can be had.
-    """
+    """Makes the strokes: capsules and cylinders exactly, other shapes as a stroke along their longest side."""
     geoms = body_geoms(model)
     half, radius = np.zeros((len(geoms), 3)), np.zeros(len(geoms))
     for i, geom in enumerate(geoms):
@@ -83,7 +80,7 @@ def make_strokes(model: mujoco.MjModel) -> Strokes:
 
 
 def body_geoms(model: mujoco.MjModel) -> np.ndarray:
-    """Indices of the geoms that belong to the robot: those that are seen and not fixed to the world."""
+    """Indices of the robot's geoms: those that are visible and not fixed to the world."""
     fixed = model.body_weldid[model.geom_bodyid] == 0
     return np.flatnonzero(~fixed & (model.geom_rgba[:, 3] > 0))
 
@@ -95,7 +92,7 @@ def floor_height(model: mujoco.MjModel) -> float:
 
 
 def _color(model: mujoco.MjModel, geom: int) -> tuple[int, int, int]:
-    """The geom's own colour, or one per body where the model says nothing (MuJoCo's default grey)."""
+    """The geom's colour; where the model gives none (MuJoCo's default grey), a colour by body."""
     rgb = model.geom_rgba[geom, :3]
     if np.ptp(rgb) < 0.02:
         return _PALETTE[int(model.geom_bodyid[geom]) % len(_PALETTE)]

@@ -1,4 +1,4 @@
-"""The text on the frames."""
+"""Captions on the frames: task, time, step and return."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def captions(trajectory: Trajectory, timeline: Timeline, frame: int) -> list[tuple[str, str]]:
-    """What is written on a frame, as (label, value) pairs."""
+    """The captions of a frame, as (label, value) pairs."""
     step = int(timeline.step[frame])
     limit = f" / {trajectory.step_limit}" if trajectory.step_limit else ""
     lines = [
@@ -36,7 +36,7 @@ def captions(trajectory: Trajectory, timeline: Timeline, frame: int) -> list[tup
     return lines
 
 
-def write(image: np.ndarray, lines: list[tuple[str, str]]) -> np.ndarray:
+def draw_captions(image: np.ndarray, lines: list[tuple[str, str]]) -> np.ndarray:
     """Draws a panel with ``lines`` into the upper left corner of an RGB image [H, W, 3]."""
     height = image.shape[0]
     size = max(11, round(height / 26))

@@ -1,4 +1,4 @@
-"""Frames drawn by MuJoCo's own renderer."""
+"""Frames by MuJoCo's own renderer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mjxppo.render.trajectory import Trajectory
 _ELEVATION = -12.0
 _FLOOR_DARK, _FLOOR_LIGHT, _FLOOR_LINE = (86, 104, 122), (102, 121, 140), (150, 167, 184)
 _SKY_TOP, _SKY_HORIZON = (92, 132, 176), (214, 226, 236)
-_LIGHT = np.array([0.24, 0.32, -1.0])  # where it shines to; casts shadows to the right and back
+_LIGHT = np.array([0.24, 0.32, -1.0])  # direction of the light; it casts shadows to the right and back
 _SHADOW = np.array([0.2, 0.25, 0.31, 1.0], np.float32)
 _SHADOW_LIFT = 0.004  # metres above the floor, enough not to flicker
 _TILE_METRES = 1.0
@@ -27,7 +27,7 @@ _TILE_METRES = 1.0
 def draw_frames(
     trajectory: Trajectory, timeline: Timeline, width: int, height: int, backend: str
 ) -> Iterator[np.ndarray]:
-    """Yields the frames of an episode, [H, W, 3] each, from a camera that travels with the robot."""
+    """Yields the frames of an episode, [H, W, 3] uint8 each, from a camera that moves along with the robot."""
     path = camera_path(trajectory.model, timeline)
     with contextlib.closing(Stage(trajectory.model, path.view_height, width, height, backend)) as stage:
         for qpos, target in zip(timeline.qpos, path.target, strict=True):
@@ -35,12 +35,18 @@ def draw_frames(
 
 
 class Stage:
-    """Draws states of one model, for as long as it is not closed.
-
-    Args of its making: the model, the metres that the picture's height spans, the picture's size, and the OpenGL.
-    """
+    """Renderer of states of one model, until it is closed."""
 
     def __init__(self, model: mujoco.MjModel, view_height: float, width: int, height: int, backend: str):
+        """Opens an OpenGL context.
+
+        Args:
+            model: the model; it is copied.
+            view_height: height of the picture in metres of the scene.
+            width: width in pixels.
+            height: height in pixels.
+            backend: the OpenGL, as ``gl.find_backend`` names it.
+        """
         self._model = model = dress(model)
         self._data = mujoco.MjData(model)
         self._strokes, self._floor = make_strokes(model), floor_height(model)
@@ -50,11 +56,11 @@ class Stage:
         self._screen = Offscreen(model, width, height, backend)
 
     def draw(self, qpos: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """The state with positions ``qpos`` [nq], ``target`` [3] at the picture's centre, as [H, W, 3]."""
+        """A picture [H, W, 3] uint8 of the state ``qpos`` [nq], with the point ``target`` [3] at its centre."""
         data = self._data
         data.qpos[:] = qpos
         mujoco.mj_forward(self._model, data)
-        # The light travels too: one that stays behind leaves the robot in the dark.
+        # The light moves too: a fixed light would leave the robot in the dark.
         data.light_xpos[:] = target - 5 * _LIGHT
         data.light_xdir[:] = _LIGHT / np.linalg.norm(_LIGHT)
         self._camera.lookat[:] = target
@@ -63,12 +69,12 @@ class Stage:
         return self._screen.draw()
 
     def close(self) -> None:
-        """Gives OpenGL's context back."""
+        """Frees the OpenGL context."""
         self._screen.close()
 
 
 def dress(model: mujoco.MjModel) -> mujoco.MjModel:
-    """A copy of ``model`` made for looking at: an endless floor whose tiles are one metre, soft light, a sky.
+    """A copy of ``model`` for drawing: an endless floor with tiles of one metre, soft light, a sky.
 
     Gymnasium's floors end after 20 to 40 metres; a good policy runs further.
     """
@@ -99,9 +105,9 @@ def dress(model: mujoco.MjModel) -> mujoco.MjModel:
 
 
 def _add_shadow(scene: mujoco.MjvScene, ends: np.ndarray, radius: np.ndarray, floor: float) -> None:
-    """Lays flat dark shapes on the floor where the strokes' shadows fall, ``ends`` being [S, 2, 3].
+    """Adds flat dark shapes on the floor where the shadows of the strokes with ``ends`` [S, 2, 3] fall.
 
-    OpenGL's own shadows double the time of a frame where the CPU draws it, and lose their place on an endless floor.
+    OpenGL's own shadows double the time of a frame that the CPU draws, and are misplaced on an endless floor.
     """
     drop = np.maximum(ends[..., 2:] - floor, 0.0)
     ground = ends + drop * _LIGHT / -_LIGHT[2]
@@ -137,7 +143,7 @@ def _paint(model: mujoco.MjModel, texture: int, picture: Callable[[int, int], np
 
 
 def _tiles(height: int, width: int) -> np.ndarray:
-    """Two by two tiles in two close shades with thin joints, so that speed can be seen and nothing flickers."""
+    """Two by two tiles in two similar shades with thin joints: they show the robot's speed and do not flicker."""
     row, column = np.mgrid[0:height, 0:width]
     checker = ((row * 2 // height) + (column * 2 // width)) % 2
     picture = np.where(checker[..., None] == 0, _FLOOR_DARK, _FLOOR_LIGHT)
@@ -147,7 +153,7 @@ def _tiles(height: int, width: int) -> np.ndarray:
 
 
 def _sky(height: int, width: int) -> np.ndarray:
-    """Six square faces one above the other, each a gradient from the horizon up."""
+    """Six square faces one above the other, each with a gradient from the horizon up."""
     ramp = np.linspace(1.0, 0.0, width)[:, None, None] ** 1.5
     face = np.asarray(_SKY_TOP) * ramp + np.asarray(_SKY_HORIZON) * (1 - ramp)
     return np.broadcast_to(np.tile(face, (max(1, height // width), 1, 1)), (height, width, 3))

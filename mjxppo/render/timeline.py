@@ -1,8 +1,8 @@
-"""When the frames of a video are, and what the simulation looks like at those times.
+"""Times of a video's frames, and the simulation's states at those times.
 
 A video plays in real time: one second of video is one second of simulation. The control rate of a task is seldom
 a good frame rate (20 Hz for HalfCheetah, 125 Hz for Hopper), so positions are interpolated between steps where
-that is valid: with nq == nv all joints are slides and hinges, and their coordinates are plain numbers.
+that is valid: with nq == nv all joints are slides and hinges, whose coordinates can be averaged.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ _SMOOTH_FPS = 30.0
 
 @dataclass(frozen=True)
 class Timeline:
-    """F frames in real time."""
+    """Times and states of F frames."""
 
     fps: float
     """Frames per second, at most 60."""
     time: np.ndarray
     """Simulated time of each frame in seconds, [F]."""
     step: np.ndarray
-    """Steps completed by then, [F]."""
+    """Number of steps completed at each frame, [F]."""
     qpos: np.ndarray
     """Positions, [F, nq]."""
     returns: np.ndarray
-    """Episode return so far, [F]."""
+    """Return of the episode up to each frame, [F]."""
 
 
 def frame_rate(dt: float, interpolate: bool, max_fps: float = MAX_FPS) -> float:
     """The frame rate for steps of ``dt`` seconds.
 
-    Without interpolation a frame is a step, so the rate is the greatest fraction 1 / (k dt) within ``max_fps``.
-    With it, slow tasks get the smallest multiple of their rate that looks smooth, fast ones ``max_fps``.
+    Without interpolation each frame shows a step, so the rate is the greatest 1 / (k dt) up to ``max_fps``. With
+    interpolation, slow tasks get the smallest multiple of their rate that looks smooth, fast ones ``max_fps``.
     """
     rate = 1.0 / dt
     if not interpolate:
@@ -52,7 +52,7 @@ def frame_rate(dt: float, interpolate: bool, max_fps: float = MAX_FPS) -> float:
 
 
 def make_timeline(trajectory: Trajectory, max_fps: float = MAX_FPS) -> Timeline:
-    """Lays frames over an episode, first state to last."""
+    """Makes the timeline of an episode from its first to its last state."""
     interpolate = trajectory.model.nq == trajectory.model.nv
     fps = frame_rate(trajectory.dt, interpolate, max_fps)
     position = np.arange(math.floor(trajectory.duration * fps + 1e-6) + 1) / (fps * trajectory.dt)  # in steps
@@ -61,7 +61,7 @@ def make_timeline(trajectory: Trajectory, max_fps: float = MAX_FPS) -> Timeline:
     following = np.minimum(step + 1, trajectory.length)
     weight = np.clip(position - step, 0.0, 1.0)[:, None] if interpolate else 0.0
     qpos = (1.0 - weight) * trajectory.qpos[step] + weight * trajectory.qpos[following]
-    # The frame after the last step that fits shows the end, whatever the frame rate.
+    # The last frame shows the episode's end, also where that is not a multiple of the frame's duration.
     if step[-1] < trajectory.length:
         step[-1], qpos[-1] = trajectory.length, trajectory.qpos[-1]
     return Timeline(fps=fps, time=position * trajectory.dt, step=step, qpos=qpos, returns=trajectory.returns[step])

@@ -1,9 +1,9 @@
-"""One episode of a policy, as it happened in Gymnasium's own C MuJoCo environment."""
+"""The record of one episode of a policy in Gymnasium's own C MuJoCo environment."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +12,12 @@ import mujoco
 import numpy as np
 
 from mjxppo.errors import UserError
-from mjxppo.policy.policy import begin
-
-Policy = Callable[[np.ndarray], np.ndarray]
-"""Observations [N, obs_size] to actions [N, act_size]."""
+from mjxppo.policy.policy import ActFunction, begin_episode
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """T steps of one episode: T + 1 states with T rewards between them."""
+    """States, rewards and ending of one episode of T steps."""
 
     gym_id: str
     """The environment's name in Gymnasium, such as ``Hopper-v5``."""
@@ -31,13 +28,13 @@ class Trajectory:
     qpos: np.ndarray
     """Generalised positions, [T + 1, nq]."""
     reward: np.ndarray
-    """[T]."""
+    """Reward of each step, [T]."""
     returns: np.ndarray
-    """Sum of the rewards so far, [T + 1]: 0 before the first step."""
+    """Sum of the rewards before each state, [T + 1]; 0 for the first."""
     terminated: bool
     """The episode ended because of its state (a fall)."""
     truncated: bool
-    """The episode ended at its time limit. With neither, the recording was cut off earlier."""
+    """The episode ended at its time limit. With neither flag, the recording stopped before the episode's end."""
     step_limit: int | None
     """The environment's time limit in steps."""
 
@@ -53,7 +50,7 @@ class Trajectory:
 
 
 def record_episode(
-    policy: Policy,
+    policy: ActFunction,
     gym_id: str,
     seed: int,
     max_steps: int | None = None,
@@ -62,18 +59,18 @@ def record_episode(
     """Runs ``policy`` for one episode of ``gymnasium.make(gym_id)``.
 
     Args:
-        policy: observations [N, obs_size] to actions [N, act_size], NumPy arrays; called with N = 1.
+        policy: actions [N, act_size] for observations [N, obs_size], NumPy arrays; called with N = 1.
         gym_id: a MuJoCo environment of Gymnasium, such as ``HalfCheetah-v5``.
-        seed: of the environment's reset.
-        max_steps: stop after so many steps even if the episode goes on.
+        seed: seed of the environment's reset.
+        max_steps: largest number of steps; default: until the episode ends.
         gym_kwargs: options of the environment.
 
     Raises:
-        UserError: the environment does not exist, is not a MuJoCo one, or does not fit the policy.
+        UserError: the environment does not exist, does not use MuJoCo, or does not fit the policy.
     """
     if max_steps is not None and max_steps < 1:
         raise UserError(f"max_steps is {max_steps}, but at least one step is needed")
-    from mjxppo.envs.foreign.gymnasium import make_one
+    from mjxppo.envs.foreign.gymnasium import make_one  # imports JAX, which the OpenGL probe's process does not need
 
     env = make_one(gym_id, gym_kwargs or {})
     try:
@@ -82,12 +79,12 @@ def record_episode(
         env.close()
 
 
-def _record(policy: Policy, env: gymnasium.Env, gym_id: str, seed: int, max_steps: int | None) -> Trajectory:
+def _record(policy: ActFunction, env: gymnasium.Env, gym_id: str, seed: int, max_steps: int | None) -> Trajectory:
     inner: Any = env.unwrapped
     if not isinstance(getattr(inner, "model", None), mujoco.MjModel):
         raise UserError(f"{gym_id} is not a MuJoCo environment, so it cannot be drawn")
     obs, _ = env.reset(seed=seed)
-    act = begin(policy)
+    act = begin_episode(policy)
     qpos = [inner.data.qpos.copy()]
     rewards: list[float] = []
     terminated = truncated = False

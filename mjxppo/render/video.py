@@ -1,4 +1,4 @@
-"""Writes frames to a video file, which appears under its name only when it is complete."""
+"""Video files: written under a temporary name and renamed when complete, or read back as a small gif."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+import imageio_ffmpeg
 import mediapy
 import numpy as np
 
@@ -33,7 +34,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], width: int, height: in
                     writer.add_image(frame)
                     count += 1
         except RuntimeError as error:
-            if not str(error).startswith("Error writing"):  # how mediapy passes on that ffmpeg failed
+            if not str(error).startswith("Error writing"):  # mediapy's text where ffmpeg failed
                 raise
             reasons = str(error).partition("': ")[2].split("\n")
             said = next((line.strip() for line in reasons if line.strip()), "is the disk full?")
@@ -42,10 +43,16 @@ def write_video(path: Path, frames: Iterable[np.ndarray], width: int, height: in
 
 
 def animation(path: Path, width: int = 320, fps: float = 12.5, seconds: float = 5.0) -> tuple[bytes, int, int]:
-    """The beginning of a video file as a small animated gif.
+    """Converts the beginning of a video file to a small animated gif.
+
+    Args:
+        path: the video.
+        width: width of the gif in pixels.
+        fps: its frames per second.
+        seconds: how much of the video it shows.
 
     Returns:
-        Its contents, width and height.
+        The gif's contents, width and height.
 
     Raises:
         UserError: the file cannot be read.
@@ -60,13 +67,11 @@ def animation(path: Path, width: int = 320, fps: float = 12.5, seconds: float = 
 
 
 def ffmpeg() -> str:
-    """The ffmpeg program that comes with imageio-ffmpeg, or the one on PATH.
+    """Path of the ffmpeg program that comes with imageio-ffmpeg, or of the one on PATH.
 
     Raises:
         UserError: there is none.
     """
-    import imageio_ffmpeg
-
     try:
         return imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError:

@@ -13,7 +13,8 @@ from mjxppo.envs.registry import gym_id_of
 from mjxppo.errors import UserError
 from mjxppo.files import WriteFailed, read_json, write_json
 from mjxppo.policy import scores
-from mjxppo.policy.evaluate import Engine, evaluate_each, physics_of
+from mjxppo.policy.engine import Engine, physics_of
+from mjxppo.policy.evaluate import evaluate_each
 from mjxppo.render import film
 from mjxppo.run import metrics
 from mjxppo.run.directory import EVAL, VIDEO
@@ -61,10 +62,10 @@ def evaluate_run(config: Config, run_dir: Path) -> dict[str, Any]:
 def _say_and_write_members(
     config: Config, run_dir: Path, results: Sequence[dict[str, Any]], where: str
 ) -> dict[str, Any]:
-    together = scores.together(config, results)
-    write_json(run_dir / EVAL, together)
-    say(f"return in {where}, over {config.eval.episodes} episodes each:\n{scores.table(together)}")
-    return together
+    summary = scores.summarize_members(config, results)
+    write_json(run_dir / EVAL, summary)
+    say(f"return in {where}, over {config.eval.episodes} episodes each:\n{scores.format_table(summary)}")
+    return summary
 
 
 def film_run(config: Config, run_dir: Path) -> dict[str, Any]:

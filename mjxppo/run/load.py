@@ -20,7 +20,7 @@ from mjxppo.config.sweep import members_of, trains_several
 from mjxppo.console import say
 from mjxppo.errors import UserError
 from mjxppo.files import read_json
-from mjxppo.policy import export, policy
+from mjxppo.policy import npz, policy
 from mjxppo.run import checkpoint
 from mjxppo.run.directory import EVAL, run_of_member
 
@@ -107,8 +107,8 @@ def runnable(path: Path) -> Runnable:
 
 def runnable_all(path: Path) -> list[Runnable]:
     """Every policy that ``path`` names, as ``load_all`` finds them, or that of an exported .npz; see ``runnable``."""
-    if export.is_exported(path):
-        return [Runnable(path, path.resolve().parent, *export.read_with_task(path))]
+    if npz.is_exported(path):
+        return [Runnable(path, path.resolve().parent, *npz.read_with_task(path))]
     return [Runnable(one.step, one.run_dir, one.policy, one.config) for one in load_all(path)]
 
 

@@ -84,4 +84,4 @@ def versions(packages: tuple[str, ...]) -> dict[str, str]:
 
 def _own_version() -> str:
     """This package's version; the package itself has been imported before any of its modules."""
-    return str(sys.modules["mjxppo"].__version__)  # type: ignore[attr-defined]
+    return str(sys.modules["mjxppo"].__version__)

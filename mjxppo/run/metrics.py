@@ -134,7 +134,7 @@ class MetricsWriter:
 def _wandb(run_dir: Path, config: Config | None) -> WandbRun | None:
     if config is None or not config.log.wandb:
         return None
-    from mjxppo.run.wandb import WandbRun
+    from mjxppo.run.wandb import WandbRun  # for those who ask for it
 
     return WandbRun(run_dir, config)
 

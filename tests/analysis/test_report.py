@@ -13,7 +13,7 @@ import pytest
 
 from mjxppo import cli
 from mjxppo.analysis import report
-from mjxppo.analysis.report.facts import gather
+from mjxppo.analysis.report.facts import read_facts
 from mjxppo.config.schema import Config, PpoConfig
 from mjxppo.config.sweep import member_directories, members_of
 from mjxppo.config.values import to_yaml
@@ -144,7 +144,7 @@ def test_of_several_policies_shows_them_together_and_each_alone():
         (directory / "metrics.jsonl").write_text(rows)
         (directory / "config.yaml").write_text(to_yaml(member.config))
     results = [{"engine": "gymnasium", "episodes": 5, "mean": mean} for mean in (900.0, 1000.0, 1400.0)]
-    (run / "eval.json").write_text(json.dumps(scores.together(config, results)))
+    (run / "eval.json").write_text(json.dumps(scores.summarize_members(config, results)))
     result = report.report(run)
     assert Path(result["path"]) == (run / "report.html").absolute()
     assert set(result["sections"]) == {"curve", "evaluation", "panels", "machine"}
@@ -152,7 +152,7 @@ def test_of_several_policies_shows_them_together_and_each_alone():
     assert "3 policies" in text and "1,100" in text and "each of 3 policies" in text
     assert report.report(run / "seed-1")["path"] == str((run / "seed-1" / "report.html").absolute())
     (run / "summary.json").write_text('{"compile_s": 12.5}')
-    alone = gather(run / "seed-1")
+    alone = read_facts(run / "seed-1")
     assert alone.times.compile_s == 12.5 and len(alone.machines) == 1
 
 
@@ -163,13 +163,13 @@ def test_of_a_long_run_stays_small():
 
 def test_time_is_split_by_device_calls_and_adds_up_over_starts():
     run = make_run(updates=40)
-    times = gather(run).times
+    times = read_facts(run).times
     assert (times.device_s, times.host_s) == (pytest.approx(20.0), pytest.approx(5.0))
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for row in rows[20:]:
         row["time_s"] -= rows[19]["time_s"]  # as after a resume
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    times = gather(run).times
+    times = read_facts(run).times
     assert (times.device_s, times.host_s) == (pytest.approx(20.0), pytest.approx(5.0))
 
 

@@ -12,7 +12,7 @@ import yaml
 
 from mjxppo import cli
 from mjxppo.analysis import study
-from mjxppo.analysis.plot.curves import recent_returns, steps_to
+from mjxppo.analysis.plot.curves import recent_returns, steps_to_return
 from mjxppo.config.schema import Config
 from mjxppo.config.values import configs_dir, to_yaml
 from mjxppo.errors import UserError
@@ -58,7 +58,7 @@ def test_a_study_is_trained_drawn_and_tabled_and_goes_on_where_it_was(tmp_path, 
 
 @pytest.mark.parametrize("path", sorted((configs_dir() / "studies").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_studies_hold_runs_that_differ_in_their_variants_only(path):
-    read = study.read(path)
+    read = study.read_study(path)
     runs = list(study.configurations(read))
     assert len(runs) == len(read.settings) * len(read.variants)
     assert all(config.num_seeds == 5 for _, _, config in runs)
@@ -88,14 +88,14 @@ def test_a_bad_study_is_refused_before_anything_is_trained(tmp_path, changes, me
     path = tmp_path / "bad.yaml"
     path.write_text(yaml.safe_dump(STUDY | changes))
     with pytest.raises(UserError, match=r"study|perturb") as error:
-        study.read(path)
+        study.read_study(path)
     assert message in str(error.value)
 
 
 def test_runs_of_other_settings_are_not_taken_for_the_studys(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(STUDY))
-    read = study.read(path)
+    read = study.read_study(path)
     for setting, variant, config in study.configurations(read):
         run = tmp_path / "out" / setting / variant
         run.mkdir(parents=True)
@@ -104,7 +104,7 @@ def test_runs_of_other_settings_are_not_taken_for_the_studys(tmp_path):
         study._train(run, config)  # is done
     path.write_text(yaml.safe_dump(STUDY | {"num_seeds": 3}))
     with pytest.raises(UserError, match="was trained with other settings than the study has now"):
-        study.run(study.read(path), tmp_path / "out")
+        study.run_study(study.read_study(path), tmp_path / "out")
 
 
 def stand(obs):
@@ -131,18 +131,18 @@ def test_a_study_compares_its_policies_on_robots_that_differ(tmp_path, monkeypat
     }
     path = tmp_path / "robust.yaml"
     path.write_text(yaml.safe_dump(values))
-    read = study.read(path)
+    read = study.read_study(path)
     configs = {variant: config for _, variant, config in study.configurations(read)}
     assert {variant: config.randomize.on for variant, config in configs.items()} == {"nominal": False, "noisy": True}
     assert {config.seed for config in configs.values()} == {7}
-    content = study.run(read, tmp_path / "out")
+    content = study.run_study(read, tmp_path / "out")
     perturbed = content["perturbed"]["hop"]
     assert np.shape(perturbed["heavy"]["grids"]["noisy"]["share"]) == (2, 2)
     assert len(perturbed["limp"]["grids"]["nominal"]["policies"]) == 2
     assert all(Path(grid["plot"]).stat().st_size > 10_000 for grid in perturbed.values())
     assert "| heavy | noisy | " in (tmp_path / "out/results.md").read_text()
     evaluated = (tmp_path / "out/hop/noisy/heavy.json").stat().st_mtime_ns
-    assert study.run(read, tmp_path / "out") == content
+    assert study.run_study(read, tmp_path / "out") == content
     assert (tmp_path / "out/hop/noisy/heavy.json").stat().st_mtime_ns == evaluated, "what is done is not done again"
 
 
@@ -150,11 +150,11 @@ def test_an_unknown_study_names_the_shipped_ones():
     with pytest.raises(
         UserError, match="shipped: advantage_normalization, algorithm, final, finetuning, implementation, robustness"
     ):
-        study.find("nothing")
+        study.find_study("nothing")
 
 
 def test_a_target_is_reached_by_the_last_episodes_not_by_a_lucky_first_handful():
     counts_and_returns = [(0, None), (10, 9000.0), (10, 1000.0), (20, 6000.0), (20, 8000.0)]
     rows = [{"env_steps": i, "episodes": n, "episode_return": value} for i, (n, value) in enumerate(counts_and_returns)]
     np.testing.assert_allclose(recent_returns(rows, 20), [-np.inf, -np.inf, 5000, 6000, 8000])
-    assert steps_to(rows, 5000, 20) == 2 and steps_to(rows, 8001, 20) is None
+    assert steps_to_return(rows, 5000, 20) == 2 and steps_to_return(rows, 8001, 20) is None

@@ -10,14 +10,14 @@ import pytest
 from mjxppo.config.check import make_config
 from mjxppo.errors import UserError
 from mjxppo.measure import compile as compilation
-from mjxppo.measure import physics, scale, split
+from mjxppo.measure import physics, scale, update_parts
 from mjxppo.physics.mjx.model import compiler_aborts
 from mjxppo.run import loop
 
 
 @pytest.mark.skipif(compiler_aborts(), reason="XLA of this JAX aborts on MJX with multi-output fusion")
 def test_measures_every_backend_and_relates_them_to_c():
-    report = physics.run(tasks=["half_cheetah"], backends=["c", "mjx"], num_envs=64, num_steps=2, repeats=2)
+    report = physics.measure_physics(tasks=["half_cheetah"], backends=["c", "mjx"], num_envs=64, num_steps=2, repeats=2)
     c, ours = report["results"]
     assert (c["backend"], ours["backend"]) == ("c", "mjx")
     assert c["ratio_to_c"] == 1
@@ -32,14 +32,14 @@ def test_measures_every_backend_and_relates_them_to_c():
 def test_the_kernel_competes_on_a_gpu_only(monkeypatch):
     assert "planar-pallas" not in physics.default_backends()
     with pytest.raises(UserError, match="GPU"):
-        physics.run(backends=["planar-pallas:64:2"])
+        physics.measure_physics(backends=["planar-pallas:64:2"])
     monkeypatch.setattr("jax.default_backend", lambda: "gpu")
     assert "planar-pallas" in physics.default_backends()
 
 
 def test_compile_times_are_measured_in_processes_of_their_own(monkeypatch):
     monkeypatch.setattr(compilation, "PROGRAMS", ("step",))
-    report = compilation.run(["hopper"])
+    report = compilation.measure_compilation(["hopper"])
     assert report["results"][0]["env"] == "hopper"
     assert report["results"][0]["step_compile_s"] > 0.5, "no cache"
     assert "jax" in report["versions"]
@@ -51,7 +51,7 @@ def test_compile_times_are_measured_in_processes_of_their_own(monkeypatch):
 )
 def test_bad_input_names_the_field(bad, field):
     with pytest.raises(UserError, match=field):
-        physics.run(**bad)
+        physics.measure_physics(**bad)
 
 
 VALUES = {
@@ -68,14 +68,14 @@ class TestSplit:
         trainer = loop.build(make_config(VALUES | {"num_devices": 1}))
         state = trainer.init()
         went, batch, *_ = trainer.collect(state, jax.random.key(0), jnp.int32(trainer.env_steps_per_update))
-        again = split.act_again(trainer, state.env_state, batch.u)
+        again = update_parts.replay_physics(trainer, state.env_state, batch.u)
         assert (again.episode_length > 0).all()
         np.testing.assert_allclose(again.obs, went.obs, rtol=1e-6)
         np.testing.assert_allclose(again.episode_return, went.episode_return, rtol=1e-6)
 
     def test_an_update_has_four_parts(self):
         trainer = loop.build(make_config(VALUES | {"num_devices": 2}))
-        parts = split.measure(trainer, trainer.init(), repeats=2)
+        parts = update_parts.measure_parts(trainer, trainer.init(), repeats=2)
         assert list(parts) == ["physics_ms", "policy_ms", "gae_ms", "gradient_steps_ms"]
         assert parts["physics_ms"] > 0 and parts["gae_ms"] > 0
 
@@ -84,7 +84,7 @@ class TestSplit:
 class TestScale:
     def test_weak_and_strong_scaling_and_the_share_of_collectives(self):
         config = make_config(VALUES)
-        report = scale.run([config], num_devices=(1, 2), repeats=1)
+        report = scale.measure_scaling([config], num_devices=(1, 2), repeats=1)
         assert [(row["mode"], row["num_devices"], row["num_envs"]) for row in report["results"]] == [
             *(("weak", 1, 32), ("weak", 2, 64)),
             *(("strong", 1, 32), ("strong", 2, 32)),
@@ -103,4 +103,4 @@ class TestScale:
 
     def test_more_devices_than_there_are_is_one_line(self):
         with pytest.raises(UserError, match="num_devices: 4096 cannot be measured with 8 devices"):
-            scale.run([], num_devices=(4096,))
+            scale.measure_scaling([], num_devices=(4096,))

@@ -66,7 +66,7 @@ def test_other_things_that_are_missing(monkeypatch):
 
     monkeypatch.setattr(video, "ffmpeg", no_ffmpeg)
     assert doctor._ffmpeg().status == "problem"
-    monkeypatch.setattr(gl, "find", lambda: gl.GlSearch(None, "egl: its library is not installed"))
+    monkeypatch.setattr(gl, "find_backend", lambda: gl.GlSearch(None, "egl: its library is not installed"))
     assert doctor._opengl().status == "optional" and "its library" in doctor._opengl().found
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_extra_options=xla_cpu_use_multi_output_fusion=false")
     assert doctor._flags().status == "problem"

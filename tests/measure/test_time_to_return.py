@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mjxppo.measure.time_to_return import Point, first_times, run, statistics_of
+from mjxppo.measure.time_to_return import Point, first_times, measure_time_to_return, statistics_of
 
 
 def test_a_mark_is_reached_by_the_first_checkpoint_with_that_return():
@@ -37,5 +37,5 @@ def test_a_seed_that_never_gets_there_is_not_left_out():
 def test_the_seconds_of_a_real_run_count_from_the_start_of_its_process():
     options = ["--total-env-steps", "128", "--ppo.num-envs", "2", "--ppo.block-size", "2", "--ppo.rollout-length", "32"]
     options += ["--ppo.num-minibatches", "1", "--log.every-updates", "1", "--log.no-tensorboard"]
-    (row,) = run("hopper", [1.0], [0], cold=False, options=options)["results"]
+    (row,) = measure_time_to_return("hopper", [1.0], [0], cold=False, options=options)["results"]
     assert row["each_env_steps"] in ([64], [128]) and 1 < row["each_s"][0] < 120

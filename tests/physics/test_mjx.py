@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 import pytest
 from compiling import QUICKLY
+from gaits import converged_step, gait_states
 from jax.sharding import Mesh, PartitionSpec
 from mujoco import mjx
 from parameter_cases import c_step_of_each, random_parameters, random_sizes
@@ -19,7 +20,7 @@ from mjxppo import physics
 from mjxppo.envs.locomotion import gymnasium_model
 from mjxppo.errors import UserError
 from mjxppo.measure.physics import _stock_step
-from mjxppo.measure.states import FRAME_SKIP, States, converged_step, gait_states, random_states
+from mjxppo.measure.visited_states import FRAME_SKIP, States, random_states
 from mjxppo.physics import PhysicsState
 from mjxppo.physics.mjx import MjxPhysics
 from mjxppo.physics.mjx.jax_backend import CPU_BLOCK

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
+from gaits import converged_step, gait_states
 
 from mjxppo import physics
 from mjxppo.envs.locomotion import gymnasium_model
 from mjxppo.errors import UserError
-from mjxppo.measure.states import FRAME_SKIP, converged_step, gait_states
+from mjxppo.measure.visited_states import FRAME_SKIP
 from mjxppo.physics import PhysicsState
 from mjxppo.physics.mjx import MjxWarpPhysics
 from mjxppo.physics.mjx.warp_backend import contact_and_row_bounds

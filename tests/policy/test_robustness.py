@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mjxppo import cli
+from mjxppo.analysis.plot.robustness import draw_grid, draw_shares
 from mjxppo.config.schema import Config
 from mjxppo.envs.locomotion import gymnasium_model
 from mjxppo.envs.randomize.changes import changed_fields
@@ -84,15 +85,15 @@ def test_changes_of_the_same_field_multiply():
 
 def test_a_grid_holds_the_return_of_every_combination_and_is_drawn(tmp_path):
     axes = [robustness.parse_axis("gravity=0.5:1", 2), robustness.parse_axis("slope=-4:4", 3)]
-    result = robustness.grid([(stand, CONFIG)], axes, 3, 0)
+    result = robustness.measure_grid([(stand, CONFIG)], axes, 3, 0)
     assert result["axes"] == {"gravity": [0.5, 1.0], "slope": [-4.0, 0.0, 4.0]}
     assert np.shape(result["mean"]) == (2, 3)
     assert result["nominal"] == [mean_return(None)]
     assert result["mean"][0][2] == mean_return({"gravity": 0.5, "slope": 4.0})
     assert result["share"][1][1] == 1.0
-    robustness.draw(result, tmp_path / "grid.png")
+    draw_grid(result, tmp_path / "grid.png")
     line = {**result, "axes": {"gravity": [0.5, 1.0]}, "mean": [1.0, 2.0]}
-    robustness.draw(line, tmp_path / "line.png")
+    draw_grid(line, tmp_path / "line.png")
     for name in ("grid", "line"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
@@ -103,7 +104,7 @@ def test_shares_are_compared_where_the_first_has_fallen(tmp_path):
         "one": {"axes": axes, "nominal": [3000.0, 1000.0], "share": [[1.0, 0.4], [0.2, 0.6]]},
         "other": {"axes": axes, "nominal": [1500.0], "share": [[0.9, 0.85], [0.75, 0.1]]},
     }
-    compared = robustness.compare(grids)
+    compared = robustness.compare_grids(grids)
     assert compared["one"] == {
         "nominal": 2000.0,
         "mean": pytest.approx(0.55),
@@ -114,9 +115,9 @@ def test_shares_are_compared_where_the_first_has_fallen(tmp_path):
         "kept": 0,
     }
     assert (compared["other"]["fallen_mean"], compared["other"]["kept"]) == (pytest.approx(0.8), 1)
-    nothing = robustness.compare({"one": grids["other"] | {"share": [[1.0, 0.5]]}})["one"]
+    nothing = robustness.compare_grids({"one": grids["other"] | {"share": [[1.0, 0.5]]}})["one"]
     assert (nothing["fallen"], nothing["fallen_mean"], nothing["kept"]) == (0, None, 0)
-    robustness.draw_shares(grids, tmp_path / "shares.png")
+    draw_shares(grids, tmp_path / "shares.png")
     assert (tmp_path / "shares.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -151,4 +152,4 @@ def test_a_picture_that_cannot_be_drawn_is_refused_before_anything_is_evaluated(
 def test_a_grid_has_at_most_two_axes():
     axes = [robustness.parse_axis(f"{name}=0.5:1", 2) for name in ("mass", "mass")]
     with pytest.raises(UserError, match=r"^perturb: one quantity, or two different ones, not mass and mass"):
-        robustness.grid([(stand, CONFIG)], axes, 1, 0)
+        robustness.measure_grid([(stand, CONFIG)], axes, 1, 0)

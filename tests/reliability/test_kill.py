@@ -30,7 +30,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_bits_of_a_run_left_alone(tmp_path):
-    report = kill.run([*TINY, "--total-env-steps", str(240 * 1024)], kills=3, seed=1, directory=tmp_path)
+    report = kill.kill_and_compare([*TINY, "--total-env-steps", str(240 * 1024)], kills=3, seed=1, directory=tmp_path)
     assert sum(report.kills.values()) == 3 and report.during_a_save >= 1
     assert report.interval == 6 and max(report.lost_updates) <= 12
     assert report.updates == 240

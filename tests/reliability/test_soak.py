@@ -49,4 +49,4 @@ def test_leaks_slowdown_and_nonfinite_numbers_are_found(metrics, memory, message
 
 
 def test_memory_of_this_process_can_be_read():
-    assert 10e6 < soak.resident() < 1e12 and soak.on_devices() >= 0
+    assert 10e6 < soak.resident_bytes() < 1e12 and soak.device_bytes() >= 0

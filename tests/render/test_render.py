@@ -17,7 +17,7 @@ from PIL import Image
 from mjxppo import render
 from mjxppo.errors import UserError
 from mjxppo.physics.messages import without_model_warnings
-from mjxppo.render import drawing, gl, overlay, page, scene
+from mjxppo.render import drawing, gl, overlay, player, scene
 from mjxppo.render.camera import camera_path
 from mjxppo.render.timeline import frame_rate, make_timeline
 from mjxppo.render.trajectory import Trajectory, record_episode
@@ -63,7 +63,7 @@ def no_gl(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "disabled")
 
 
-needs_gl = pytest.mark.skipif(gl.find().backend is None, reason=f"needs OpenGL: {gl.find().problem}")
+needs_gl = pytest.mark.skipif(gl.find_backend().backend is None, reason=f"needs OpenGL: {gl.find_backend().problem}")
 
 
 class TestEpisode:
@@ -166,7 +166,7 @@ class TestFile:
         summary = render.render(sinusoid(gym_id), gym_id, out, max_steps=10, width=320, height=240)
         assert json.loads(json.dumps(summary)) == summary
         assert summary["length"] <= 10
-        assert summary["renderer"] == (gl.find().backend or "2d")
+        assert summary["renderer"] == (gl.find_backend().backend or "2d")
         meta, frames = read_video(out)
         assert meta["size"] == (320, 240)
         assert meta["fps"] == pytest.approx(summary["fps"], rel=0.01)
@@ -226,7 +226,7 @@ class TestFrames:
         timeline = make_timeline(trajectory)
         if backend == "2d":
             return list(drawing.draw_frames(trajectory, timeline, 320, 240))
-        return list(scene.draw_frames(trajectory, timeline, 320, 240, gl.find().backend))
+        return list(scene.draw_frames(trajectory, timeline, 320, 240, gl.find_backend().backend))
 
     @pytest.mark.parametrize("backend", [pytest.param("gl", marks=needs_gl), "2d"])
     def test_keep_a_robot_that_has_run_far_in_view(self, cheetah, backend):
@@ -340,7 +340,7 @@ class TestWithoutGl:
 
     def test_an_unknown_backend_is_named(self, monkeypatch):
         monkeypatch.setenv("MUJOCO_GL", "direct3d")
-        search = gl.find()
+        search = gl.find_backend()
         assert search.backend is None
         assert "direct3d: not a backend" in search.problem
 
@@ -349,7 +349,7 @@ class TestPage:
     @pytest.fixture
     def html(self, tmp_path, cheetah):
         out = tmp_path / "episode.html"
-        page.write_page(out, cheetah)
+        player.write_player(out, cheetah)
         return out.read_text()
 
     def test_needs_no_network(self, html):

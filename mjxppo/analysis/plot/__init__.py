@@ -1,4 +1,4 @@
-"""Learning curves: what runs wrote down while they trained, drawn to compare them."""
+"""Learning curves of one or more runs, from the metrics that they logged."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from typing import Any
 
 from mjxppo.analysis.plot.curves import NoValues, Run, XAxis, read_run
 from mjxppo.analysis.plot.groups import Band, group
-from mjxppo.config.sweep import member_directories
-from mjxppo.config.values import from_dict, read_yaml
+from mjxppo.analysis.runs import find_runs
 from mjxppo.console import say
 from mjxppo.errors import UserError
-from mjxppo.run.directory import CONFIG
-from mjxppo.run.metrics import JSONL
 
 SUFFIXES = (".png", ".pdf", ".svg")
 FILE = "curves.png"
@@ -37,8 +34,8 @@ def plot(
             else in the working directory.
         y: a column of metrics.jsonl.
         x: "env_steps", or "time_s": seconds of training, without compilation.
-        smooth: metrics of episodes are averaged over at least so many of the last ones; 0: none of it.
-        band: around the mean of several seeds: "range" (min to max), "std", or "ci95" of the mean.
+        smooth: number of last episodes, at least, over which metrics of episodes are averaged; 0: no smoothing.
+        band: the band around the mean of several seeds: "range" (min to max), "std", or "ci95" of the mean.
 
     Returns:
         What was drawn, ready for JSON: path, x, y, and for each curve its label, env, seeds, runs, and final value.
@@ -50,16 +47,16 @@ def plot(
         raise UserError(f"smooth: must be 0 or more episodes, not {smooth}")
     if out is not None and out.suffix.lower() not in SUFFIXES:
         raise UserError(f"out: {out} must end in {', '.join(SUFFIXES)}")
-    # runs/latest is another name of one of runs/*
+    # Without repetitions: runs/latest is another name of one of runs/*.
     directories = list(dict.fromkeys(directory for path in runs for directory in find_runs(path)))
     if not directories:
         raise UserError("plot: name at least one run directory")
     if out is None:
         out = Path(os.path.commonpath(directories)) / FILE if len(runs) == 1 else Path(FILE)
     curves = group(_read(directories, y, x, smooth), band)
-    from mjxppo.analysis.plot.drawing import draw  # brings matplotlib in
+    from mjxppo.analysis.plot.drawing import draw_curves  # imports matplotlib, which ``plot --help`` does not need
 
-    draw(curves, out, y, x, smooth, band)
+    draw_curves(curves, out, y, x, smooth, band)
     return {
         "path": str(out),
         "x": x,
@@ -79,7 +76,11 @@ def plot(
 
 
 def _read(directories: list[Path], y: str, x: XAxis, smooth: int) -> list[Run]:
-    """All runs that have values; the others are named on standard error, unless there are no values at all."""
+    """Reads all runs that have values of ``y``; the other runs are named on standard error.
+
+    Raises:
+        NoValues: no run has values.
+    """
     found: list[Run] = []
     without: list[NoValues] = []
     for directory in directories:
@@ -92,28 +93,3 @@ def _read(directories: list[Path], y: str, x: XAxis, smooth: int) -> list[Run]:
     for reason in without:
         say(f"left out: {reason}")
     return found
-
-
-def find_runs(path: Path) -> list[Path]:
-    """The directories with metrics of the run that ``path`` names, by itself, its ckpt/ or one step's folder; resolved.
-
-    A run that trains several policies has one for each.
-
-    Raises:
-        UserError: there is no such directory, or no metrics in it.
-    """
-    if not path.exists():
-        raise UserError(f"{path}: there is no such directory; give a run directory")
-    resolved = path.resolve()
-    for directory in (resolved, *resolved.parents[:2]):
-        found = [directory] if (directory / JSONL).is_file() else _of_members(directory)
-        if found:
-            return found
-    raise UserError(f"{path}: holds no {JSONL}; give a run directory")
-
-
-def _of_members(directory: Path) -> list[Path]:
-    if not (directory / CONFIG).is_file():
-        return []
-    config = from_dict(read_yaml(directory / CONFIG))
-    return [own for own in member_directories(directory, config) if (own / JSONL).is_file()]

@@ -1,8 +1,7 @@
-"""From the rows of metrics.jsonl to the smoothed course of a run's metric."""
+"""One run's metric over environment steps or time, read from metrics.jsonl and smoothed."""
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mjxppo.config.values import flatten, read_yaml
-from mjxppo.errors import UserError
+from mjxppo.errors import UserError, hint
 from mjxppo.files import read_json
 from mjxppo.run.directory import CONFIG, EVAL
 from mjxppo.run.metrics import JSONL, Row, read_rows
@@ -18,8 +17,8 @@ from mjxppo.run.metrics import JSONL, Row, read_rows
 XAxis = Literal["env_steps", "time_s"]
 Settings = dict[str, Any]
 
-# Runs that differ in these alone are repetitions of one another.
-_NO_SETTINGS = ("env", "seed", "num_devices", "log", "checkpoint", "eval", "ppo.block_size")
+# Runs that differ only in these fields are drawn as one curve.
+_IGNORED = ("env", "seed", "num_devices", "log", "checkpoint", "eval", "ppo.block_size")
 
 
 class NoValues(UserError):
@@ -28,12 +27,12 @@ class NoValues(UserError):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The evaluation in Gymnasium that ended a run, or the mean of several runs' evaluations."""
+    """The evaluation in Gymnasium after training, or the mean of several runs' evaluations."""
 
     mean: float
     std: float
     over: str
-    """What mean and standard deviation are over, such as "100 episodes"."""
+    """The samples of mean and standard deviation, in words, such as "100 episodes"."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Run:
     env: str
     seed: int | None
     settings: Settings | None
-    """Everything configured that sets a run apart, by dotted name; None where config.yaml is missing."""
+    """The configured fields, except ``_IGNORED``, by dotted name; None where config.yaml is missing."""
     x: np.ndarray
     """Environment steps, or seconds, [points]."""
     y: np.ndarray
@@ -56,10 +55,10 @@ class Run:
 
 
 def read_run(directory: Path, y: str, x: XAxis, smooth: int) -> Run:
-    """One run's metric ``y`` over ``x``; ``smooth`` as ``mjxppo.analysis.plot.plot`` takes it.
+    """Reads one run's metric ``y`` over ``x``; arguments as ``mjxppo.analysis.plot.plot`` takes them.
 
     Raises:
-        NoValues: there are none yet.
+        NoValues: the metric has no values yet.
         UserError: there is no such metric (the message names the nearest), or the file holds no metrics.
     """
     rows = _rows(directory)
@@ -70,8 +69,8 @@ def read_run(directory: Path, y: str, x: XAxis, smooth: int) -> Run:
     weights = np.nan_to_num(_column(rows, "episodes")) if of_episodes else np.ones(len(rows))
     kept = np.isfinite(positions) & np.isfinite(values) & (weights > 0)
     if not kept.any():
-        hint = "; no episode has finished" if of_episodes else ""
-        raise NoValues(f"{directory / JSONL}: {y} has no values yet{hint}")
+        reason = "; no episode has finished" if of_episodes else ""
+        raise NoValues(f"{directory / JSONL}: {y} has no values yet{reason}")
     positions, values, weights = positions[kept], values[kept], weights[kept]
     averaged = trailing_mean(values, weights, smooth) if of_episodes else values
     env, seed, settings = _configured(directory)
@@ -95,11 +94,8 @@ def _rows(directory: Path) -> list[Row]:
 
 def _check_metric(rows: list[Row], name: str, directory: Path) -> None:
     known = sorted({key for row in rows for key, value in row.items() if not isinstance(value, str | list | dict)})
-    if name in known:
-        return
-    near = difflib.get_close_matches(name, known, n=1) or [metric for metric in known if name in metric]
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-    raise UserError(f"y: {directory / JSONL} has no metric {name!r}; {hint}")
+    if name not in known:
+        raise UserError(f"y: {directory / JSONL} has no metric {name!r}; {hint(name, known)}")
 
 
 def _column(rows: list[Row], name: str) -> np.ndarray:
@@ -111,24 +107,24 @@ def _column(rows: list[Row], name: str) -> np.ndarray:
 def _training_time(steps: np.ndarray, time: np.ndarray) -> np.ndarray:
     """Seconds of training at each update, [rows], from the clock readings in ``time``.
 
-    The clock is read once for several updates, so the time of those between is interpolated; and it starts from zero
-    when a run is resumed, so what came before is added.
+    The clock is read once for several updates, so the times of the updates between two readings are interpolated. It
+    starts from zero when a run is resumed, so the time before the resume is added.
     """
     restarts = np.diff(time, prepend=0) < 0
     time = time + np.cumsum(np.where(restarts, np.roll(time, 1), 0))
-    last = np.append(np.diff(time) != 0, True)  # the last update before each reading is the one that it is exact for
+    last = np.append(np.diff(time) != 0, True)  # a reading is exact for the last update before it
     return np.interp(steps, np.append(0, steps[last]), np.append(0, time[last]))
 
 
 def trailing_mean(values: np.ndarray, weights: np.ndarray, window: float) -> np.ndarray:
     """At each point the mean over the last points that together weigh at least ``window``, [points].
 
-    The point itself always counts; where all that came before weighs less, all of it counts.
+    The point itself is always included. Where all points up to it weigh less than ``window``, all are included.
 
     Args:
-        values: [points].
-        weights: positive, such as the number of episodes that a value is the mean of, [points].
-        window: in units of the weights.
+        values: the values to average, [points].
+        weights: positive weights, such as the number of episodes that a value is the mean of, [points].
+        window: the least total weight, in units of the weights.
     """
     total = np.append(0, np.cumsum(weights))
     sums = np.append(0, np.cumsum(weights * values))
@@ -139,9 +135,9 @@ def trailing_mean(values: np.ndarray, weights: np.ndarray, window: float) -> np.
 
 
 def recent_returns(rows: list[Row], episodes: float) -> np.ndarray:
-    """After each update the mean return of at least so many of the last finished episodes, [rows].
+    """The mean return of the last finished episodes, at least ``episodes`` of them, after each update, [rows].
 
-    It is -inf before as many have finished: a mean over a handful may pass a mark by luck.
+    It is -inf while fewer have finished: a mean over few episodes may reach a target by chance.
     """
     finished = np.array([row["episodes"] for row in rows], float)
     returns = np.array([row["episode_return"] or 0.0 for row in rows])
@@ -152,8 +148,8 @@ def recent_returns(rows: list[Row], episodes: float) -> np.ndarray:
     return np.where(np.cumsum(finished) >= episodes, means, -np.inf)
 
 
-def steps_to(rows: list[Row], target: float, episodes: float) -> int | None:
-    """Environment steps until ``recent_returns`` first reach a target; None where they never do."""
+def steps_to_return(rows: list[Row], target: float, episodes: float) -> int | None:
+    """Environment steps until ``recent_returns`` first reaches ``target``; None where it never does."""
     reached = recent_returns(rows, episodes) >= target
     return int(rows[int(reached.argmax())]["env_steps"]) if reached.any() else None
 
@@ -166,9 +162,7 @@ def _configured(directory: Path) -> tuple[str, int | None, Settings | None]:
         return directory.name, None, None
     flat = flatten(config)
     settings = {
-        name: value
-        for name, value in flat.items()
-        if name not in _NO_SETTINGS and name.split(".")[0] not in _NO_SETTINGS
+        name: value for name, value in flat.items() if name not in _IGNORED and name.split(".")[0] not in _IGNORED
     }
     return str(config.get("env", directory.name)), config.get("seed"), settings
 

@@ -1,4 +1,4 @@
-"""Draws curves with matplotlib, without a display and without its global state."""
+"""Drawing of learning curves with matplotlib's objects: no display and none of its global state is used."""
 
 from __future__ import annotations
 
@@ -43,19 +43,23 @@ _Y_LABELS = {
 }
 
 
-def draw(curves: list[Curve], out: Path, y: str, x: XAxis, smooth: int, band: Band) -> None:
-    """Writes a picture of the curves; ``out``'s suffix names the format.
+def draw_curves(curves: list[Curve], out: Path, y: str, x: XAxis, smooth: int, band: Band) -> None:
+    """Writes a picture of the curves; raises as ``save_figure``."""
+    save_figure(make_figure(curves, y, x, smooth, band), out)
+
+
+def save_figure(figure: Figure, out: Path, dpi: int = 160) -> None:
+    """Writes a figure in the format that ``out``'s suffix names.
 
     Raises:
         UserError: ``out`` cannot be written.
     """
-    figure = make_figure(curves, y, x, smooth, band)
     with replacing(out) as temporary:
-        figure.savefig(temporary, format=out.suffix.lower().lstrip("."), dpi=160)
+        figure.savefig(temporary, format=out.suffix.lower().lstrip("."), dpi=dpi)
 
 
 def make_figure(curves: list[Curve], y: str, x: XAxis, smooth: int, band: Band) -> Figure:
-    """A figure with one panel for each task; arguments as ``mjxppo.analysis.plot.plot`` takes them."""
+    """Makes a figure with one panel for each task; arguments as ``mjxppo.analysis.plot.plot`` takes them."""
     envs = list(dict.fromkeys(curve.env for curve in curves))
     panels = [[curve for curve in curves if curve.env == env] for env in envs]
     columns = min(len(envs), 3)
@@ -74,7 +78,7 @@ def make_figure(curves: list[Curve], y: str, x: XAxis, smooth: int, band: Band) 
 
 
 def draw_panel(panel: Axes, curves: list[Curve], y: str, x: XAxis, smooth: int, band: Band) -> list[Artist]:
-    """Draws one task's curves; returns what a legend has to show."""
+    """Draws one task's curves; returns the handles for its legend."""
     unit, name = x_unit(x, max(curve.x[-1] for curve in curves))
     handles: list[Artist] = []
     for i, curve in enumerate(curves):
@@ -97,7 +101,7 @@ def draw_panel(panel: Axes, curves: list[Curve], y: str, x: XAxis, smooth: int, 
         panel.set_yscale("log")
     elif max(np.abs(panel.get_ylim())) >= 1000:
         panel.yaxis.set_major_formatter("{x:,.0f}")
-    panel.set_title(_how(curves, y, smooth), loc="right", fontsize=9, color=_GREY)
+    panel.set_title(_smoothing(curves, y, smooth), loc="right", fontsize=9, color=_GREY)
     panel.spines[["top", "right"]].set_visible(False)
     panel.grid(color="#dddddd", linewidth=0.8)
     panel.set_axisbelow(True)
@@ -105,7 +109,7 @@ def draw_panel(panel: Axes, curves: list[Curve], y: str, x: XAxis, smooth: int, 
 
 
 def _draw_curve(panel: Axes, curve: Curve, unit: float, colour: str, style: str) -> Artist:
-    """Draws a curve with its band, or with what it was smoothed from; returns what the legend shows."""
+    """Draws a curve with its band, or one run's with the values before smoothing; returns the legend's handle."""
     many = len(curve.runs) > 1
     label = "training" if curve.label == curve.env else curve.label
     if many:
@@ -119,7 +123,7 @@ def _draw_curve(panel: Axes, curve: Curve, unit: float, colour: str, style: str)
         panel.fill_between(position, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
     elif _is_noisy(curve):
         panel.plot(position, curve.runs[0].y, color=colour, alpha=0.3, linewidth=0.8)
-    marker = "o" if len(position) == 1 else None  # a line through one point is not seen
+    marker = "o" if len(position) == 1 else None  # a line through one point is invisible
     return panel.plot(position, curve.mean, style, color=colour, linewidth=2, marker=marker, label=label)[0]
 
 
@@ -129,12 +133,12 @@ def _with_spread(evaluation: Evaluation) -> str:
 
 
 def _is_noisy(curve: Curve) -> bool:
-    """Whether a single run's curve was smoothed, so that what was logged is drawn too."""
+    """Whether the curve is one run's and was smoothed; then the logged values are drawn as well."""
     return len(curve.runs) == 1 and not np.array_equal(curve.runs[0].y, curve.mean)
 
 
-def _how(curves: list[Curve], y: str, smooth: int) -> str:
-    """What the points of the curves are."""
+def _smoothing(curves: list[Curve], y: str, smooth: int) -> str:
+    """The words that say how the points of the curves were averaged."""
     if not y.startswith("episode_"):
         geometric = any(curve.logarithmic and len(curve.runs) > 1 for curve in curves)
         return "each update" + (", geometric mean of the seeds" if geometric else "")
@@ -145,7 +149,7 @@ def _how(curves: list[Curve], y: str, smooth: int) -> str:
 
 
 def x_unit(x: XAxis, largest: float) -> tuple[float, str]:
-    """What x is divided by to give numbers that are easy to read, and the axis' label."""
+    """The unit that x is divided by, such as 1e6, and the axis label that names it; ``largest`` is the largest x."""
     if x == "env_steps":
         units, name = [(1e9, "billions"), (1e6, "millions"), (1e3, "thousands"), (1, "")], "environment steps"
     else:

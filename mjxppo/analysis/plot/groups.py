@@ -1,4 +1,4 @@
-"""From the runs of several seeds to curves with bands."""
+"""Curves with bands, from the runs of several seeds."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mjxppo.console import say
 Band = Literal["range", "std", "ci95"]
 _MAX_LABEL_SETTINGS = 3
 _LOGARITHMIC = ("value_loss", "grad_norm", "grad_norm_variance")
-"""Metrics that are compared by their ratios: their means and bands are those of the logarithms."""
+"""Metrics that are compared by their ratios: their means and bands are computed on the logarithms."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Runs that differ in nothing but the seed, as one curve."""
+    """Curve of the runs that differ only in the seed."""
 
     label: str
     runs: list[Run]
@@ -36,7 +36,7 @@ class Curve:
 
     @property
     def logarithmic(self) -> bool:
-        """Whether mean and band are of the logarithms: the mean is the geometric one."""
+        """Whether mean and band are computed on the logarithms, so that the mean is the geometric mean."""
         return _logarithmic(self.runs)
 
     @property
@@ -65,19 +65,19 @@ class Curve:
 
 
 def group(runs: list[Run], band: Band) -> list[Curve]:
-    """One curve for each set of runs of one task and one configuration with different seeds, in the runs' order."""
+    """Makes a curve of each set of runs with the same task and settings and different seeds, in the runs' order."""
     sets: dict[str, list[Run]] = {}
     for run in runs:
         if run.settings is None:
             key = str(run.directory)
         else:
             settings = json.dumps([run.env, run.settings], sort_keys=True, default=str)
-            # A seed that is there already starts another set: the same run twice would make a band look narrow.
+            # A seed that the set has already starts another set: the same run twice would make a band look narrow.
             twins = sum(r.seed == run.seed for other in sets for r in sets[other] if other.startswith(settings))
             key = f"{settings} {twins}"
         sets.setdefault(key, []).append(run)
-    together = [part for members in sets.values() for part in _overlapping(members)]
-    return [curve_of(label, members, band) for label, members in zip(_labels(together), together, strict=True)]
+    parts = [part for members in sets.values() for part in _overlapping(members)]
+    return [curve_of(label, members, band) for label, members in zip(_labels(parts), parts, strict=True)]
 
 
 def _overlapping(members: list[Run]) -> list[list[Run]]:
@@ -88,11 +88,11 @@ def _overlapping(members: list[Run]) -> list[list[Run]]:
 
 
 def curve_of(label: str, members: list[Run], band: Band) -> Curve:
-    """One curve of runs that differ in nothing but the seed."""
+    """Makes one curve of runs that differ only in the seed."""
     if len(members) == 1:
         run = members[0]
         return Curve(label, members, run.x, run.smooth, run.smooth, run.smooth)
-    # The mean of all seeds exists only where all of them do: else it would jump where one begins or ends.
+    # Only where all seeds have values: else the mean would jump where a run begins or ends.
     first, last = max(run.x[0] for run in members), min(run.x[-1] for run in members)
     if any(run.x[-1] > 1.05 * last for run in members):
         say(f"{label}: drawn up to {last:g}, where the shortest of its {len(members)} seeds ends")
@@ -114,37 +114,38 @@ def _mean_and_band(values: np.ndarray, band: Band) -> np.ndarray:
         return np.stack([mean, values.min(axis=0), values.max(axis=0)])
     half = values.std(axis=0, ddof=1)
     if band == "ci95":
-        from scipy.stats import t
+        from scipy.stats import t  # takes half a second to import, which ``plot --help`` would pay
 
         half = half * t.ppf(0.975, len(values) - 1) / np.sqrt(len(values))
     return np.stack([mean, mean - half, mean + half])
 
 
 def _labels(sets: list[list[Run]]) -> list[str]:
-    """A name for each set: the settings in which it differs from the others of its task, or its place's."""
+    """A label for each set: the settings in which it differs from the others of its task, or its directory's name."""
     firsts = [members[0] for members in sets]
-    places_of = [_place(members, sets) for members in sets]
-    common = os.path.commonpath([place.parent for place in places_of])
-    names = [str(place.relative_to(common)) for place in places_of]
+    directories = [_directory_of(members, sets) for members in sets]
+    common = os.path.commonpath([directory.parent for directory in directories])
+    names = [str(directory.relative_to(common)) for directory in directories]
     labels = [
         _label(run, name, [rival for rival in firsts if rival.env == run.env])
         for run, name in zip(firsts, names, strict=True)
     ]
-    places = [(run.env, label) for run, label in zip(firsts, labels, strict=True)]
+    used = [(run.env, label) for run, label in zip(firsts, labels, strict=True)]
     return [
-        label if places.count((run.env, label)) == 1 else name if label == run.env else f"{label} ({name})"
+        label if used.count((run.env, label)) == 1 else name if label == run.env else f"{label} ({name})"
         for run, name, label in zip(firsts, names, labels, strict=True)
     ]
 
 
-def _place(members: list[Run], sets: list[list[Run]]) -> Path:
-    """The directory that holds these runs and no others, or the first one's own."""
-    place = Path(os.path.commonpath([run.directory for run in members]))
+def _directory_of(members: list[Run], sets: list[list[Run]]) -> Path:
+    """The directory that holds these runs and no others, or the first run's directory where there is none."""
+    common = Path(os.path.commonpath([run.directory for run in members]))
     others = [run.directory for other in sets if other is not members for run in other]
-    return members[0].directory if any(place in other.parents for other in others) else place
+    return members[0].directory if any(common in other.parents for other in others) else common
 
 
 def _label(run: Run, name: str, rivals: list[Run]) -> str:
+    """The settings in which ``run`` differs from ``rivals``, or ``name`` where these are unknown or too many."""
     if run.settings is None:
         return name
     everything = [rival.settings or {} for rival in rivals]

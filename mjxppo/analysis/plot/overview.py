@@ -1,4 +1,4 @@
-"""Several metrics of several variants in one picture, for studies."""
+"""One picture with several metrics of several variants, for studies."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from mjxppo.analysis.plot import find_runs
 from mjxppo.analysis.plot.curves import NoValues, read_run
-from mjxppo.analysis.plot.drawing import draw_panel
+from mjxppo.analysis.plot.drawing import draw_panel, save_figure
 from mjxppo.analysis.plot.groups import Curve, curve_of
+from mjxppo.analysis.runs import find_runs
 from mjxppo.console import say
-from mjxppo.files import replacing
 
 _SMOOTH = 100
 
@@ -23,16 +22,14 @@ def draw_overview(variants: Mapping[str, Path], metrics: Sequence[str], title: s
 
     Args:
         variants: run directories by name, each of one policy or of several that differ in nothing but the seed.
-        metrics: columns of metrics.jsonl; episodes' are averaged over the last 100.
-        title: above all panels.
-        out: the picture; its suffix names the format.
+        metrics: columns of metrics.jsonl; metrics of episodes are averaged over the last 100.
+        title: text above all panels.
+        out: the file to write; its suffix names the format.
 
     Raises:
         UserError: a metric is unknown, or ``out`` cannot be written.
     """
-    figure = make_overview(variants, metrics, title)
-    with replacing(out) as temporary:
-        figure.savefig(temporary, format=out.suffix.lower().lstrip("."), dpi=110)
+    save_figure(make_overview(variants, metrics, title), out, dpi=110)
 
 
 def make_overview(variants: Mapping[str, Path], metrics: Sequence[str], title: str) -> Figure:
@@ -50,7 +47,7 @@ def make_overview(variants: Mapping[str, Path], metrics: Sequence[str], title: s
     for place, metric in zip(places, metrics, strict=False):
         if curves := _curves(variants, metric):
             legends.append(draw_panel(place, curves, metric, "env_steps", _SMOOTH, "ci95"))
-    # The panels' curves are the same ones; the fullest legend also has the evaluations.
+    # All panels have the same variants; the longest legend also has the evaluations.
     handles = max(legends, key=len, default=[])
     if spare:
         spare[0].legend(handles=handles, loc="center left", fontsize=9, frameon=False)
@@ -60,7 +57,7 @@ def make_overview(variants: Mapping[str, Path], metrics: Sequence[str], title: s
 
 
 def _curves(variants: Mapping[str, Path], metric: str) -> list[Curve]:
-    """One for each variant that has values; the others are named on standard error."""
+    """A curve for each variant that has values of the metric; the other variants are named on standard error."""
     curves = []
     for name, path in variants.items():
         try:

@@ -1,4 +1,4 @@
-"""The report's pictures, as SVG: drawn once, sharp at any size, and small."""
+"""The report's pictures as SVG, which is small and sharp at any size."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _COLUMNS = 3
 
 
 def return_curve(policies: Sequence[Path]) -> str | None:
-    """The learning curves as ``mjxppo plot`` draws them, SVG; None where no episode has finished."""
+    """Draws the learning curves as ``mjxppo plot`` does; returns SVG, or None where no episode has finished."""
     runs = []
     for directory in policies:
         with contextlib.suppress(NoValues):
@@ -47,7 +47,7 @@ def return_curve(policies: Sequence[Path]) -> str | None:
 
 
 def learning_panels(rows: list[Row]) -> str | None:
-    """Small curves of what was logged beside the return, SVG; None where there is nothing."""
+    """Draws small curves of the other logged metrics; returns SVG, or None where there are none."""
     names = [name for name in _PANELS if any(isinstance(row.get(name), int | float) for row in rows)]
     if not names:
         return None
@@ -60,7 +60,7 @@ def learning_panels(rows: list[Row]) -> str | None:
         y = np.array([value if isinstance(value := row.get(name), int | float) else np.nan for row in rows], float)
         place.plot(x, y, color=_BLUE, linewidth=0.9, marker="o" if len(rows) == 1 else None)
         place.set_title(_PANELS[name], loc="left", fontsize=9)
-        _plain(place)
+        _style(place)
     for place in places[len(names) :]:
         place.set_visible(False)
     figure.supxlabel(axis, fontsize=9, color=_GREY)
@@ -68,7 +68,7 @@ def learning_panels(rows: list[Row]) -> str | None:
 
 
 def histogram(evaluation: dict[str, Any]) -> str | None:
-    """The returns of the evaluation's episodes, SVG; None where they are not recorded."""
+    """Draws the distribution of the evaluation's returns; returns SVG, or None where they are not recorded."""
     returns = [value for value in evaluation.get("returns") or [] if isinstance(value, int | float)]
     if len(returns) < 2:
         return None
@@ -78,11 +78,12 @@ def histogram(evaluation: dict[str, Any]) -> str | None:
     panel.axvline(float(np.mean(returns)), color="#D55E00", linewidth=1.5)
     panel.set_xlabel("return of an episode; line: mean", fontsize=9)
     panel.set_ylabel("episodes", fontsize=9)
-    _plain(panel)
+    _style(panel)
     return _svg(figure)
 
 
-def _plain(panel: Axes) -> None:
+def _style(panel: Axes) -> None:
+    """Sets the look that all small panels share."""
     panel.spines[["top", "right"]].set_visible(False)
     panel.grid(color="#dddddd", linewidth=0.6)
     panel.set_axisbelow(True)

@@ -1,21 +1,20 @@
-"""Fills the report's template."""
+"""The report's page: the template page.html, filled with the facts about a run."""
 
 from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Callable
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
 from mjxppo.analysis.report import figures
-from mjxppo.analysis.report.facts import Facts, gather
+from mjxppo.analysis.report.facts import Facts, read_facts
 from mjxppo.console import duration, human
-from mjxppo.policy.evaluate import physics_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from mjxppo.policy.engine import physics_of
 
 _PARTS = {
     "physics": ("physics", "#56B4E9", "stepping the worlds, rewards and resets"),
@@ -29,12 +28,12 @@ _PARTS = {
 
 
 def make_page(directory: Path) -> tuple[str, list[str]]:
-    """The report of a run directory as HTML, and the names of the sections that it has.
+    """Makes the report of a run directory; returns its HTML and the names of its sections.
 
     Raises:
         UserError: the run has no configuration or has logged nothing yet.
     """
-    facts = gather(directory)
+    facts = read_facts(directory)
     pictures = {
         "curve": figures.return_curve(facts.policies),
         "panels": figures.learning_panels(facts.rows),
@@ -51,7 +50,7 @@ def make_page(directory: Path) -> tuple[str, list[str]]:
     }
     parts = {"evaluation": facts.evaluation, "split": facts.split, "machine": facts.machines} | values
     sections = [name for name in ("curve", "video", "evaluation", "split", "panels", "machine") if parts[name]]
-    # Autoescape: a run's name and its options may hold anything.
+    # Autoescape: a run's name and its options may contain HTML.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = resources.files("mjxppo.analysis.report").joinpath("page.html").read_text(encoding="utf-8")
     return environment.from_string(template).render(values), sections
@@ -62,7 +61,7 @@ def _data_uri(kind: str, content: bytes) -> str:
 
 
 def _cards(facts: Facts) -> list[tuple[str, str, str]]:
-    """The figures that matter most: name, value, explanation."""
+    """The main figures of a run: (name, value, explanation)."""
     times, config = facts.times, facts.config
     cards = []
     if facts.evaluation:
@@ -92,7 +91,7 @@ def _return_card(result: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _time_bars(facts: Facts) -> list[dict[str, Any]]:
-    """Where the time went: bars of parts, each with its share of the bar."""
+    """Bars that show the parts of the run's time and, where measured, of an update's."""
     times = facts.times
     whole = [("program", times.device_s), ("host", times.host_s), ("compile", times.compile_s or 0.0)]
     bars = [_bar("the run", whole, duration)]
@@ -102,12 +101,13 @@ def _time_bars(facts: Facts) -> list[dict[str, Any]]:
     return [bar for bar in bars if bar["parts"]]
 
 
-def _bar(title: str, parts: list[tuple[str, float]], say: Any) -> dict[str, Any]:
+def _bar(title: str, parts: list[tuple[str, float]], to_text: Callable[[float], str]) -> dict[str, Any]:
+    """A bar of the positive parts, each with its share in percent and its value as text."""
     parts = [(key, value) for key, value in parts if value > 0]
     total = sum(value for _, value in parts)
     shown = []
     for key, value in parts:
         name, colour, text = _PARTS[key]
         percent = 100 * value / total
-        shown.append({"name": name, "colour": colour, "text": text, "value": say(value), "percent": percent})
+        shown.append({"name": name, "colour": colour, "text": text, "value": to_text(value), "percent": percent})
     return {"title": title, "parts": shown}

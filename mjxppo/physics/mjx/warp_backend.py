@@ -89,7 +89,7 @@ class MjxWarpPhysics(Physics):
 
 def _require_warp() -> None:
     try:
-        import warp
+        import warp  # an optional package
     except ImportError as error:
         raise UserError(
             "mjx-warp: warp-lang is not installed; install the extra: pip install 'mjxppo[warp]'"

@@ -1,22 +1,11 @@
-"""States that C MuJoCo visits, to start measurements and comparisons from."""
-
-from __future__ import annotations
+"""States of fast gaits, and C MuJoCo's converged step from them, to compare physics backends with."""
 
 import copy
-from collections.abc import Callable
-from typing import NamedTuple
 
 import mujoco
 import numpy as np
 
-FRAME_SKIP = {"half_cheetah": 5, "hopper": 4, "walker2d": 4}
-"""MuJoCo steps per environment step of Gymnasium's tasks."""
-
-XML_FILE = {"half_cheetah": "half_cheetah.xml", "hopper": "hopper.xml", "walker2d": "walker2d_v5.xml"}
-"""The models of Gymnasium's v5 tasks."""
-
-EPISODE = {"half_cheetah": 100, "hopper": 60, "walker2d": 60}
-"""Environment steps after which a rollout starts again."""
+from mjxppo.measure.visited_states import States, visit_states
 
 # Open-loop gaits, found once by the cross-entropy method on distance covered: ctrl_i = a_i sin(w t + b_i) + c_i,
 # with w (rad/s), then all a, all b, all c. The cheetah runs at 3.8 m/s, the hopper hops and the walker strides until
@@ -38,25 +27,6 @@ _GAITS = {
 }  # fmt: skip
 
 
-class States(NamedTuple):
-    """N states, and the controls applied in them; all float64."""
-
-    qpos: np.ndarray
-    """[N, nq]"""
-    qvel: np.ndarray
-    """[N, nv]"""
-    qacc_warmstart: np.ndarray
-    """[N, nv]"""
-    ctrl: np.ndarray
-    """[N, nu]"""
-
-
-def random_states(model: mujoco.MjModel, task: str, count: int, seed: int = 0) -> States:
-    """States on rollouts of uniformly random controls."""
-    rng = np.random.default_rng(seed)
-    return _visit(model, task, count, rng, lambda _: rng.uniform(-1, 1, model.nu))
-
-
 def gait_states(model: mujoco.MjModel, task: str, count: int, seed: int = 0) -> States:
     """States on rollouts of a vigorous open-loop gait with a little noise: impacts, flight and speed."""
     rng = np.random.default_rng(seed)
@@ -67,29 +37,7 @@ def gait_states(model: mujoco.MjModel, task: str, count: int, seed: int = 0) -> 
         gait = amplitude * np.sin(frequency * time + phase) + offset
         return np.clip(gait + 0.05 * rng.normal(size=model.nu), -1, 1)
 
-    return _visit(model, task, count, rng, control)
-
-
-def _visit(
-    model: mujoco.MjModel, task: str, count: int, rng: np.random.Generator, control: Callable[[float], np.ndarray]
-) -> States:
-    """Every third state of rollouts that start near the model's initial state."""
-    data = mujoco.MjData(model)
-    kept: list[tuple[np.ndarray, ...]] = []
-    step = 0
-    while len(kept) < count:
-        if step % EPISODE[task] == 0:
-            mujoco.mj_resetData(model, data)
-            data.qpos[:] = model.qpos0 + rng.uniform(-0.005, 0.005, model.nq)
-            data.qvel[:] = 0.1 * rng.normal(size=model.nv)
-        ctrl = control(float(data.time))
-        if step % 3 == 2:
-            kept.append((data.qpos.copy(), data.qvel.copy(), data.qacc_warmstart.copy(), ctrl))
-        data.ctrl[:] = ctrl
-        for _ in range(FRAME_SKIP[task]):
-            mujoco.mj_step(model, data)
-        step += 1
-    return States(*(np.array(column) for column in zip(*kept, strict=True)))
+    return visit_states(model, task, count, rng, control)
 
 
 def converged_step(model: mujoco.MjModel, states: States, frame_skip: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
-"""How training on different numbers of devices drifts apart.
+"""Prints how parameters trained on 2 and on 8 devices differ, for docs/reliability.md.
 
-``XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m mjxppo.measure.devices half_cheetah hopper``.
+``XLA_FLAGS=--xla_force_host_platform_device_count=8 python tests/ppo/device_drift.py half_cheetah hopper``.
 Rollouts are the same to the bit, but sums over worlds are added up in another order, and legged robots amplify the
 difference in the last bits.
 """
@@ -11,6 +11,13 @@ import json
 import sys
 from typing import Any
 
+import numpy as np
+
+from mjxppo.config.check import make_config
+from mjxppo.config.values import defaults_for, merge
+from mjxppo.run import loop
+from mjxppo.run.checkpoint import flatten
+
 UPDATES = (1, 2, 5, 10, 20, 50)
 DEVICES = (2, 8)
 _SMALL = {"log": {"every_updates": 1}, "ppo": {"num_envs": 512, "block_size": 64}}
@@ -18,13 +25,6 @@ _SMALL = {"log": {"every_updates": 1}, "ppo": {"num_envs": 512, "block_size": 64
 
 def states_after(task: str, num_devices: int) -> dict[int, tuple[bytes, Any]]:
     """The worlds' bits, and the flat parameters [P], after each number of ``UPDATES``."""
-    import numpy as np
-
-    from mjxppo.config.check import make_config
-    from mjxppo.config.values import defaults_for, merge
-    from mjxppo.run import loop
-    from mjxppo.run.checkpoint import flatten
-
     values = merge(defaults_for(task), {**_SMALL, "num_devices": num_devices})
     trainer = loop.build(make_config(values))
     state, budget = trainer.init(), trainer.budget(10**9)
@@ -39,8 +39,6 @@ def states_after(task: str, num_devices: int) -> dict[int, tuple[bytes, Any]]:
 
 def main(tasks: list[str]) -> None:
     """Prints, for each task and number of updates, whether worlds are equal and how far the parameters are apart."""
-    import numpy as np
-
     rows = []
     for task in tasks:
         few, many = (states_after(task, count) for count in DEVICES)

@@ -1,6 +1,6 @@
-"""The training speed of other trainers on the same task, with the same networks, epochs and minibatches as ours.
+"""Training throughput of other trainers on the same task, with the same networks, epochs and minibatches.
 
-Each runs in a process of its own, because XLA's settings that our physics needs are not all good for others'.
+Each runs in a process of its own, so that a crash is reported in one line.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from mjxppo import envs
 from mjxppo.config.schema import Config, minibatches_per_epoch
 from mjxppo.envs.registry import gym_id_of
 from mjxppo.errors import UserError
+from mjxppo.measure.arguments import check_known
+from mjxppo.physics.mjx.model import check_compiler
 
 _SB3_ENVS = 16
 _SB3_UPDATES = 3
@@ -32,7 +34,7 @@ def sb3(config: Config) -> dict[str, Any]:
     Raises:
         UserError: it is not installed.
     """
-    try:
+    try:  # an optional package
         from stable_baselines3 import PPO
         from stable_baselines3.common.env_util import make_vec_env
         from stable_baselines3.common.vec_env import SubprocVecEnv
@@ -64,13 +66,10 @@ def sb3(config: Config) -> dict[str, Any]:
 
 
 def brax_own(config: Config) -> dict[str, Any]:
-    """Brax's PPO in Brax's environment of the same name, which is a simpler one than Gymnasium's."""
-    from brax.envs import get_environment
+    """Brax's PPO in Brax's environment of the same name, whose model is simpler than Gymnasium's."""
+    from brax.envs import get_environment  # slow to import, and only needed here
 
-    from mjxppo.physics.mjx.model import check_compiler
-
-    check_compiler()  # Brax scatters as MJX does
-
+    check_compiler()  # Brax's programs can make XLA abort as MJX's do
     return _brax(config, lambda: get_environment(_BRAX_NAMES[config.env]), "Brax's own")
 
 
@@ -80,10 +79,10 @@ def brax_ours(config: Config) -> dict[str, Any]:
 
 
 def _brax(config: Config, make: Callable[[], Any], label: str) -> dict[str, Any]:
-    # Brax 0.14 calls a function that JAX has dropped.
+    # Brax 0.14 needs this function, which newer versions of JAX do not have.
     if not hasattr(jax, "device_put_replicated"):
         jax.device_put_replicated = lambda tree, devices: jax.tree.map(lambda x: jnp.stack([x] * len(devices)), tree)  # type: ignore[assignment]
-    from brax.training.agents.ppo import networks
+    from brax.training.agents.ppo import networks  # these need the function above
     from brax.training.agents.ppo import train as ppo_train
 
     def network(*args: Any, **options: Any) -> Any:
@@ -110,37 +109,43 @@ def _brax(config: Config, make: Callable[[], Any], label: str) -> dict[str, Any]
         network_factory=network,
         num_evals=5,
         run_evals=False,
-        max_devices_per_host=1,  # its reductions over host devices fail on the JAX of today
+        max_devices_per_host=1,  # its reductions over host devices fail on current versions of JAX
         progress_fn=lambda _, metrics: speeds.append(float(metrics["training/sps"])),
     )
-    return _row(config, "Brax PPO", label, statistics.median(speeds[1:]))  # the first contains compilation
+    return _row(config, "Brax PPO", label, statistics.median(speeds[1:]))  # the first includes compilation
 
 
 def _row(config: Config, trainer: str, environment: str, env_steps_per_s: float) -> dict[str, Any]:
     return {"env": config.env, "trainer": trainer, "environment": environment, "env_steps_per_s": env_steps_per_s}
 
 
-OTHERS = {"sb3": sb3, "brax": brax_own, "brax-ours": brax_ours}
-"""What ``mjxppo benchmark train --against`` runs."""
+TRAINERS = {"sb3": sb3, "brax": brax_own, "brax-ours": brax_ours}
+"""Trainers by the name that ``mjxppo benchmark train --against`` takes."""
 
 
-def run(config: Config, names: tuple[str, ...], own_env_steps_per_s: float) -> list[dict[str, Any]]:
-    """Measures some other trainers one after the other; ``ratio`` is how many times faster ours is in this run.
+def compare_trainers(config: Config, names: tuple[str, ...], own_env_steps_per_s: float) -> list[dict[str, Any]]:
+    """Measures other trainers one after the other.
+
+    Args:
+        config: the task and the sizes of networks, batches and minibatches.
+        names: keys of ``TRAINERS``.
+        own_env_steps_per_s: this package's throughput.
+
+    Returns:
+        A row for this package and for each trainer; ``ratio`` is this package's throughput divided by the row's.
 
     Raises:
-        UserError: an unknown name, or a trainer that is not installed.
+        UserError: a name is unknown, or a trainer is not installed or fails.
     """
+    check_known("against", names, TRAINERS)
     rows = [_row(config, "mjxppo", "ours", own_env_steps_per_s)]
-    for name in names:
-        if name not in OTHERS:
-            raise UserError(f"against: there is no {name!r}; choose from {', '.join(OTHERS)}")
-        rows.append(_in_a_process(name, config))
+    rows += [_measure_in_process(name, config) for name in names]
     return [row | {"ratio": own_env_steps_per_s / row["env_steps_per_s"]} for row in rows]
 
 
-def _in_a_process(name: str, config: Config) -> dict[str, Any]:
+def _measure_in_process(name: str, config: Config) -> dict[str, Any]:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
-            return pool.submit(OTHERS[name], config).result()
+            return pool.submit(TRAINERS[name], config).result()
         except BrokenProcessPool as error:
             raise UserError(f"against: {name} died; does it run with the installed jax {jax.__version__}?") from error

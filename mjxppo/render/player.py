@@ -1,4 +1,4 @@
-"""Writes an episode as one web page that plays it, without a network and without a video codec."""
+"""An episode as one web page that plays it; the page needs neither a network nor a video codec."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from mjxppo.render.trajectory import Trajectory
 _DATA_MARK = "__EPISODE__"
 
 
-def write_page(path: Path, trajectory: Trajectory) -> None:
-    """Fills the player's template with the episode, one frame a step; the player interpolates between them."""
+def write_player(path: Path, trajectory: Trajectory) -> None:
+    """Writes the page: the player with the states of all steps, between which it interpolates."""
     # The episode goes into a <script> element, which a "</script>" in a name must not end.
     data = json.dumps(_episode(trajectory), separators=(",", ":")).replace("<", "\\u003c")
     template = resources.files("mjxppo.render").joinpath("player.html").read_text(encoding="utf-8")
@@ -27,6 +27,7 @@ def write_page(path: Path, trajectory: Trajectory) -> None:
 
 
 def _episode(trajectory: Trajectory) -> dict:
+    """The values that player.html reads, by its names."""
     outline = make_outline(trajectory.model, trajectory.qpos)
     timeline = make_timeline(trajectory)
     path = camera_path(trajectory.model, timeline)

@@ -1,4 +1,4 @@
-"""Where an update's time goes: physics, policy, GAE and gradient steps, measured by programs of their own."""
+"""Times of an update's parts: physics, policy, GAE and gradient steps, each measured by a program of its own."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from mjxppo.ppo.update import learn, values_and_advantages
 Array = jax.Array
 
 
-def measure(trainer: Trainer, state: TrainState, repeats: int) -> dict[str, float]:
-    """Milliseconds of an update's parts.
+def measure_parts(trainer: Trainer, state: TrainState, repeats: int) -> dict[str, float]:
+    """Measures the milliseconds of an update's parts.
 
-    Four programs take turns: physics alone, with the actions that the policy took; the rollout, whose time beyond
-    that is the policy's; values and advantages; and learning, whose time beyond that is the gradient steps'.
+    Four programs take turns: physics alone, with the actions that the policy took; the rollout; values and advantages;
+    and learning. The policy's time is that of the rollout less that of physics, the gradient steps' is that of learning
+    less that of values and advantages.
 
     Args:
-        trainer: of one policy.
-        state: a training state of its.
-        repeats: rounds; the median counts.
+        trainer: a trainer of one policy.
+        state: one of its training states.
+        repeats: number of rounds; results are medians.
     """
     key = jax.random.key(0)
     budget = jnp.int32(trainer.env_steps_per_update)
@@ -55,7 +56,7 @@ def measure(trainer: Trainer, state: TrainState, repeats: int) -> dict[str, floa
 
 
 def _programs(trainer: Trainer) -> tuple[Callable[..., Any], ...]:
-    """Rollout, physics, values and advantages, and learning, each compiled on its own."""
+    """The four programs: rollout, physics, values and advantages, and learning."""
     algorithm = trainer.algorithm(trainer.config.ppo)
     split, copied = PartitionSpec(AXIS), PartitionSpec()
     of_state = jax.tree.map(lambda sharding: sharding.spec, trainer.sharding)
@@ -70,7 +71,7 @@ def _programs(trainer: Trainer) -> tuple[Callable[..., Any], ...]:
 
     return (
         program(lambda *args: trainer.collect(*args)[:3], (of_state, copied, copied), split),
-        program(lambda env_state, u: act_again(trainer, env_state, u), (split, split), split),
+        program(lambda env_state, u: replay_physics(trainer, env_state, u), (split, split), split),
         program(lambda *args: values_and_advantages(algorithm, *args), (copied, split, split), split),
         program(
             lambda learner, batch, last_obs, key: learn(algorithm, learner, batch, last_obs, key, moment)[0],
@@ -80,8 +81,14 @@ def _programs(trainer: Trainer) -> tuple[Callable[..., Any], ...]:
     )
 
 
-def act_again(trainer: Trainer, env_state: EnvState, u: Array) -> EnvState:
-    """The rollout's environment steps without the policy; ``u`` is the batch's, [blocks, T, B, action_size]."""
+def replay_physics(trainer: Trainer, env_state: EnvState, u: Array) -> EnvState:
+    """The environment state after a rollout's steps without the policy.
+
+    Args:
+        trainer: the trainer of the rollout.
+        env_state: the environment state before the rollout.
+        u: the batch's actions before squashing, [blocks, T, B, action_size].
+    """
     steps, group = u.shape[1], trainer.group_size
     u = jnp.moveaxis(u, 1, 0).reshape(steps, -1, group, u.shape[-1])
     grouped = jax.tree.map(lambda x: x.reshape(-1, group, *x.shape[1:]), env_state)
@@ -91,8 +98,8 @@ def act_again(trainer: Trainer, env_state: EnvState, u: Array) -> EnvState:
         step = lambda state, u: (trainer.env.step(state, jnp.tanh(u)), None)  # noqa: E731
         return lax.scan(step, trainer.env.renew(env_state), u)[0]
 
-    went = lax.map(one_group, (grouped, jnp.moveaxis(u, 1, 0)))
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), went)
+    final = lax.map(one_group, (grouped, jnp.moveaxis(u, 1, 0)))
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), final)
 
 
 def _milliseconds(call: Callable[[], Any]) -> float:

@@ -1,0 +1,43 @@
+"""The directories in which runs keep their metrics, one for each policy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mjxppo.config.schema import Config
+from mjxppo.config.sweep import member_directories
+from mjxppo.config.values import from_dict, read_yaml
+from mjxppo.errors import UserError
+from mjxppo.run.directory import CONFIG
+from mjxppo.run.metrics import JSONL
+
+
+def find_runs(path: Path) -> list[Path]:
+    """The directories with metrics of the run that ``path`` names; resolved.
+
+    Args:
+        path: a run directory, its ckpt/, or one step's folder. A run that trains several policies has one directory
+            with metrics for each.
+
+    Raises:
+        UserError: there is no such directory, or no metrics in it.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: there is no such directory; give a run directory")
+    resolved = path.resolve()
+    for directory in (resolved, *resolved.parents[:2]):
+        found = [directory] if (directory / JSONL).is_file() else _of_members(directory)
+        if found:
+            return found
+    raise UserError(f"{path}: holds no {JSONL}; give a run directory")
+
+
+def with_metrics(directory: Path, config: Config) -> list[Path]:
+    """The directories of a run's policies that have metrics already."""
+    return [own for own in member_directories(directory, config) if (own / JSONL).is_file()]
+
+
+def _of_members(directory: Path) -> list[Path]:
+    if not (directory / CONFIG).is_file():
+        return []
+    return with_metrics(directory, from_dict(read_yaml(directory / CONFIG)))

@@ -1,0 +1,40 @@
+"""Timing of a training program in rounds of a few updates."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import jax
+
+from mjxppo.config.schema import Config
+from mjxppo.ppo.program import Trainer
+
+UPDATES = 4
+"""Updates in a round, which is one call of the device program."""
+_BUDGET = 10**12
+"""Environment steps, more than any benchmark takes."""
+
+
+def with_rounds(config: Config) -> Config:
+    """The configuration with ``UPDATES`` updates in a device call and a budget that no benchmark uses up."""
+    log = dataclasses.replace(config.log, every_updates=UPDATES)
+    return dataclasses.replace(config, log=log, total_env_steps=_BUDGET)
+
+
+class TrainingRounds:
+    """The compiled program of a trainer whose configuration is from ``with_rounds``, and its training state."""
+
+    def __init__(self, trainer: Trainer):
+        self.trainer = trainer
+        self.state, self._total = trainer.init(), trainer.budget(_BUDGET)
+        started = time.perf_counter()
+        self._program = trainer.lower(self._total).compile()
+        self.compile_s = time.perf_counter() - started
+
+    def train_round(self) -> float:
+        """Trains for one round; returns its seconds."""
+        started = time.perf_counter()
+        self.state, metrics = self._program(self.state, self._total)
+        jax.block_until_ready(metrics)
+        return time.perf_counter() - started

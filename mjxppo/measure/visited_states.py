@@ -1,0 +1,61 @@
+"""States that C MuJoCo visits, as initial states for measurements and comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import mujoco
+import numpy as np
+
+from mjxppo.envs.registry import TASKS
+
+FRAME_SKIP: dict[str, int] = {name: task.Options().frame_skip for name, task in TASKS.items()}  # type: ignore[call-arg]
+"""MuJoCo steps per environment step, by task."""
+
+XML_FILE: dict[str, str] = {name: task.Options().xml_file for name, task in TASKS.items()}  # type: ignore[call-arg]
+"""Gymnasium's model file, by task."""
+
+_EPISODE = {"half_cheetah": 100, "hopper": 60, "walker2d": 60}
+"""Environment steps after which a rollout starts again, by task."""
+
+
+class States(NamedTuple):
+    """States of N worlds and the controls applied in them; all float64."""
+
+    qpos: np.ndarray
+    """Positions, [N, nq]."""
+    qvel: np.ndarray
+    """Velocities, [N, nv]."""
+    qacc_warmstart: np.ndarray
+    """Accelerations from which the solver starts, [N, nv]."""
+    ctrl: np.ndarray
+    """Controls, [N, nu]."""
+
+
+def random_states(model: mujoco.MjModel, task: str, count: int, seed: int = 0) -> States:
+    """States from rollouts with uniformly random controls."""
+    rng = np.random.default_rng(seed)
+    return visit_states(model, task, count, rng, lambda _: rng.uniform(-1, 1, model.nu))
+
+
+def visit_states(
+    model: mujoco.MjModel, task: str, count: int, rng: np.random.Generator, control: Callable[[float], np.ndarray]
+) -> States:
+    """Every third state of rollouts that start near the model's initial state; ``control`` is a function of time."""
+    data = mujoco.MjData(model)
+    kept: list[tuple[np.ndarray, ...]] = []
+    step = 0
+    while len(kept) < count:
+        if step % _EPISODE[task] == 0:
+            mujoco.mj_resetData(model, data)
+            data.qpos[:] = model.qpos0 + rng.uniform(-0.005, 0.005, model.nq)
+            data.qvel[:] = 0.1 * rng.normal(size=model.nv)
+        ctrl = control(float(data.time))
+        if step % 3 == 2:
+            kept.append((data.qpos.copy(), data.qvel.copy(), data.qacc_warmstart.copy(), ctrl))
+        data.ctrl[:] = ctrl
+        for _ in range(FRAME_SKIP[task]):
+            mujoco.mj_step(model, data)
+        step += 1
+    return States(*(np.array(column) for column in zip(*kept, strict=True)))
