@@ -95,7 +95,8 @@ def _rows(directory: Path) -> list[Row]:
 def _check_metric(rows: list[Row], name: str, directory: Path) -> None:
     known = sorted({key for row in rows for key, value in row.items() if not isinstance(value, str | list | dict)})
     if name not in known:
-        raise UserError(f"y: {directory / JSONL} has no metric {name!r}; {hint(name, known)}")
+        full = min((metric for metric in known if name in metric), key=len, default=name)  # "kl" means approx_kl
+        raise UserError(f"y: {directory / JSONL} has no metric {name!r}; {hint(full, known)}")
 
 
 def _column(rows: list[Row], name: str) -> np.ndarray:
