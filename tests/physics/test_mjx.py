@@ -298,7 +298,6 @@ def sharded_rollout(sim, num_devices, num_steps):
 
 
 @pytest.mark.skipif(len(jax.devices()) < 2, reason="needs two devices")
-@pytest.mark.timeout(200)
 def test_two_devices_agree_with_one_and_never_hang(cheetah):
     """The same bits from one device and from two, 20 times over.
 
