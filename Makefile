@@ -2,6 +2,7 @@
 #   ARGS passes options on:   make train ENV=hopper ARGS="--total-env-steps 1000000"
 #   PYTHON names the interpreter (3.11 or 3.12); otherwise the newest one found is taken.
 #   JOBS is the number of test processes; each takes up to 3 GB of memory.
+#   EXHAUSTIVE chooses exhaustive test cases to run as well: all, or one of several parts, such as 3/16.
 #   EXTRAS adds accelerators and tools: cuda12, cuda13, warp, onnx, wandb, docs.
 
 .DEFAULT_GOAL := help
@@ -18,6 +19,7 @@ ARGS ?=
 EXTRAS ?=
 CKPT ?= ckpt
 JOBS ?= 2
+EXHAUSTIVE ?=
 comma := ,
 
 known_extras := cuda12 cuda13 warp onnx wandb docs
@@ -98,7 +100,11 @@ soak: $(READY) ## train for 500M steps and look for leaks, slowdown and non-fini
 
 .PHONY: test
 test: $(READY) $(extra_stamp)warp ## run the tests: make test ARGS="-k gae"
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(if $(EXHAUSTIVE),--exhaustive $(EXHAUSTIVE)) $(ARGS)
+
+.PHONY: test-all
+test-all: EXHAUSTIVE := all
+test-all: test ## run the tests with every exhaustive case: about an hour on two cores
 
 .PHONY: lint
 lint: $(READY) ## check style and formatting (ruff)

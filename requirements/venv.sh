@@ -32,7 +32,8 @@ if [ -n "$asked" ]; then
     case " $supported " in
         *" ${version:-none} "*) python="$asked" ;;
         *)
-            echo "setup: PYTHON=$asked is ${version:+Python $version}${version:-not a working Python with venv}; Python 3.11 or 3.12 is needed" >&2
+            if [ -n "$version" ]; then what="Python $version"; else what="not a working Python with venv"; fi
+            echo "setup: PYTHON=$asked is $what; Python 3.11 or 3.12 is needed" >&2
             exit 2
             ;;
     esac

@@ -62,7 +62,7 @@ class Browser:
         message = {"id": self._number, "method": method, "params": parameters}
         self._socket.send(json.dumps(message | ({"sessionId": self._session} if self._session else {})))
         while True:
-            answer = json.loads(self._socket.recv(timeout=60))
+            answer = json.loads(self._socket.recv(timeout=100))
             self._note(answer)
             if answer.get("id") == self._number:
                 assert "error" not in answer, answer
@@ -88,7 +88,7 @@ class Browser:
     def open(self, path: Path) -> None:
         """Loads a file and waits until it has loaded."""
         self.call("Page.navigate", url=path.absolute().as_uri())
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 100
         while self.evaluate("document.readyState") != "complete" or self.evaluate("location.href") == "about:blank":
             assert time.monotonic() < deadline, "the page does not finish loading"
             time.sleep(0.05)

@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+pytest_plugins = ["exhaustive"]
+
 # Tests that show independence of the device count need several devices; unused ones cost nothing. XLA reads its
 # flags when the backend starts, so this has to come before anything else.
 _flags = os.environ.get("XLA_FLAGS", "")
@@ -17,7 +19,7 @@ mjxppo.xla.enable_compilation_cache()
 
 @pytest.fixture
 def compiled_quickly(monkeypatch):
-    """Has XLA optimise little: two thirds of the time for tests that compile whole training programs.
+    """XLA optimises little: two thirds of the time for tests that compile whole training programs.
 
     For tests of what a run does and writes. Those that promise the same bits or numbers in several programs, and those
     of what it learns on the real tasks, run the program that users run.

@@ -9,13 +9,16 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-HOW = ("explicit", "slurm")
+_reserved: dict[int, socket.socket] = {}
+"""The coordinator's port of each group of processes, by the first one's id, until they have ended."""
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+def reserve_port() -> socket.socket:
+    """A socket that keeps a free port for the coordinator: gRPC shares it, and no other program is given it."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 def place(how: str, index: int, count: int, port: int) -> dict[str, str]:
@@ -40,12 +43,13 @@ def place(how: str, index: int, count: int, port: int) -> dict[str, str]:
 
 def start(*arguments: str, count: int = 2, devices: int = 1, how: str = "explicit") -> list[subprocess.Popen]:
     """``python ARGUMENTS`` in ``count`` processes of ``devices`` host devices each, in the working directory."""
-    port = free_port()
+    held = reserve_port()
+    port = held.getsockname()[1]
     common = {name: value for name, value in os.environ.items() if "_proxy" not in name.lower()} | {
         "PYTHONPATH": str(ROOT),
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
-    return [
+    processes = [
         subprocess.Popen(
             [sys.executable, *arguments],
             env=common | place(how, index, count, port),
@@ -55,13 +59,16 @@ def start(*arguments: str, count: int = 2, devices: int = 1, how: str = "explici
         )
         for index in range(count)
     ]
+    _reserved[processes[0].pid] = held
+    return processes
 
 
-def finish(processes: list[subprocess.Popen], timeout_s: float = 240) -> list[tuple[int, str, str]]:
+def finish(processes: list[subprocess.Popen], timeout_s: float = 600) -> list[tuple[int, str, str]]:
     """Exit code, standard output and standard error of each, when all have ended."""
     try:
         ended = [process.communicate(timeout=timeout_s) for process in processes]
     finally:
         for process in processes:
             process.kill()
+        _reserved.pop(processes[0].pid).close()
     return [(process.returncode, out, err) for process, (out, err) in zip(processes, ended, strict=True)]

@@ -156,6 +156,7 @@ def train(
         if failure is None or not isinstance(error, jax.errors.JaxRuntimeError):
             raise
         what = f"{type(failure).__name__}: {failure}"
+        # The save under way was completed when the loop was closed.
         raise TrainingFailed(f"{trainer.env.name} failed on the host: {what}; {loop.last_good()}") from error
     loop.close()
     return outcome
@@ -331,13 +332,19 @@ class _Loop:
             write()
         except WriteFailed as error:
             if self.config.on_write_error == "stop":
-                raise TrainingFailed(f"{error}; {self.last_good()}") from error
+                raise TrainingFailed(f"{error}; {self.last_good_at_the_end()}") from error
             if str(error) not in self.reported:
                 say(f"{error}; going on (on_write_error), {self.last_good()}")
             self.reported.add(str(error))
 
+    def last_good_at_the_end(self) -> str:
+        """As ``last_good``, once the save under way has become whole or failed: what a run that ends now leaves."""
+        with contextlib.suppress(WriteFailed):
+            self.checkpoints.finish()
+        return self.last_good()
+
     def last_good(self) -> str:
-        """What there is to go on from, for a person."""
+        """What there is to go on from at this moment, for a person."""
         newest = self.checkpoints.newest
         return "there is no checkpoint yet" if newest is None else f"the last good checkpoint is step {newest}"
 
@@ -388,7 +395,7 @@ class _Loop:
             if count > ppo.max_nonfinite_share * of:
                 raise TrainingFailed(
                     f"{count} of the last {of} {what} (more than ppo.max_nonfinite_share = "
-                    f"{ppo.max_nonfinite_share}); {self.last_good()}",
+                    f"{ppo.max_nonfinite_share}); {self.last_good_at_the_end()}",
                     nonfinite=min(
                         (row["update"], member)
                         for member, own in enumerate(rows_of_members)

@@ -37,7 +37,6 @@ def test_the_documentations_task_trains(tmp_path, monkeypatch):
 
 
 def test_cleanrls_ppo_learns():
-
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)
     import cleanrl_ppo

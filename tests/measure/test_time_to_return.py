@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from mjxppo.measure.time_to_return import Point, first_times, measure_time_to_return, statistics_of
@@ -37,5 +39,6 @@ def test_a_seed_that_never_gets_there_is_not_left_out():
 def test_the_seconds_of_a_real_run_count_from_the_start_of_its_process():
     options = ["--total-env-steps", "128", "--ppo.num-envs", "2", "--ppo.block-size", "2", "--ppo.rollout-length", "32"]
     options += ["--ppo.num-minibatches", "1", "--log.every-updates", "1", "--log.no-tensorboard"]
+    started = time.perf_counter()
     (row,) = measure_time_to_return("hopper", [1.0], [0], cold=False, options=options)["results"]
-    assert row["each_env_steps"] in ([64], [128]) and 1 < row["each_s"][0] < 120
+    assert row["each_env_steps"] in ([64], [128]) and 1 < row["each_s"][0] < time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""Run in a mount namespace of its own: trains on a disk that fills up, and prints what came of it as JSON."""
+"""A program for a mount namespace of its own: trains on disks that fill up, and prints the outcomes as JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import io
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 from mjxppo import cli
 from mjxppo.run import checkpoint
@@ -34,45 +37,73 @@ def train(run_dir: Path, *arguments: str) -> dict:
     }
 
 
-def fill(path: Path) -> None:
-    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
-        while True:
-            file.write(b"0" * 4096)
-
-
 class Filler:
-    """Fills the disk once a checkpoint is whole, while another is written or not, and may free it four rows later."""
+    """Fills the disk once a checkpoint is whole, and may free it four rows later.
+
+    Either between two saves, when a row is written, or midway: while a save writes in the background.
+    """
 
     def __init__(self, path: Path, run_dir: Path, midway: bool, free: bool):
         self.path, self.run_dir, self.midway, self.free = path, run_dir, midway, free
         self.full_for: int | None = None
+        """Rows since the disk was filled."""
         self.good: int | None = None
+        """The newest whole checkpoint when the disk was filled."""
 
-    def look(self) -> None:
-        whole = sorted(int(path.parent.name) for path in self.run_dir.glob(f"ckpt/*/{checkpoint.CHECKSUMS}"))
-        writing = bool(list(self.run_dir.glob("ckpt/*-tmp*")))
-        if self.full_for is None and whole and writing == self.midway:
-            fill(self.path)
-            self.full_for, self.good = 0, whole[-1]
-        elif self.full_for is not None:
+    def before_a_row(self) -> None:
+        if self.full_for is not None:
             self.full_for += 1
             if self.full_for == 4 and self.free:
                 self.path.unlink()
+        elif not self.midway and self.whole():
+            wait_for(lambda: not self.writing())
+            self.fill()
+
+    def after_a_save_began(self, update: int) -> None:
+        if self.full_for is None and self.midway and self.whole():
+            wait_for(lambda: self.writing() or (self.run_dir / "ckpt" / str(update)).is_dir())
+            if self.writing():
+                self.fill()
+
+    def fill(self) -> None:
+        self.full_for, self.good = 0, self.whole()[-1]
+        with contextlib.suppress(OSError), self.path.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"0" * 4096)
+
+    def whole(self) -> list[int]:
+        return sorted(int(path.parent.name) for path in self.run_dir.glob(f"ckpt/*/{checkpoint.CHECKSUMS}"))
+
+    def writing(self) -> bool:
+        return bool(list(self.run_dir.glob("ckpt/*-tmp*")))
+
+
+def wait_for(ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 100
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def train_on_a_filling_disk(run_dir: Path, *arguments: str, midway: bool = False, free: bool = False) -> dict:
-    filler, write = Filler(run_dir.with_suffix(".filler"), run_dir, midway, free), MetricsWriter.write
+    filler = Filler(run_dir.with_suffix(".filler"), run_dir, midway, free)
+    write, save = MetricsWriter.write, checkpoint.CheckpointWriter.save
 
     def look_and_write(self: MetricsWriter, rows: list) -> None:
-        filler.look()
+        filler.before_a_row()
         write(self, rows)
 
-    MetricsWriter.write = look_and_write
-    try:
-        return train(run_dir, *arguments) | {"good": filler.good}
-    finally:
-        MetricsWriter.write = write
-        filler.path.unlink(missing_ok=True)
+    def save_and_look(self: checkpoint.CheckpointWriter, update: int, *args) -> None:
+        save(self, update, *args)
+        filler.after_a_save_began(update)
+
+    with (
+        mock.patch.object(MetricsWriter, "write", look_and_write),
+        mock.patch.object(checkpoint.CheckpointWriter, "save", save_and_look),
+    ):
+        outcome = train(run_dir, *arguments) | {"good": filler.good}
+    filler.path.unlink(missing_ok=True)
+    return outcome
 
 
 def main(disk: Path) -> dict:

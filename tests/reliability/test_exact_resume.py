@@ -33,8 +33,7 @@ ALWAYS = {
     ("half_cheetah_50m", "two-devices"),
     ("hopper_randomized", "history"),
 }
-"""What has the most schedules, and what holds the most state. ``make test ARGS="-m exhaustive"`` tries all with
-all variants."""
+"""What has the most schedules, and what holds the most state. ``make test-all`` tries all with all variants."""
 CASES = [
     pytest.param(
         name, variant, id=f"{name}-{variant}", marks=() if (name, variant) in ALWAYS else pytest.mark.exhaustive

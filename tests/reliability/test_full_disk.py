@@ -10,9 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from toy import PointMass
 
+from mjxppo.config.check import make_config
+from mjxppo.config.schema import Config
+from mjxppo.config.values import merge
 from mjxppo.files import AppendFile, WriteFailed
-from mjxppo.run import metrics
+from mjxppo.run import checkpoint, loop, metrics
 from mjxppo.run.metrics import MetricsWriter, read_rows
 
 OWN_NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
@@ -63,7 +67,7 @@ def test_the_last_good_checkpoint_is_kept(outcomes, name):
     assert outcome["steps"][0] >= outcome["good"] and outcome["whole"] == [True]
     assert f"last good checkpoint is step {outcome['steps'][0]}" in outcome["errors"][-1]
     assert "No space left on device" in outcome["errors"][-1]
-    if name != "midway":  # there the libraries that write have their say as well
+    if name != "midway":  # there the libraries that write report it too
         assert not [line for line in outcome["errors"] if "Traceback" in line]
 
 
@@ -72,6 +76,43 @@ def test_it_stops_or_goes_on_as_configured(outcomes):
     assert len(outcomes["stop"]["updates"]) < 90
     assert "on_write_error" in outcomes["continue"]["errors"][1]
     assert "the last state is lost" in outcomes["continue"]["errors"][-1]
+
+
+def small(**changes) -> Config:
+    """Twelve updates with a checkpoint every three."""
+    values = {
+        "env": "hopper",  # never built: a toy takes its place
+        "total_env_steps": 12 * 256,
+        "num_devices": 2,
+        "policy": {"hidden_sizes": [8]},
+        "ppo": {"num_envs": 32, "block_size": 8, "rollout_length": 8, "num_minibatches": 4, "num_epochs": 1},
+        "log": {"every_updates": 1, "tensorboard": False},
+        "checkpoint": {"every_updates": 3},
+    }
+    return make_config(merge(values, changes))
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+@pytest.mark.parametrize("reason", ["a row that cannot be written", "too many non-finite worlds"])
+def test_a_run_that_stops_names_the_checkpoint_that_was_under_way(reason, tmp_path, monkeypatch):
+    """The save of update 3 is completed only when the run ends, and still the message names it."""
+    write = MetricsWriter.write
+
+    def fail_at_update_5(self: MetricsWriter, rows: list) -> None:
+        if rows[0]["update"] == 5 and reason == "a row that cannot be written":
+            raise WriteFailed("cannot write the row")
+        write(self, rows)
+
+    def check_health(self: loop._Loop, rows: list) -> None:
+        check(self, [[row | {"nonfinite_steps": 256 * (row["update"] == 5)} for row in own] for own in rows])
+
+    config, check = small(on_write_error="stop"), loop._Loop._check_health
+    monkeypatch.setattr(MetricsWriter, "write", fail_at_update_5)
+    monkeypatch.setattr(loop._Loop, "_check_health", check_health)
+    monkeypatch.setattr(checkpoint.CheckpointWriter, "poll", lambda self: None)
+    with pytest.raises(loop.TrainingFailed, match=r"the last good checkpoint is step 3$"):
+        loop.train(loop.build(config, PointMass()), tmp_path)
+    assert checkpoint.newest_whole_step(tmp_path / "ckpt").name == "3"
 
 
 @pytest.fixture

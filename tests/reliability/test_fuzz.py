@@ -428,6 +428,7 @@ COMMANDS = (
     "watch",
     "config",
     "replay",
+    "completion",
     "trian",
     "",
 )
@@ -440,6 +441,10 @@ def test_no_command_line_is_worse_than_refused(command, words):
         result, out, err = run(command, *words)
         if not isinstance(result, Config) and result != 0:
             assert_refused(result, out, err)
+
+
+def test_the_cases_reach_every_command_but_those_that_would_begin_long_work():
+    assert set(cli.COMMANDS) - set(COMMANDS) == {"study", "benchmark", "doctor"}
 
 
 def test_that_makes_at_least_500_cases():

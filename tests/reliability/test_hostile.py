@@ -60,7 +60,9 @@ def complaints(source: str) -> list[str]:
 
 
 def test_no_module_reads_anything_that_could_execute():
-    assert len(SOURCES) > 50
+    package = Path(mjxppo.__file__).parent
+    rooms = {path.relative_to(package).parts[0] for path in SOURCES}
+    assert len(SOURCES) > 50 and {"commands", "config", "policy", "run"} <= rooms
     assert not {str(path): found for path in SOURCES if (found := complaints(path.read_text(encoding="utf-8")))}
 
 

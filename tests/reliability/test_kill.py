@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -30,11 +32,14 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_bits_of_a_run_left_alone(tmp_path):
-    report = kill.kill_and_compare([*TINY, "--total-env-steps", str(240 * 1024)], kills=3, seed=1, directory=tmp_path)
+    report = kill.kill_and_compare([*TINY, "--total-env-steps", str(480 * 1024)], kills=3, seed=1, directory=tmp_path)
     assert sum(report.kills.values()) == 3 and report.during_a_save >= 1
     assert report.interval == 6 and max(report.lost_updates) <= 12
-    assert report.updates == 240
+    assert report.updates == 480
 
+
+WITHIN_S = 100
+"""Limit for what takes a moment, on a machine however busy."""
 
 COMMAND = """import signal, sys
 from mjxppo import cli
@@ -61,28 +66,38 @@ def start():
 
 
 def wait_for(process: subprocess.Popen, ready) -> None:
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 600
     while not ready():
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
+def catches(process: subprocess.Popen, number: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return bool(int(re.search(r"^SigCgt:\s*(\w+)", status, re.M).group(1), 16) >> number - 1 & 1)
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux's /proc")
+
+
+@needs_proc
 @pytest.mark.usefixtures("compiled_quickly")
 def test_a_second_ctrl_c_stops_at_once_and_costs_no_checkpoint(tmp_path, start):
     # Device calls that take minutes: the first Ctrl-C can only be noted.
     process = start(*TINY, "--total-env-steps", str(10**10), "--log.every-updates", "100000")
-    wait_for(process, (tmp_path / "run" / "metrics.jsonl").is_file)
-    time.sleep(1)
+    # The loop has begun once its own handler for SIGTERM stands.
+    wait_for(process, lambda: (tmp_path / "run" / "metrics.jsonl").is_file() and catches(process, signal.SIGTERM))
     process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
-    assert process.poll() is None
-    sent = time.monotonic()
+    # The first one has been noted once the next is left to the system.
+    wait_for(process, lambda: not catches(process, signal.SIGINT))
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == -signal.SIGINT and time.monotonic() - sent < 2
+    assert process.wait(WITHIN_S) == -signal.SIGINT, "by the signal itself: the device call would have taken minutes"
     assert checkpoint.newest_whole_step(tmp_path / "run" / "ckpt") is None and read_rows(tmp_path / "run") == []
 
 
+@needs_proc
 def test_a_signal_while_the_program_compiles_stops_at_once_and_the_run_can_be_resumed(tmp_path, start):
     cold = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"), "JAX_LOG_COMPILES": "1"}
     for number, arguments in (
@@ -91,13 +106,13 @@ def test_a_signal_while_the_program_compiles_stops_at_once_and_the_run_can_be_re
     ):
         process = start(*arguments, **cold)
         assert any("Compiling" in line and "chunk" in line for line in process.stderr), "XLA has begun"
-        time.sleep(0.2)
-        sent = time.monotonic()
+        time.sleep(0.2)  # into the compilation, which takes seconds
         process.send_signal(number)
-        said = process.communicate(timeout=60)[1]
+        said = process.communicate(timeout=WITHIN_S)[1]
         # By the signal itself, which shells count as 130 and 143: Python's handler would wait for the compiler.
         assert process.returncode == -number, said
-        assert time.monotonic() - sent < 2 and "Traceback" not in said
+        assert not [line for line in said.splitlines() if "Finished XLA" in line and "chunk" in line]
+        assert "Traceback" not in said
         assert checkpoint.newest_whole_step(tmp_path / "run" / "ckpt") is None and read_rows(tmp_path / "run") == []
     assert cli.main(["train", "--resume", "--run-dir", "run"]) == 0
     assert [row["update"] for row in read_rows(tmp_path / "run")] == [1, 2, 3, 4]

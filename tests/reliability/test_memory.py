@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,11 +31,49 @@ def test_it_grows_with_what_is_asked_for():
 
 
 @pytest.mark.parametrize("num_envs", [65_536, 131_072])
-def test_large_batches_of_worlds_are_estimated_in_full(num_envs):
+def test_large_batches_of_worlds_are_estimated_in_full(num_envs, monkeypatch):
     needed = memory.estimate(trainer(num_envs=num_envs))
     # A sample's observation, action and six numbers, once, is the least that a batch can take.
     assert num_envs * 32 * 4 * (17 + 6 + 6) < needed.batch < needed.device + needed.host
-    memory.check(trainer(num_envs=num_envs)) if memory.available_on_host() > 16 * GIB else None
+    monkeypatch.setattr(memory, "available_on_host", lambda: needed.device + needed.host)
+    memory.check(trainer(num_envs=num_envs))
+    monkeypatch.setattr(memory, "available_on_host", lambda: needed.device + needed.host - 1)
+    with pytest.raises(UserError, match=f"{num_envs} worlds"):
+        memory.check(trainer(num_envs=num_envs))
+
+
+MEASURED = """import re, sys
+import os
+import subprocess
+import sys
+from pathlib import Path
+from toy import PointMass
+from mjxppo.config.check import make_config
+from mjxppo.run import loop, memory
+
+ppo = {"num_envs": 4096, "rollout_length": 32, "num_minibatches": 4, "num_epochs": 1}
+policy = {"hidden_sizes": [256, 256]}
+values = {"env": "hopper", "num_devices": 2, "ppo": ppo, "policy": policy, "total_env_steps": 4096 * 32}
+trainer = loop.build(make_config(values), PointMass())
+needed = memory.estimate(trainer)
+loop.train(trainer, Path(sys.argv[1]))
+peak_kb = re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]
+print(needed.device, needed.host, 1024 * int(peak_kb))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux's /proc")
+def test_a_process_stays_below_its_estimate_and_above_half_of_it(tmp_path):
+    """A third of it is a minibatch's activations. Measured: 0.74 of the estimate."""
+    root = Path(memory.__file__).parents[2]
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    environment["PYTHONPATH"] = f"{root}{os.pathsep}{root / 'tests'}"
+    command = [sys.executable, "-c", MEASURED, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    device, host, peak = map(float, done.stdout.split())
+    assert device > 0.35 * GIB
+    assert 0.5 * (device + host) < peak < device + host
 
 
 def test_what_will_not_fit_is_refused_with_the_numbers_before_anything_is_written(tmp_path, monkeypatch, capsys):

@@ -10,7 +10,6 @@ from mjxppo import cli
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_half_cheetah_learns_to_run_in_a_million_steps(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     arguments = ["--env", "halfcheetah", "--total-env-steps", "1000000", "--eval.episodes", "10", "--eval.no-video"]
