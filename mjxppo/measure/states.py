@@ -9,11 +9,14 @@ from typing import NamedTuple
 import mujoco
 import numpy as np
 
-FRAME_SKIP = {"half_cheetah": 5, "hopper": 4, "walker2d": 4}
-"""MuJoCo steps per environment step of Gymnasium's tasks."""
+from mjxppo.envs.registry import TASKS
 
-XML_FILE = {"half_cheetah": "half_cheetah.xml", "hopper": "hopper.xml", "walker2d": "walker2d_v5.xml"}
-"""The models of Gymnasium's v5 tasks."""
+_OPTIONS = {name: entry.task.Options() for name, entry in TASKS.items()}  # type: ignore[call-arg]
+FRAME_SKIP = {name: options.frame_skip for name, options in _OPTIONS.items()}
+"""MuJoCo steps per environment step of each task."""
+
+XML_FILE = {name: options.xml_file for name, options in _OPTIONS.items()}
+"""The model file of each task."""
 
 EPISODE = {"half_cheetah": 100, "hopper": 60, "walker2d": 60}
 """Environment steps after which a rollout starts again."""

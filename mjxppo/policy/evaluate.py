@@ -114,7 +114,7 @@ def evaluate_in(env: Environment, policy: ActFunction, num_episodes: int, seed: 
     """``evaluate`` in an environment of ours; ``engine`` then names its physics, or is "own" if that is not ours."""
     from mjxppo.envs.locomotion import Locomotion
 
-    engine = env.physics.name if isinstance(env, Locomotion) else "own"
+    engine = env.task.physics.name if isinstance(env.task, Locomotion) else "own"
     return summarize(device_episodes(policy, env, num_episodes, seed), engine, env.name, seed)
 
 

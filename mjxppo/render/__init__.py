@@ -79,7 +79,8 @@ def film(policy: Policy, config: Config, out: Path, max_seconds: float | None = 
     Raises:
         UserError: the task is none of Gymnasium's, or the file cannot be written.
     """
-    from mjxppo.envs.registry import gym_id_of, make
+    from mjxppo.envs import make
+    from mjxppo.envs.registry import gym_id_of
 
     gym_id = gym_id_of(config.env)
     if gym_id is None:

@@ -14,6 +14,7 @@ from mjxppo.config.check import make_config
 from mjxppo.config.schema import Config
 from mjxppo.config.sweep import members_of, trains_several
 from mjxppo.config.values import defaults_for, merge, read_named, read_yaml
+from mjxppo.envs.locomotion import Locomotion
 from mjxppo.envs.registry import TASKS, canonical_name, gym_id_of
 from mjxppo.errors import UserError
 from mjxppo.policy import evaluate, export
@@ -189,15 +190,15 @@ def _train(
 
 def _described(env: envs.Environment) -> dict[str, Any]:
     """The fields of a configuration that say which environment this is, as far as a name and options can."""
-    task = TASKS.get(env.name)
-    if task is None:
+    if env.name not in TASKS:
         return {"env": env.name, "env_options": {}}
-    if type(env) is not task:
-        raise UserError(f"env: {type(env).__name__} is named as the task {env.name!r} is; give it a name of its own")
+    task = env.task
+    if not isinstance(task, Locomotion) or type(task) is not TASKS[env.name].task:
+        raise UserError(f"env: {type(task).__name__} is named as the task {env.name!r} is; give it a name of its own")
     default = asdict(task.Options())  # type: ignore[call-arg]  # the tasks' own options have defaults throughout
-    changed = {name: value for name, value in asdict(env.options).items() if value != default[name]}
+    changed = {name: value for name, value in asdict(task.options).items() if value != default[name]}
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
-    return {"env": env.name, "env_options": plain, "physics": {"backend": env.physics.name}}
+    return {"env": env.name, "env_options": plain, "physics": {"backend": task.physics.name}}
 
 
 def _configuration(
