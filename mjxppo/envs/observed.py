@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import flax.struct
 import jax.numpy as jnp
 
-from mjxppo.envs.task import Array, Ended, Task
+from mjxppo.envs.task import Array, Ended, Task, WrappedTask
 from mjxppo.errors import UserError
 
 
@@ -23,7 +22,7 @@ class ObservedWorlds:
     ``o[t], a[t-1], o[t-1], a[t-2], o[t-2], ...``, [N, k * obs_size + (k - 1) * action_size]."""
 
 
-class ObservedTask(Task):
+class ObservedTask(WrappedTask):
     """A task around a task: observations become ``[stack of the last k observations | hidden facts]``.
 
     A shorter stack is the beginning of a longer one. At an episode's start the stack is filled with the present
@@ -42,20 +41,14 @@ class ObservedTask(Task):
         Raises:
             UserError: ``privileged``, and the inner task hides nothing.
         """
-        self.inner = inner
+        super().__init__(inner)
         self.history = history
         self.stack_size = history * inner.obs_size + (history - 1) * inner.action_size
         self.privileged = inner.hidden_sizes() if privileged else {}
         if privileged and not self.privileged:
             raise UserError(f"policy.privileged: {inner.name} hides nothing, unless randomize varies something")
         self.privileged_size = sum(self.privileged.values())
-        self.obs_size, self.action_size = self.stack_size + self.privileged_size, inner.action_size
-        self.name, self.gym_id = inner.name, inner.gym_id
-        self.max_episode_steps, self.step_duration = inner.max_episode_steps, inner.step_duration
-
-    @property
-    def unwrapped(self) -> Task:
-        return self.inner.unwrapped
+        self.obs_size = self.stack_size + self.privileged_size
 
     def initial(self, keys: Array) -> ObservedWorlds:
         return self._with_filled_stack(self.inner.initial(keys))
@@ -80,23 +73,5 @@ class ObservedTask(Task):
         stack = jnp.concatenate([self.inner.observe(inner), action, worlds.stack], axis=1)
         return ObservedWorlds(inner, stack[:, : self.stack_size]), terms, terminated
 
-    def prepare(self, worlds: ObservedWorlds) -> ObservedWorlds:
-        return replace(worlds, inner=self.inner.prepare(worlds.inner))
-
-    def hidden(self, worlds: ObservedWorlds) -> dict[str, Array]:
-        return self.inner.hidden(worlds.inner)
-
-    def reward_term_names(self, worlds: ObservedWorlds, action: Array) -> list[str]:
-        return self.inner.reward_term_names(worlds.inner, action)
-
     def state_variables(self, worlds: ObservedWorlds) -> Any:
         return self.inner.state_variables(worlds.inner), worlds.stack
-
-    def reset_info(self, worlds: ObservedWorlds) -> dict[str, Array]:
-        return self.inner.reset_info(worlds.inner)
-
-    def step_info(self, worlds: ObservedWorlds, reward_terms: dict[str, Array]) -> dict[str, Array]:
-        return self.inner.step_info(worlds.inner, reward_terms)
-
-    def metrics(self, worlds: ObservedWorlds) -> dict[str, Array]:
-        return self.inner.metrics(worlds.inner)

@@ -7,6 +7,7 @@ worlds, and replaces those that become non-finite.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -120,3 +121,36 @@ class Task(ABC):
     def unwrapped(self) -> Task:
         """The innermost task, without the tasks around it."""
         return self
+
+
+class WrappedTask(Task):
+    """A task around a task. Its worlds are a dataclass that holds the inner task's worlds as ``inner``."""
+
+    def __init__(self, inner: Task):
+        self.inner = inner
+        self.name, self.gym_id = inner.name, inner.gym_id
+        self.obs_size, self.action_size = inner.obs_size, inner.action_size
+        self.privileged_size = inner.privileged_size
+        self.max_episode_steps, self.step_duration = inner.max_episode_steps, inner.step_duration
+
+    def prepare(self, worlds: Any) -> Any:
+        return replace(worlds, inner=self.inner.prepare(worlds.inner))
+
+    def hidden(self, worlds: Any) -> dict[str, Array]:
+        return self.inner.hidden(worlds.inner)
+
+    def reward_term_names(self, worlds: Any, action: Array) -> list[str]:
+        return self.inner.reward_term_names(worlds.inner, action)
+
+    def reset_info(self, worlds: Any) -> dict[str, Array]:
+        return self.inner.reset_info(worlds.inner)
+
+    def step_info(self, worlds: Any, reward_terms: dict[str, Array]) -> dict[str, Array]:
+        return self.inner.step_info(worlds.inner, reward_terms)
+
+    def metrics(self, worlds: Any) -> dict[str, Array]:
+        return self.inner.metrics(worlds.inner)
+
+    @property
+    def unwrapped(self) -> Task:
+        return self.inner.unwrapped

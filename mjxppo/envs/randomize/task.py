@@ -16,7 +16,7 @@ from mjxppo.envs.batch import select
 from mjxppo.envs.locomotion import Locomotion
 from mjxppo.envs.randomize import draw, noise, quantities
 from mjxppo.envs.randomize.hidden import hidden_parameters
-from mjxppo.envs.task import Array, Ended, Task
+from mjxppo.envs.task import Array, Ended, Task, WrappedTask
 from mjxppo.errors import UserError
 from mjxppo.physics import Parameters
 
@@ -61,7 +61,7 @@ class RandomizedWorlds:
     """The action that the last step applied, [N, action_size]."""
 
 
-class RandomizedTask(Task):
+class RandomizedTask(WrappedTask):
     """A task around a task: each episode has its own model parameters, and actions and observations are disturbed.
 
     The reward and the end of an episode are those of the inner task, for the true state and the actions that take
@@ -84,15 +84,8 @@ class RandomizedTask(Task):
                     f"randomize.{physical[0]}: cannot vary in {backend}; set physics.backend to planar or mjx"
                 )
             quantities.check_spreads(inner.model, config.physical)
-        self.inner = inner
+        super().__init__(inner)
         self.config = config
-        self.name, self.gym_id = inner.name, inner.gym_id
-        self.obs_size, self.action_size = inner.obs_size, inner.action_size
-        self.max_episode_steps, self.step_duration = inner.max_episode_steps, inner.step_duration
-
-    @property
-    def unwrapped(self) -> Task:
-        return self.inner.unwrapped
 
     def variation_in_use(self, worlds: RandomizedWorlds) -> Variation:
         """The variations of the present episodes."""
@@ -163,7 +156,7 @@ class RandomizedTask(Task):
 
     def prepare(self, worlds: RandomizedWorlds) -> RandomizedWorlds:
         """Draws the next variation of worlds whose next one is in use."""
-        worlds = replace(worlds, inner=self.inner.prepare(worlds.inner))
+        worlds = super().prepare(worlds)
         in_use = worlds.next_in_use
         if in_use is None:
             return worlds
@@ -190,7 +183,7 @@ class RandomizedTask(Task):
         return obs
 
     def hidden(self, worlds: RandomizedWorlds) -> dict[str, Array]:
-        known, variation = self.inner.hidden(worlds.inner), self.variation_in_use(worlds)
+        known, variation = super().hidden(worlds), self.variation_in_use(worlds)
         if variation.parameters is not None:
             assert isinstance(self.inner, Locomotion)
             known |= hidden_parameters(self.config, self.inner.model, variation.parameters)
@@ -238,21 +231,12 @@ class RandomizedTask(Task):
         model = self.inner.model
         return model.body_dofadr[1] + np.arange(model.body_dofnum[1])
 
-    def reward_term_names(self, worlds: RandomizedWorlds, action: Array) -> list[str]:
-        return self.inner.reward_term_names(worlds.inner, action)
-
     def state_variables(self, worlds: RandomizedWorlds) -> Any:
         return self.inner.state_variables(worlds.inner), worlds.past_actions, worlds.action_in_effect
 
-    def reset_info(self, worlds: RandomizedWorlds) -> dict[str, Array]:
-        return self.inner.reset_info(worlds.inner)
-
-    def step_info(self, worlds: RandomizedWorlds, reward_terms: dict[str, Array]) -> dict[str, Array]:
-        return self.inner.step_info(worlds.inner, reward_terms)
-
     def metrics(self, worlds: RandomizedWorlds) -> dict[str, Array]:
         share = worlds.range_share
-        return self.inner.metrics(worlds.inner) | ({} if share is None else {"randomization_extent": share})
+        return super().metrics(worlds) | ({} if share is None else {"randomization_extent": share})
 
 
 def _delay_action(worlds: RandomizedWorlds, variation: Variation, action: Array) -> tuple[RandomizedWorlds, Array]:
