@@ -10,6 +10,7 @@ from toy import PointMass
 
 from mjxppo import envs
 from mjxppo.envs import Environment
+from mjxppo.envs.registry import TASKS
 from mjxppo.errors import UserError
 
 N = 5
@@ -131,6 +132,19 @@ def test_staggered_clocks_spread_the_time_limits_and_depend_on_the_global_index(
 @pytest.mark.parametrize("name", ["halfcheetah", "HalfCheetah-v5", "half-cheetah", "HALF_CHEETAH"])
 def test_a_task_is_found_by_all_its_usual_names(name):
     assert envs.make(name).name == "half_cheetah"
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_is_registered_under_its_own_name(name):
+    task = TASKS[name].task
+    assert (task.name, task.gym_id) == (name, TASKS[name].gym_id)
+
+
+def test_an_environment_has_the_sizes_of_its_task_and_is_made_once():
+    task = PointMass(max_episode_steps=7)
+    env = envs.make(task)
+    assert env.task is task and envs.make(env) is env
+    assert (env.name, env.obs_size, env.action_size, env.max_episode_steps) == ("point_mass", 3, 2, 7)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def draw_parameters(
     for name, spread in config.physical.items():
         if name not in FIELDS:
             continue
-        elements = len(nominal(model, next(iter(FIELDS[name]))))  # all fields of a quantity with ``each`` have as many
+        elements = len(nominal(model, next(iter(FIELDS[name]))))  # the same for all its fields where ``each``
         number = draw_numbers(spread, keys, name, elements, share)
         for field, power in FIELDS[name].items():
             value = parameters.get(field, jnp.asarray(nominal(model, field)[None], jnp.float32))
