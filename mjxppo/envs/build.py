@@ -1,21 +1,118 @@
-"""The environment that a configuration describes."""
+"""Building environments: from a name, from an object, or from a configuration."""
 
 from __future__ import annotations
 
-from mjxppo.config.schema import Config
-from mjxppo.envs import observed
+import difflib
+from dataclasses import fields
+from typing import Any
+
+import jax
+
+from mjxppo.config.schema import BackendName, Config
 from mjxppo.envs.environment import Environment
-from mjxppo.envs.randomize import task as randomized
-from mjxppo.envs.registry import make
+from mjxppo.envs.host import HostEnvironment, HostTask
+from mjxppo.envs.observed import ObservedTask
+from mjxppo.envs.randomize.task import RandomizedTask
+from mjxppo.envs.registry import GYMNASIUM, TASKS, canonical_name, is_foreign
+from mjxppo.envs.task import Task
+from mjxppo.errors import UserError
 
 
-def environment(config: Config, env: Environment | None = None) -> Environment:
-    """What a configuration trains in: its task (or ``env`` instead), randomised, and as its networks observe it.
+def make(env: str | Task | Environment | Any, *, backend: BackendName = "auto", **options: Any) -> Environment:
+    """Builds a batched environment.
+
+    Args:
+        env: "hopper", "half_cheetah", "walker2d"; "brax:NAME" or "playground:NAME" for an environment of Brax or
+            MuJoCo Playground; "gymnasium:ID" for one of Gymnasium, simulated on the host; or an object: a ``Task``,
+            an ``Environment``, which is returned as it is, or any object with Brax's interface.
+        backend: the physics backend, see ``physics.make``; only for the tasks of this package.
+        options: the task's options under Gymnasium's names, such as ``ctrl_cost_weight``; see its ``Options``.
 
     Raises:
-        UserError: the task or its options cannot be had, or not so.
+        UserError: unknown task or option, or an object that is no environment.
     """
-    if env is None:
-        env = make(config.env, backend=config.physics.backend, **config.env_options)
+    if isinstance(env, Environment):
+        return env
+    task = env if isinstance(env, Task) else _task(env, backend, options)
+    return HostEnvironment(task) if isinstance(task, HostTask) else Environment(task)
+
+
+def _task(env: str | Any, backend: BackendName, options: dict[str, Any]) -> Task:
+    # Imported here: each library takes seconds to import, and Brax and Playground are optional.
+    if not isinstance(env, str):
+        from mjxppo.envs.foreign.brax import BraxTask
+
+        return BraxTask(env, **options)
+    name = canonical_name(env)
+    if not is_foreign(name):
+        return _own_task(name, backend, options)
+    library, _, foreign_name = name.partition(":")
+    if library == GYMNASIUM:
+        from mjxppo.envs.foreign.gymnasium import GymnasiumTask
+
+        return GymnasiumTask(foreign_name, **options)
+    from mjxppo.envs.foreign import brax
+
+    from_library = {"brax": brax.from_brax, "playground": brax.from_playground}[library]
+    return from_library(foreign_name, **options)
+
+
+def _own_task(name: str, backend: BackendName, options: dict[str, Any]) -> Task:
+    task = TASKS[name].task
+    known = [field.name for field in fields(task.Options)]
+    for option in options:
+        if option not in known:
+            near = difflib.get_close_matches(option, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            raise UserError(f"env_options.{option}: {name} has no such option; {hint}")
+    return task(task.Options(**options), backend)
+
+
+def environment(config: Config, env: Task | Environment | None = None) -> Environment:
+    """The environment that a configuration trains in: its task, randomised, and as its networks observe it.
+
+    Args:
+        config: the configuration.
+        env: takes the place of the task that ``config`` names.
+
+    Raises:
+        UserError: the task does not exist, or cannot be varied, observed or simulated as the configuration says.
+    """
+    made = make(config.env, backend=config.physics.backend, **config.env_options) if env is None else make(env)
+    history = config.policy.history
     privileged = config.policy.privileged != "none" or config.distill.policy.privileged == "both"
-    return observed.wrap(randomized.wrap(env, config.randomize), config.policy.history, privileged)
+    if isinstance(made, HostEnvironment):
+        _check_host(made, config, privileged)
+        return made
+    task = made.task
+    if config.randomize.on:
+        task = RandomizedTask(task, config.randomize)
+    if history > 1 or privileged:
+        task = ObservedTask(task, history, privileged)
+    return made if task is made.task else Environment(task)
+
+
+def _check_host(env: HostEnvironment, config: Config, privileged: bool) -> None:
+    """Raises UserError where worlds on the host would have to be changed, split, or stepped one without the other."""
+    if config.randomize.on:
+        raise UserError(f"randomize: {env.name} is simulated on the host; change it with env_options.perturb")
+    if config.policy.history > 1 or privileged:
+        field = "privileged" if privileged else "history"
+        raise UserError(f"policy.{field}: {env.name} is simulated on the host, and observed as it is; leave it out")
+    if jax.process_count() > 1:
+        raise UserError(f"env: {env.name} is simulated on the host, by one process; several cannot share its worlds")
+    if config.num_devices > 1:
+        raise UserError(f"num_devices: {env.name} is simulated on the host, for one device, not {config.num_devices}")
+    rest = config.total_env_steps % config.ppo.num_envs
+    if rest:
+        raise UserError(
+            f"total_env_steps: must be a multiple of ppo.num_envs = {config.ppo.num_envs} for {env.name}, whose worlds "
+            f"act together; {config.total_env_steps + config.ppo.num_envs - rest} would do"
+        )
+
+
+def as_brax(env: str | Task | Environment | Any, **options: Any) -> Any:
+    """A task as a ``brax.envs.Env``: ``as_brax("hopper")``. Takes the arguments of ``make``."""
+    from mjxppo.envs.foreign.to_brax import ToBrax  # Brax takes seconds to import
+
+    return ToBrax(make(env, **options).task)

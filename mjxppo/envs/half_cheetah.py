@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import jax
 
-from mjxppo.envs.environment import Array
 from mjxppo.envs.locomotion import Locomotion, LocomotionOptions
+from mjxppo.envs.registry import TASKS
+from mjxppo.envs.task import Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class HalfCheetah(Locomotion):
     """
 
     name = "half_cheetah"
-    gym_id = "HalfCheetah-v5"
+    gym_id = TASKS[name].gym_id
     Options = HalfCheetahOptions
 
     def _qvel_noise(self, key: Array) -> Array:

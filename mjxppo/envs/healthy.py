@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from mjxppo.envs.environment import Array
 from mjxppo.envs.locomotion import Locomotion, LocomotionOptions
+from mjxppo.envs.task import Array
 from mjxppo.physics import PhysicsState
 
 Range = tuple[float, float]
@@ -28,24 +28,27 @@ class HealthyOptions(LocomotionOptions):
 
 
 class HealthyLocomotion(Locomotion):
-    """A planar robot that is paid for staying healthy. Observation: qpos without x, qvel clipped to [-10, 10]."""
+    """A planar robot that is also rewarded for staying healthy.
+
+    Observation: qpos without x, qvel clipped to [-10, 10].
+    """
 
     options: HealthyOptions
 
-    def _observe(self, physics: PhysicsState) -> Array:
-        return jnp.concatenate([physics.qpos[:, 1:], jnp.clip(physics.qvel, -10, 10)], axis=-1)
+    def observe(self, worlds: PhysicsState) -> Array:
+        return jnp.concatenate([worlds.qpos[:, 1:], jnp.clip(worlds.qvel, -10, 10)], axis=-1)
 
-    def reset_info(self, physics: PhysicsState) -> dict[str, Array]:
-        height = physics.qpos[:, 1] - self.model.qpos0[1]
-        return super().reset_info(physics) | {"z_distance_from_origin": height}
+    def reset_info(self, worlds: PhysicsState) -> dict[str, Array]:
+        height = worlds.qpos[:, 1] - self.model.qpos0[1]
+        return super().reset_info(worlds) | {"z_distance_from_origin": height}
 
-    def _is_healthy(self, physics: PhysicsState) -> Array:
-        z, angle = physics.qpos[:, 1], physics.qpos[:, 2]
+    def _is_healthy(self, worlds: PhysicsState) -> Array:
+        z, angle = worlds.qpos[:, 1], worlds.qpos[:, 2]
         return inside(z, self.options.healthy_z_range) & inside(angle, self.options.healthy_angle_range)
 
-    def _health(self, physics: PhysicsState) -> tuple[dict[str, Array], Array]:
-        healthy = self._is_healthy(physics)
-        terms = {"reward_survive": self.options.healthy_reward * healthy.astype(physics.qpos.dtype)}
+    def _health(self, worlds: PhysicsState) -> tuple[dict[str, Array], Array]:
+        healthy = self._is_healthy(worlds)
+        terms = {"reward_survive": self.options.healthy_reward * healthy.astype(worlds.qpos.dtype)}
         return terms, ~healthy & self.options.terminate_when_unhealthy
 
 

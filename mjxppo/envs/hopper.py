@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from mjxppo.envs.environment import Array
 from mjxppo.envs.healthy import HealthyLocomotion, HealthyOptions, Range, inside
+from mjxppo.envs.registry import TASKS
+from mjxppo.envs.task import Array
 from mjxppo.physics import PhysicsState
 
 
@@ -32,10 +33,10 @@ class Hopper(HealthyLocomotion):
     """
 
     name = "hopper"
-    gym_id = "Hopper-v5"
+    gym_id = TASKS[name].gym_id
     Options = HopperOptions
     options: HopperOptions
 
-    def _is_healthy(self, physics: PhysicsState) -> Array:
-        state = jnp.concatenate([physics.qpos[:, 2:], physics.qvel], axis=-1)
-        return super()._is_healthy(physics) & inside(state, self.options.healthy_state_range).all(-1)
+    def _is_healthy(self, worlds: PhysicsState) -> Array:
+        state = jnp.concatenate([worlds.qpos[:, 2:], worlds.qvel], axis=-1)
+        return super()._is_healthy(worlds) & inside(state, self.options.healthy_state_range).all(-1)

@@ -1,4 +1,4 @@
-"""What Gymnasium's planar locomotion tasks have in common."""
+"""Locomotion: the common part of Gymnasium's planar locomotion tasks."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import jax.numpy as jnp
 import mujoco
 
 from mjxppo import physics
-from mjxppo.envs.environment import Array, Environment, EnvState
+from mjxppo.envs.task import Array, Task
 from mjxppo.errors import UserError
 from mjxppo.physics import BackendName, PhysicsState
 from mjxppo.physics.messages import without_model_warnings
 
 
 def gymnasium_model(xml_file: str) -> mujoco.MjModel:
-    """Compiles one of Gymnasium's own MuJoCo models, read from the installed ``gymnasium`` package.
+    """Compiles a MuJoCo model.
 
-    ``xml_file`` may also be the path of a model of the user's.
+    Args:
+        xml_file: the name of a model that comes with the installed ``gymnasium`` package, or the path of another.
 
     Raises:
         UserError: there is no such file, or MuJoCo refuses it.
@@ -44,7 +45,7 @@ class LocomotionOptions:
     """The options of a locomotion task, under Gymnasium's names; the defaults are Gymnasium's."""
 
     xml_file: str
-    """A model that comes with Gymnasium, or the path of one's own MJCF file."""
+    """A model that comes with Gymnasium, or the path of another MJCF file."""
     frame_skip: int
     """MuJoCo steps per environment step."""
     max_episode_steps: int = 1000
@@ -64,14 +65,15 @@ class LocomotionOptions:
             raise UserError(f"env_options.reset_noise_scale: must not be negative, is {self.reset_noise_scale}")
 
 
-class Locomotion(Environment):
-    """A planar robot that is paid for moving forward along x and pays for control.
+class Locomotion(Task):
+    """A planar robot that is rewarded for moving forward along x, less a cost for control.
 
-    Subclasses set their options, and override the noise, the observation and the health rule where they differ.
+    Worlds are a ``PhysicsState``. Subclasses set their options, and override the noise, the observation and the health
+    rule where they differ.
     """
 
     Options: ClassVar[type[LocomotionOptions]]
-    """The options that the task takes."""
+    """The task's options, with its defaults."""
 
     def __init__(self, options: LocomotionOptions, backend: BackendName = "auto"):
         self.options = options
@@ -82,7 +84,7 @@ class Locomotion(Environment):
         self.action_size = self.model.nu
         self.max_episode_steps = options.max_episode_steps
 
-    def _initial(self, keys: Array) -> PhysicsState:
+    def initial(self, keys: Array) -> PhysicsState:
         def one(key: Array) -> tuple[Array, Array]:
             qpos_key, qvel_key = jax.random.split(key)
             qpos = jnp.asarray(self.model.qpos0) + self._qpos_noise(qpos_key)
@@ -102,39 +104,39 @@ class Locomotion(Environment):
         """Random initial velocity at a reset, [nv]."""
         return self._uniform_noise(key, self.model.nv)
 
-    def _observe(self, physics: PhysicsState) -> Array:
-        return jnp.concatenate([physics.qpos[:, 1:], physics.qvel], axis=-1)
+    def observe(self, worlds: PhysicsState) -> Array:
+        return jnp.concatenate([worlds.qpos[:, 1:], worlds.qvel], axis=-1)
 
-    def reset_info(self, physics: PhysicsState) -> dict[str, Array]:
-        return {"x_position": physics.qpos[:, 0]}
+    def reset_info(self, worlds: PhysicsState) -> dict[str, Array]:
+        return {"x_position": worlds.qpos[:, 0]}
 
-    def step_info(self, state: EnvState) -> dict[str, Array]:
-        info = super().step_info(state)
+    def step_info(self, worlds: PhysicsState, reward_terms: dict[str, Array]) -> dict[str, Array]:
+        info = super().step_info(worlds, reward_terms)
         weight = self.options.forward_reward_weight
         return info | {"x_velocity": info["reward_forward"] / weight} if weight else info
 
-    def _health(self, physics: PhysicsState) -> tuple[dict[str, Array], Array]:
+    def _health(self, worlds: PhysicsState) -> tuple[dict[str, Array], Array]:
         """Reward terms for being healthy, and whether the episode terminates, [N]; by default neither."""
-        return {}, jnp.zeros(physics.qpos.shape[0], bool)
+        return {}, jnp.zeros(worlds.qpos.shape[0], bool)
 
-    def _advance(self, physics: PhysicsState, action: Array) -> tuple[PhysicsState, dict[str, Array], Array]:
+    def advance(self, worlds: PhysicsState, action: Array) -> tuple[PhysicsState, dict[str, Array], Array]:
         # The dynamics do not depend on x. Stepping from x = 0 keeps the displacement, and with it the reward,
         # exact in float32 however far the robot has run.
-        x_before = physics.qpos[:, :1]
-        start = replace(physics, qpos=physics.qpos.at[:, 0].set(0))
+        x_before = worlds.qpos[:, :1]
+        start = replace(worlds, qpos=worlds.qpos.at[:, 0].set(0))
         moved = self.physics.step(start, action)
         x_velocity = moved.qpos[:, 0] / self.step_duration
         moved = replace(moved, qpos=jnp.concatenate([x_before + moved.qpos[:, :1], moved.qpos[:, 1:]], axis=-1))
-        return moved, *self._judge(moved, x_velocity, action)
+        return moved, *self._reward_and_end(moved, x_velocity, action)
 
-    def _judge(self, physics: PhysicsState, x_velocity: Array, action: Array) -> tuple[dict[str, Array], Array]:
-        """The reward's terms for a step that ended in ``physics``, and whether the episode terminates, each [N]."""
+    def _reward_and_end(self, worlds: PhysicsState, x_velocity: Array, action: Array) -> tuple[dict[str, Array], Array]:
+        """The reward's terms of a step that led to ``worlds``, and whether the episode terminates, each [N]."""
         terms = {
             "reward_forward": self.options.forward_reward_weight * x_velocity,
             "reward_ctrl": -self.options.ctrl_cost_weight * jnp.square(action).sum(-1),
         }
-        health_terms, terminated = self._health(physics)
+        health_terms, terminated = self._health(worlds)
         return terms | health_terms, terminated
 
-    def _term_names(self, physics: PhysicsState, action: Array) -> list[str]:
-        return list(jax.eval_shape(self._judge, physics, physics.qpos[:, 0], action)[0])
+    def reward_term_names(self, worlds: PhysicsState, action: Array) -> list[str]:
+        return list(jax.eval_shape(self._reward_and_end, worlds, worlds.qpos[:, 0], action)[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mjxppo.envs.healthy import HealthyLocomotion, HealthyOptions, Range
+from mjxppo.envs.registry import TASKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,5 +27,5 @@ class Walker2d(HealthyLocomotion):
     """
 
     name = "walker2d"
-    gym_id = "Walker2d-v5"
+    gym_id = TASKS[name].gym_id
     Options = Walker2dOptions

@@ -1,1 +1,1 @@
-"""Our environments for other libraries' trainers."""
+"""The tasks as environments of Gymnasium, for other libraries' trainers."""

@@ -15,26 +15,28 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mjxppo import xla
-from mjxppo.envs.environment import Array, Environment, EnvState, at_start, select
+from mjxppo.envs.batch import select
+from mjxppo.envs.environment import Environment, EnvState, at_start
+from mjxppo.envs.task import Array
 from mjxppo.errors import UserError
 from mjxppo.physics.worlds import map_blocks
 
 _LARGEST_BLOCK = 256
-"""The most worlds that are stepped together on a CPU: few enough that all they need stays in cache."""
+"""On a CPU at most this number of worlds are stepped together, so that their working set stays in cache."""
 
 
 @flax.struct.dataclass
 class Step:
-    """What a step, or a reset, says of N worlds; every array leads with N."""
+    """The results of a step, or of a reset, of N worlds; every array leads with N."""
 
     obs: Array
-    """What to act on next, or the episode's last observation where the world waits for its reset."""
+    """The observation to act on next, or the episode's last one where the world waits for its reset."""
     reward: Array
     terminated: Array
     truncated: Array
     info: dict[str, Array]
     began: Array
-    """Whether ``obs`` is a new episode's first, [N] bool: then ``info`` is a reset's, and its other entries are 0."""
+    """Whether ``obs`` is a new episode's first, [N] bool: then ``info`` is that of a reset, its other entries 0."""
     final_obs: Array | None = None
     """With SAME_STEP: the observation that the action led to, before any reset."""
     final_info: dict[str, Array] | None = None
@@ -47,44 +49,46 @@ class Step:
 
 
 def reset(env: Environment, keys: Array) -> tuple[EnvState, Step]:
-    """Starts N episodes, one per raw key, [N, 2]."""
+    """Starts N episodes, one for each raw random key [N, 2]."""
     state = env.reset(jax.random.wrap_key_data(keys, impl="threefry2x32"))
-    return state, _first(env, state)
+    return state, _of_reset(env, state)
 
 
 def reset_some(env: Environment, state: EnvState, keys: Array, seeded: Array, mask: Array) -> tuple[EnvState, Step]:
     """Starts new episodes where ``mask`` [N]: from ``keys`` [N, 2] where ``seeded`` [N], else from the worlds' own."""
     keys = select(seeded, jax.random.wrap_key_data(keys, impl="threefry2x32"), state.key)
     state = select(mask, env.reset(keys), state)
-    first = _first(env, state)
-    return state, replace(first, began=mask, info=_only(mask, first.info))
+    first = _of_reset(env, state)
+    return state, replace(first, began=mask, info=_masked(mask, first.info))
 
 
 def step(env: Environment, mode: AutoresetMode, state: EnvState, action: Array) -> tuple[EnvState, Step]:
-    """Acts once in every world; what happens where an episode has ended depends on the mode."""
+    """Takes one step in every world. Worlds whose episode has ended are reset as the autoreset mode says."""
     if mode is AutoresetMode.NEXT_STEP:
         began, state = state.done, env.reset_done(state)
         stepped = env.advance(state, action)
-        # The worlds that have been replaced, as a reset would leave them.
-        begun = at_start(state.physics, state.key, state.obs, state.reward_terms)
+        # In worlds that have just been reset the action is ignored, and the results are those of a reset.
+        begun = at_start(state.worlds, state.key, state.obs, state.reward_terms)
         state = lax.cond(began.any(), lambda: select(began, begun, stepped), lambda: stepped)
-        return state, _after(env, state, state.final_obs, began)
+        return state, _of_step(env, state, state.final_obs, began)
     stepped = env.advance(state, action)
     if mode is AutoresetMode.DISABLED:
-        return stepped, _after(env, stepped, stepped.obs, jnp.zeros_like(stepped.done))
+        return stepped, _of_step(env, stepped, stepped.obs, jnp.zeros_like(stepped.done))
     state = env.reset_done(stepped)
-    result = _after(env, state, state.obs, state.done)
-    return state, replace(result, final_obs=stepped.obs, final_info=_only(state.done, env.step_info(stepped)))
+    result = _of_step(env, state, state.obs, state.done)
+    return state, replace(result, final_obs=stepped.obs, final_info=_masked(state.done, env.step_info(stepped)))
 
 
-def _first(env: Environment, state: EnvState) -> Step:
+def _of_reset(env: Environment, state: EnvState) -> Step:
+    """The results of a reset of all worlds."""
     no = jnp.zeros_like(state.done)
-    info = env.reset_info(state.physics)
+    info = env.reset_info(state)
     return Step(obs=state.obs, reward=state.reward, terminated=no, truncated=no, info=info, began=~no)
 
 
-def _after(env: Environment, state: EnvState, obs: Array, began: Array) -> Step:
-    info = _only(~began, env.step_info(state)) | env.reset_info(state.physics)
+def _of_step(env: Environment, state: EnvState, obs: Array, began: Array) -> Step:
+    """The results of a step; where ``began`` [N], of a reset."""
+    info = _masked(~began, env.step_info(state)) | env.reset_info(state)
     return Step(
         obs=obs,
         reward=state.reward,
@@ -95,15 +99,24 @@ def _after(env: Environment, state: EnvState, obs: Array, began: Array) -> Step:
     )
 
 
-def _only(mask: Array, info: dict[str, Array]) -> dict[str, Array]:
+def _masked(mask: Array, info: dict[str, Array]) -> dict[str, Array]:
+    """``info`` where ``mask`` [N] holds, else 0."""
     return {name: jnp.where(mask, value, 0) for name, value in info.items()}
 
 
 class OnDevices:
-    """Spreads N worlds over the devices and, on a CPU, walks through each device's worlds in blocks."""
+    """Splits N worlds over the devices; on a CPU, each device steps its worlds in blocks, one after the other."""
 
     def __init__(self, num_envs: int, num_devices: int):
-        """Chooses ``num_devices`` devices; 0: the largest number of available ones that divides ``num_envs``."""
+        """Chooses the devices.
+
+        Args:
+            num_envs: N.
+            num_devices: number of devices; 0: the largest number available that divides ``num_envs``.
+
+        Raises:
+            UserError: there are fewer devices, or they cannot share the worlds evenly.
+        """
         available = min(jax.device_count(), num_envs)
         count = num_devices or max(n for n in range(1, available + 1) if num_envs % n == 0)
         if count > available or num_envs % count:
@@ -116,7 +129,7 @@ class OnDevices:
             self._block_size = max(size for size in range(1, largest + 1) if local_envs % size == 0)
 
     def jit(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-        """``function`` of arrays that lead with the worlds, to such arrays, as a compiled program."""
+        """A function from arrays that lead with N to arrays that lead with N, as a compiled program on the devices."""
 
         def by_blocks(*arguments: Any) -> Any:
             return map_blocks(function, arguments, self._block_size)
@@ -127,16 +140,19 @@ class OnDevices:
 
 
 def pack(tree: Any) -> Array:
-    """All arrays of a pytree, which lead with N, as one [N, K]: one transfer to the host instead of many."""
+    """All arrays of a pytree, which lead with N, as one [N, K]: one transfer to the host instead of several."""
     leaves = jax.tree.leaves(tree)
     dtype = jnp.result_type(*leaves)
     return jnp.concatenate([leaf.reshape(leaf.shape[0], -1).astype(dtype) for leaf in leaves], axis=-1)
 
 
 def unpack(packed: np.ndarray, like: Any) -> Any:
-    """The pytree of NumPy arrays that ``pack`` was given, whose shapes (without N) and types ``like`` has.
+    """The inverse of ``pack``: a pytree of NumPy arrays.
 
-    Floating-point numbers become float64, which is what Gymnasium's own environments give.
+    Args:
+        packed: [N, K].
+        like: a pytree with the structure, shapes (except for N) and types that ``pack`` was given. Floating-point
+            numbers become float64, the type of Gymnasium's own environments.
     """
     leaves, structure = jax.tree.flatten(like)
     ends = np.cumsum([int(np.prod(leaf.shape[1:])) for leaf in leaves])

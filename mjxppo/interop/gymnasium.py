@@ -1,7 +1,7 @@
-"""Our environments as a vector environment of Gymnasium, for trainers that know nothing of this package.
+"""MjxVectorEnv: a task as a vector environment of Gymnasium, for trainers of other libraries.
 
-``gymnasium.make_vec("mjxppo.gymnasium:mjxppo/HalfCheetah-v5", num_envs=1024)`` ends up here. All worlds are one
-device program; a step is one call of it.
+``gymnasium.make_vec("mjxppo.gymnasium:mjxppo/HalfCheetah-v5", num_envs=1024)`` calls ``make_vec`` here. One device
+program steps all worlds; a step is one call of it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from mjxppo import envs, xla
 from mjxppo.config.schema import BackendName
 from mjxppo.envs.environment import Environment, EnvState
 from mjxppo.envs.locomotion import Locomotion
+from mjxppo.envs.task import Task
 from mjxppo.errors import UserError
 from mjxppo.interop import autoreset
 from mjxppo.interop.autoreset import Step
@@ -33,7 +34,7 @@ Arrays = Literal["numpy", "jax"]
 
 
 class MjxVectorEnv(VectorEnv):
-    """N worlds of one task behind Gymnasium's vector interface.
+    """N worlds of one task with Gymnasium's vector interface.
 
     Spaces, ``infos`` and the three autoreset modes are those that ``SyncVectorEnv`` has for Gymnasium's own v5
     environments. What differs: physics is in float32; world i of ``reset(seed=s)`` starts from
@@ -45,7 +46,7 @@ class MjxVectorEnv(VectorEnv):
 
     def __init__(
         self,
-        env: Environment,
+        env: Environment | Task,
         num_envs: int,
         *,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
@@ -62,16 +63,16 @@ class MjxVectorEnv(VectorEnv):
             env: the task.
             num_envs: number of worlds N.
             autoreset_mode: when a world whose episode has ended is reset, see Gymnasium's documentation.
-            arrays: "numpy"; or "jax" for what is on the device, neither copied nor waited for.
+            arrays: "numpy"; or "jax" for arrays on the device, which are neither copied nor waited for.
             dtype: of NumPy observations, float64 (as Gymnasium's own) or float32. JAX arrays are float32.
-            num_devices: devices to share the worlds; 0: as many as divide ``num_envs``. With one, other frameworks
-                take JAX arrays by DLPack without a copy (``torch.from_dlpack(obs)``).
+            num_devices: devices that share the worlds; 0: the largest number that divides ``num_envs``. With one, other
+                frameworks take JAX arrays by DLPack without a copy (``torch.from_dlpack(obs)``).
             render_mode: "rgb_array" lets ``render`` draw; None: it does not.
             width: of a picture, in pixels.
             height: of a picture, in pixels.
 
         Raises:
-            UserError: an argument is none of these.
+            UserError: an argument is not one of these.
         """
         if num_envs < 1:
             raise UserError(f"num_envs: must be at least 1, not {num_envs}")
@@ -80,15 +81,15 @@ class MjxVectorEnv(VectorEnv):
         self._dtype = np.dtype(np.float32 if arrays == "jax" else dtype)
         if self._dtype not in (np.float32, np.float64):
             raise UserError(f"dtype: must be float64 or float32, not {dtype!r}")
-        self.env = env
+        self.env = env = envs.make(env)
         self.num_envs = num_envs
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
-        self.metadata = _metadata(env) | {"autoreset_mode": self.autoreset_mode}
-        self.render_mode = _render_mode(render_mode, env)
+        self.metadata = _metadata(env.task) | {"autoreset_mode": self.autoreset_mode}
+        self.render_mode = _render_mode(render_mode, env.task)
         self._picture_size = width, height
         self._view: WorldsView | None = None
         self.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (env.obs_size,), self._dtype.type)
-        self.single_action_space = _action_space(env)
+        self.single_action_space = _action_space(env.task)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._arrays = arrays
@@ -97,7 +98,7 @@ class MjxVectorEnv(VectorEnv):
         self._done: Any = None
 
     def _compile(self, devices: autoreset.OnDevices) -> None:
-        """The three device programs; with NumPy, what they say comes packed in one array."""
+        """Builds the three device programs; with NumPy arrays, their results come packed in one array."""
 
         def result(state: EnvState, step: Step) -> tuple[EnvState, Any]:
             return state, step if self._arrays == "jax" else autoreset.pack(step)
@@ -125,8 +126,8 @@ class MjxVectorEnv(VectorEnv):
         """Starts new episodes.
 
         Args:
-            seed: one for each world, or the first world's, the others following on; None: each world goes on with
-                its own random numbers, and the first reset draws from ``np_random``.
+            seed: one seed for each world, or s for s, s + 1, ...; None: each world continues with its own random
+                numbers, and the first reset draws from ``np_random``.
             options: ``{"reset_mask": [N] bool}`` resets only these worlds.
 
         Raises:
@@ -160,7 +161,7 @@ class MjxVectorEnv(VectorEnv):
         return mask
 
     def _keys(self, seeds: list[int | None]) -> np.ndarray:
-        """Raw random keys, [N, 2] uint32: for a seed what ``jax.random.key`` makes of it, else a random one."""
+        """Raw random keys, [N, 2] uint32: for a seed that of ``jax.random.key(seed)``, else a random one."""
         try:
             words = np.array([0 if seed is None else int(seed) for seed in seeds], np.uint64)
         except OverflowError as overflow:
@@ -171,7 +172,7 @@ class MjxVectorEnv(VectorEnv):
         return np.stack([words >> np.uint64(32), words & np.uint64(2**32 - 1)], axis=-1).astype(np.uint32)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Acts once in every world.
+        """Takes one step in every world.
 
         Args:
             actions: [N, action_size]; values outside the action space are clipped by the actuators, not by the
@@ -195,7 +196,7 @@ class MjxVectorEnv(VectorEnv):
         return self._obs(step.obs), step.reward, step.terminated, step.truncated, self._infos(step)
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """A picture of each world as it is now, N of [height, width, 3] uint8; None without a ``render_mode``.
+        """Pictures of the worlds as they are now, N of [height, width, 3] uint8; None without a ``render_mode``.
 
         Raises:
             gymnasium.error.ResetNeeded: before the first reset.
@@ -208,12 +209,12 @@ class MjxVectorEnv(VectorEnv):
         if self._view is None:
             from mjxppo.render.worlds import WorldsView
 
-            assert isinstance(self.env, Locomotion), "checked when it was made"
-            self._view = WorldsView(self.env.model, *self._picture_size)
-        return self._view.draw(np.asarray(self._state.physics.qpos))
+            assert isinstance(self.env.task, Locomotion), "_render_mode has checked it"
+            self._view = WorldsView(self.env.task.model, *self._picture_size)
+        return self._view.draw(np.asarray(self._state.worlds.qpos))
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Gives OpenGL's context back, where there is one."""
+        """Releases the OpenGL context, if there is one."""
         if self._view is not None:
             self._view.close()
             self._view = None
@@ -225,7 +226,7 @@ class MjxVectorEnv(VectorEnv):
         return obs if self._arrays == "jax" else obs.astype(self._dtype, copy=False)
 
     def _infos(self, step: Step) -> dict[str, Any]:
-        """Gymnasium's infos of a step: where an episode has just begun, only what a reset says."""
+        """Gymnasium's infos of a step: where an episode has just begun, only the entries that a reset has."""
         of_reset = {name: step.info[name] for name in self._first_like.info}
         of_step = {name: value for name, value in step.info.items() if name not in of_reset}
         infos = with_masks(of_reset, step.began | ~step.began) | with_masks(of_step, ~step.began)
@@ -244,24 +245,24 @@ def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
         raise UserError(f"autoreset_mode: {mode!r} is none of {known}") from wrong
 
 
-def _metadata(env: Environment) -> dict[str, Any]:
-    if not isinstance(env, Locomotion):
+def _metadata(task: Task) -> dict[str, Any]:
+    if not isinstance(task, Locomotion):
         return {"render_modes": []}
-    return MjxVectorEnv.metadata | {"render_fps": round(1 / env.step_duration)}
+    return MjxVectorEnv.metadata | {"render_fps": round(1 / task.step_duration)}
 
 
-def _render_mode(mode: str | None, env: Environment) -> str | None:
+def _render_mode(mode: str | None, task: Task) -> str | None:
     if mode not in (None, "rgb_array"):
         raise UserError(f"render_mode: must be rgb_array or None, not {mode!r}")
-    if mode is not None and not isinstance(env, Locomotion):
-        raise UserError(f"render_mode: only the tasks with a MuJoCo model of their own can be drawn, not {env.name}")
+    if mode is not None and not isinstance(task, Locomotion):
+        raise UserError(f"render_mode: only the tasks with a MuJoCo model of their own can be drawn, not {task.name}")
     return mode
 
 
-def _action_space(env: Environment) -> gymnasium.spaces.Box:
-    if not isinstance(env, Locomotion):
-        return gymnasium.spaces.Box(-1, 1, (env.action_size,), np.float32)
-    low, high = env.model.actuator_ctrlrange.T.astype(np.float32)
+def _action_space(task: Task) -> gymnasium.spaces.Box:
+    if not isinstance(task, Locomotion):
+        return gymnasium.spaces.Box(-1, 1, (task.action_size,), np.float32)
+    low, high = task.model.actuator_ctrlrange.T.astype(np.float32)
     return gymnasium.spaces.Box(low, high, dtype=np.float32)
 
 
@@ -279,7 +280,7 @@ def make_vec(
     height: int = 480,
     **options: Any,
 ) -> MjxVectorEnv:
-    """A task by name as a vector environment; what ``gymnasium.make_vec`` calls.
+    """A task by name as a vector environment; ``gymnasium.make_vec`` calls this.
 
     Args:
         task: as ``envs.make`` takes it.
@@ -288,7 +289,7 @@ def make_vec(
         autoreset_mode: see ``MjxVectorEnv``, as for the arguments that follow.
         arrays: "numpy" or "jax".
         dtype: of NumPy observations.
-        num_devices: devices to share the worlds.
+        num_devices: devices that share the worlds.
         render_mode: "rgb_array" or None.
         width: of a picture, in pixels.
         height: of a picture, in pixels.

@@ -1,4 +1,4 @@
-"""Gymnasium's vector infos: values of all worlds, and masks of whom they speak."""
+"""Gymnasium's vector infos: the values of all worlds, and masks of the worlds that have them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 
 
 def with_masks(values: dict[str, Any], mask: Any) -> dict[str, Any]:
-    """Gymnasium's vector infos: beside each value, as ``_NAME``, the worlds [N] that it speaks of.
+    """Gymnasium's vector infos: each value, and as ``_NAME`` the mask [N] of the worlds that have it.
 
-    What speaks of none is left out, as Gymnasium does, where that can be known without waiting for the device.
+    Values that no world has are left out, as Gymnasium does; not with a JAX mask, for which one would have to wait.
     """
     if isinstance(mask, np.ndarray) and not mask.any():
         return {}
@@ -18,7 +18,7 @@ def with_masks(values: dict[str, Any], mask: Any) -> dict[str, Any]:
 
 
 def where_done(final_obs: Any, done: Any) -> np.ndarray:
-    """The last observations as Gymnasium has them: an array of arrays, None where no episode has ended."""
+    """The last observations in Gymnasium's form: an object array [N] of arrays, None where no episode has ended."""
     objects = np.full(len(done), None, object)
     for i in np.flatnonzero(done):
         objects[i] = final_obs[i]

@@ -89,7 +89,7 @@ def _prepared(task: str, mode: str, num_envs: int) -> Iterator[Callable[[float],
         return
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=serve, args=(there, str(TASKS[task].gym_id), num_envs, mode, actions))
+    process = context.Process(target=serve, args=(there, TASKS[task].gym_id, num_envs, mode, actions))
     process.start()
     there.close()
 

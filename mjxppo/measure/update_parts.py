@@ -96,7 +96,7 @@ def replay_physics(trainer: Trainer, env_state: EnvState, u: Array) -> EnvState:
     def one_group(args: tuple[EnvState, Array]) -> EnvState:
         env_state, u = args
         step = lambda state, u: (trainer.env.step(state, jnp.tanh(u)), None)  # noqa: E731
-        return lax.scan(step, trainer.env.renew(env_state), u)[0]
+        return lax.scan(step, trainer.env.prepare(env_state), u)[0]
 
     final = lax.map(one_group, (grouped, jnp.moveaxis(u, 1, 0)))
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), final)

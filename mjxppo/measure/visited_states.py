@@ -10,10 +10,10 @@ import numpy as np
 
 from mjxppo.envs.registry import TASKS
 
-FRAME_SKIP: dict[str, int] = {name: task.Options().frame_skip for name, task in TASKS.items()}  # type: ignore[call-arg]
+FRAME_SKIP: dict[str, int] = {name: entry.task.Options().frame_skip for name, entry in TASKS.items()}  # type: ignore[call-arg]
 """MuJoCo steps per environment step, by task."""
 
-XML_FILE: dict[str, str] = {name: task.Options().xml_file for name, task in TASKS.items()}  # type: ignore[call-arg]
+XML_FILE: dict[str, str] = {name: entry.task.Options().xml_file for name, entry in TASKS.items()}  # type: ignore[call-arg]
 """Gymnasium's model file, by task."""
 
 _EPISODE = {"half_cheetah": 100, "hopper": 60, "walker2d": 60}

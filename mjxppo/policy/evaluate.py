@@ -103,7 +103,7 @@ def _evaluate_as_trained(policy: ActFunction, config: Config, num_episodes: int,
 
 def evaluate_in(env: Environment, policy: ActFunction, num_episodes: int, seed: int) -> dict[str, Any]:
     """``evaluate`` in a given environment; ``engine`` in the result is its backend, or "own" where it has none."""
-    engine = env.physics.name if isinstance(env, Locomotion) else "own"
+    engine = env.task.physics.name if isinstance(env.task, Locomotion) else "own"
     return summarize(device_episodes(policy, env, num_episodes, seed), engine, env.name, seed)
 
 

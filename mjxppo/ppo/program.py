@@ -16,7 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from mjxppo.config.schema import Config, PpoConfig
 from mjxppo.config.sweep import members_of, swept_values, trains_several
 from mjxppo.envs import Environment, EnvState
-from mjxppo.envs.environment import stagger
+from mjxppo.envs.host import HostEnvironment
 from mjxppo.ppo import counters, networks, normalize, placement, schedules
 from mjxppo.ppo import reference as distillation
 from mjxppo.ppo.collective import AXIS, Devices
@@ -48,7 +48,8 @@ class Trainer:
         own_size = env.obs_size - env.privileged_size if env.privileged_size else None
         self.network = networks.build(env.action_size, config.policy, own_size)
         shared = placement.choose_num_devices(config, jax.device_count(), jax.process_count())
-        self.num_devices = 1 if env.on_host else shared
+        self.on_host = isinstance(env, HostEnvironment)  # simulated all together, for one device
+        self.num_devices = 1 if self.on_host else shared
         self.mesh = placement.mesh(self.num_devices)
         self.devices = Devices(self.num_devices)
         self.env_steps_per_update = config.ppo.num_envs * config.ppo.rollout_length
@@ -97,16 +98,16 @@ class Trainer:
         """How each array of a training state lies on the devices."""
         return jax.tree.broadcast(self.sharding, state, is_leaf=lambda x: isinstance(x, NamedSharding))
 
-    def begin_anew(self, state: TrainState) -> TrainState:
-        """A training state from a checkpoint as this trainer can go on with it, see ``Environment.begin_anew``."""
-        begin = partial(lax.map, self.env.begin_anew) if self.members else self.env.begin_anew
-        return replace(state, env_state=jax.jit(begin)(state.env_state))
+    def restore_worlds(self, state: TrainState) -> TrainState:
+        """A training state from a checkpoint with worlds that training can continue, see ``Environment.restore``."""
+        restore = partial(lax.map, self.env.restore) if self.members else self.env.restore
+        return replace(state, env_state=jax.jit(restore)(state.env_state))
 
     @property
     def in_turn(self) -> bool:
         """Whether members are trained one after the other, instead of vectorised."""
         on_cpu = jax.default_backend() == "cpu"
-        return self.env.on_host or (on_cpu and self.config.ppo.num_envs >= VECTORIZED_WORLDS)
+        return self.on_host or (on_cpu and self.config.ppo.num_envs >= VECTORIZED_WORLDS)
 
     def _each(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """``function(*arguments, config)`` for each member, whose index leads the arguments' and the results' arrays.
@@ -136,8 +137,8 @@ class Trainer:
         params = networks.init_params(self.network, self.env.obs_size, params_key)
         indices = jnp.arange(config.num_envs)
         env_state = self.env.reset(jax.vmap(partial(jax.random.fold_in, reset_key))(indices))
-        if config.stagger_resets and not self.env.on_host:
-            env_state = stagger(env_state, clock_key, indices, self.env.max_episode_steps)
+        if config.stagger_resets:
+            env_state = self.env.stagger(env_state, clock_key, indices)
         obs_moments = normalize.initial_moments((self.env.obs_size,))
         anchored = self.config.init.anchor_coef > 0
         learner = Learner(
@@ -263,7 +264,7 @@ class Trainer:
     def group_size(self) -> int:
         """Worlds of a device that are simulated together."""
         # On a CPU a block's working set stays in cache; an accelerator, and the host, want all their worlds at once.
-        by_blocks = jax.default_backend() == "cpu" and not self.env.on_host
+        by_blocks = jax.default_backend() == "cpu" and not self.on_host
         ppo = self.config.ppo
         return ppo.block_size if by_blocks else ppo.num_envs // self.num_devices
 

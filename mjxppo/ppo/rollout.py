@@ -13,7 +13,7 @@ from jax import lax
 
 from mjxppo.config.schema import PpoConfig
 from mjxppo.envs import Environment, EnvState
-from mjxppo.envs.environment import select
+from mjxppo.envs.batch import select
 from mjxppo.ppo import distribution, normalize
 from mjxppo.ppo.networks import ActorCritic, Params, apply_policy, apply_value
 from mjxppo.ppo.normalize import RunningMoments
@@ -176,7 +176,7 @@ def rollout(
         state = lax.cond(active.all(), lambda: stepped, lambda: select(active, stepped, state))
         return state, (batch, stats)
 
-    state, (batch, stats) = lax.scan(act, env.renew(state), jnp.arange(config.rollout_length))
+    state, (batch, stats) = lax.scan(act, env.prepare(state), jnp.arange(config.rollout_length))
     return state, batch, see(state.obs), jax.tree.map(lambda x: x.sum(0), stats)
 
 

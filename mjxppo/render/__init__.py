@@ -82,7 +82,8 @@ def film(
     Raises:
         UserError: Gymnasium does not have the task, or the file cannot be written.
     """
-    from mjxppo.envs.registry import gym_id_of, make  # imports JAX, which the OpenGL probe's process does not need
+    from mjxppo.envs import make  # imports JAX, which the OpenGL probe's process does not need
+    from mjxppo.envs.registry import gym_id_of
 
     gym_id = gym_id_of(config.env)
     if gym_id is None:

@@ -15,10 +15,7 @@ import numpy as np
 
 from mjxppo.config.values import merge, to_dict
 from mjxppo.console import say
-from mjxppo.envs import Environment
 from mjxppo.envs.build import environment
-from mjxppo.envs.observed import ObservedEnvironment
-from mjxppo.envs.randomize.task import RandomizedEnvironment
 from mjxppo.errors import UserError
 from mjxppo.ppo.program import Trainer
 from mjxppo.ppo.state import TrainState
@@ -104,15 +101,9 @@ def check(trainer: Trainer) -> Loaded | None:
     if (config.distill.policy, config.distill.normalize_obs) != (theirs.policy, theirs.ppo.normalize_obs):
         raise UserError(f"distill.policy: is not that of {name}; leave it out, mjxppo distill knows it")
     if theirs.policy.privileged == "both":
-        ours, known = trainer.env.hidden_sizes(), environment(theirs, _task(trainer.env)).hidden_sizes()
+        task = trainer.env.task
+        ours, known = task.hidden_sizes(), environment(theirs, task.unwrapped).task.hidden_sizes()
         if ours != known:
             differing = min(set(ours.items()) ^ set(known.items()))[0]
             raise UserError(f"randomize: what varies must be what the teacher in {name} sees vary; {differing} differs")
     return teacher
-
-
-def _task(env: Environment) -> Environment:
-    """The task inside of all that is around it."""
-    while isinstance(env, ObservedEnvironment | RandomizedEnvironment):
-        env = env.env
-    return env

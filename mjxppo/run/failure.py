@@ -23,7 +23,6 @@ from mjxppo.config.sweep import members_of, trains_several
 from mjxppo.config.values import to_dict
 from mjxppo.console import say, waiting
 from mjxppo.envs import EnvState
-from mjxppo.envs.registry import is_on_host
 from mjxppo.errors import UserError
 from mjxppo.files import replacing, write_bytes
 from mjxppo.ppo import counters
@@ -63,9 +62,11 @@ def record(config: Config, run_dir: Path, update: int, member: int = 0) -> Path:
         member: whose, where the run trains several policies; the dump is as of a run of that one alone.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: it cannot be written, or the worlds cannot be computed again.
     """
     trainer = _one_update_at_a_time(config)
+    if not trainer.env.restorable:
+        raise UserError(f"the worlds of {trainer.env.name} cannot be restored, and so not computed again")
     state, total = _last_checkpoint(trainer, run_dir / CKPT), trainer.budget(config.total_env_steps)
     while int(state.update.ravel()[0]) < update - 1:
         state, _ = trainer.train_chunk(state, total)
@@ -84,11 +85,8 @@ def record(config: Config, run_dir: Path, update: int, member: int = 0) -> Path:
 
 
 def leave(config: Config, run_dir: Path, error: loop.TrainingFailed) -> None:
-    """Records what stopped a run, if non-finite numbers did; without a dump the run has failed no less.
-
-    What happened on the host cannot be computed again.
-    """
-    if error.nonfinite is None or is_on_host(config.env):
+    """Records what stopped a run, if non-finite numbers did; without a dump the run has failed no less."""
+    if error.nonfinite is None:
         return
     if distributed.several():
         say("no dump of the failure: several processes leave none (docs/scaling.md)")

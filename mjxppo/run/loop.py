@@ -61,7 +61,7 @@ class Outcome(NamedTuple):
     """0, or 128 + the signal that stopped the run."""
 
 
-def build(config: Config, env: envs.Environment | None = None) -> Trainer:
+def build(config: Config, env: envs.Environment | envs.Task | None = None) -> Trainer:
     """The environment and the device program that a checked configuration describes; nothing is written or run.
 
     Args:
@@ -73,24 +73,7 @@ def build(config: Config, env: envs.Environment | None = None) -> Trainer:
     """
     if config.num_devices > jax.device_count():
         raise UserError(f"num_devices: {config.num_devices} asked for, but there are {jax.device_count()}")
-    env = environment(config, env)
-    if env.on_host:
-        _check_on_host(env, config)
-    return Trainer(env, config)
-
-
-def _check_on_host(env: envs.Environment, config: Config) -> None:
-    """Raises UserError where worlds on the host would have to be split, or to act one without the other."""
-    if distributed.several():
-        raise UserError(f"env: {env.name} is simulated on the host, by one process; several cannot share its worlds")
-    if config.num_devices > 1:
-        raise UserError(f"num_devices: {env.name} is simulated on the host, for one device, not {config.num_devices}")
-    rest = config.total_env_steps % config.ppo.num_envs
-    if rest:
-        raise UserError(
-            f"total_env_steps: must be a multiple of ppo.num_envs = {config.ppo.num_envs} for {env.name}, whose worlds "
-            f"act together; {config.total_env_steps + config.ppo.num_envs - rest} would do"
-        )
+    return Trainer(environment(config, env), config)
 
 
 class Callbacks(NamedTuple):
@@ -184,10 +167,9 @@ def _restore(trainer: Trainer, directory: Path) -> TrainState | None:
         say(f"skipping a damaged checkpoint: {message}; going on from step {step.name}")
     arrays, _ = checkpoint.read(step)
     restored = checkpoint.unflatten(trainer.shapes(), arrays)
-    if trainer.env.on_host:
-        say(f"the worlds of {trainer.env.name} cannot be restored: their episodes begin anew")
-        trainer.init()  # makes the worlds
-        restored = trainer.begin_anew(restored)
+    if not trainer.env.restorable:
+        say(f"the worlds of {trainer.env.name} cannot be restored: new episodes begin")
+        restored = trainer.restore_worlds(restored)
     restored = trainer.place(restored)
     if distributed.is_first():
         _set_aside_newer(directory, int(step.name))

@@ -17,6 +17,7 @@ from mjxppo.config.schema import Config
 from mjxppo.config.sweep import members_of, trains_several
 from mjxppo.config.values import merge, read_yaml, to_yaml
 from mjxppo.console import human, say
+from mjxppo.envs.locomotion import Locomotion
 from mjxppo.envs.registry import TASKS, canonical_name, gym_id_of
 from mjxppo.errors import UserError
 from mjxppo.files import write_json
@@ -143,15 +144,15 @@ def _described(env: envs.Environment) -> dict[str, Any]:
     Raises:
         UserError: it has the name of a task of this package and is another one.
     """
-    task = TASKS.get(env.name)
-    if task is None:
+    if env.name not in TASKS:
         return {"env": env.name, "env_options": {}}
-    if type(env) is not task:
-        raise UserError(f"env: {type(env).__name__} is named as the task {env.name!r} is; give it a name of its own")
+    task = env.task
+    if not isinstance(task, Locomotion) or type(task) is not TASKS[env.name].task:
+        raise UserError(f"env: {type(task).__name__} is named as the task {env.name!r} is; give it a name of its own")
     default = asdict(task.Options())  # type: ignore[call-arg]  # the tasks' own options have defaults throughout
-    changed = {name: value for name, value in asdict(env.options).items() if value != default[name]}
+    changed = {name: value for name, value in asdict(task.options).items() if value != default[name]}
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
-    return {"env": env.name, "env_options": plain, "physics": {"backend": env.physics.name}}
+    return {"env": env.name, "env_options": plain, "physics": {"backend": task.physics.name}}
 
 
 def _refuse_other_options(changes: Mapping[str, Any], described: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from toy import PointMass
 from mjxppo import envs
 from mjxppo.config.check import make_config
 from mjxppo.config.schema import Config
-from mjxppo.envs.foreign import brax as from_brax
+from mjxppo.envs.foreign.brax import from_playground
 from mjxppo.errors import UserError
 from mjxppo.run import loop
 
@@ -36,10 +36,10 @@ class TestOursAsBraxs:
         assert set(state.metrics) == {"reward_forward", "reward_ctrl", "reward_survive"}
 
     def test_its_steps_are_ours(self):
-        ours, theirs = PointMass(), envs.as_brax(PointMass())
+        ours, theirs = envs.make(PointMass()), envs.as_brax(PointMass())
         keys = jax.random.split(jax.random.key(0), N)
         state = jax.jit(jax.vmap(theirs.reset))(keys)
-        expected = ours.reset(keys).replace(physics=state.pipeline_state)
+        expected = ours.reset(keys).replace(worlds=state.pipeline_state)
         step, advance = jax.jit(jax.vmap(theirs.step)), jax.jit(ours.advance)
         for t in range(25):
             action = jnp.array([1.0, 0.0]) * jax.random.uniform(jax.random.key(t), (N, 2))
@@ -194,7 +194,7 @@ class TestTheirsAsOurs:
 
     def test_playgrounds_environments(self, tmp_path):
         pytest.importorskip("mujoco_playground")
-        env = from_brax.playground("CartpoleBalance", max_episode_steps=10)
+        env = from_playground("CartpoleBalance", max_episode_steps=10)
         outcome = loop.train(loop.build(small_config(total_env_steps=2048), env), tmp_path)
         assert outcome.episode_return > 0
         with pytest.raises(UserError, match="no environment 'Nothing'"):

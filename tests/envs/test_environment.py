@@ -9,7 +9,8 @@ import pytest
 from toy import PointMass
 
 from mjxppo import envs
-from mjxppo.envs.environment import stagger
+from mjxppo.envs import Environment
+from mjxppo.envs.registry import TASKS
 from mjxppo.errors import UserError
 
 N = 5
@@ -20,7 +21,7 @@ def start(env, n=N, seed=0):
 
 
 def test_time_limit_truncates_and_resets_to_a_fresh_state():
-    env = PointMass(max_episode_steps=4)
+    env = Environment(PointMass(max_episode_steps=4))
     state = start(env)
     seen = [np.asarray(state.obs)]
     step = jax.jit(env.step)
@@ -39,7 +40,7 @@ def test_time_limit_truncates_and_resets_to_a_fresh_state():
 
 
 def test_return_and_length_are_those_of_the_episode_that_ended_and_then_start_anew():
-    env = PointMass(max_episode_steps=3)
+    env = Environment(PointMass(max_episode_steps=3))
     state, step = start(env), jax.jit(env.step)
     rewards = []
     for _ in range(3):
@@ -52,30 +53,30 @@ def test_return_and_length_are_those_of_the_episode_that_ended_and_then_start_an
 
 
 def test_termination_is_not_truncation():
-    env = PointMass(max_episode_steps=100)
+    env = Environment(PointMass(max_episode_steps=100))
     state = start(env)
-    state = state.replace(physics={"x": jnp.array([[2.9, 0.0]] * N)})
+    state = state.replace(worlds={"x": jnp.array([[2.9, 0.0]] * N)})
     state = jax.jit(env.step)(state, jnp.array([[1.0, 0.0]] * 2 + [[-1.0, 0.0]] * 3))
     assert np.asarray(state.terminated).tolist() == [True, True, False, False, False]
     assert not np.asarray(state.truncated).any()
 
 
 def test_termination_at_the_time_limit_counts_as_termination():
-    env = PointMass(max_episode_steps=1)
-    state = start(env).replace(physics={"x": jnp.array([[2.9, 0.0]] * N)})
+    env = Environment(PointMass(max_episode_steps=1))
+    state = start(env).replace(worlds={"x": jnp.array([[2.9, 0.0]] * N)})
     state = env.step(state, jnp.ones((N, 2)))
     assert np.asarray(state.terminated).all() and not np.asarray(state.truncated).any()
 
 
-@pytest.mark.parametrize("where", ["physics", "action"])
+@pytest.mark.parametrize("where", ["worlds", "action"])
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 def test_a_nonfinite_world_is_reset_and_no_other_world_notices(where, poison):
-    env = PointMass(max_episode_steps=100)
+    env = Environment(PointMass(max_episode_steps=100))
     clean = start(env)
     action = jnp.full((N, 2), 0.1)
     poisoned, poisoned_action = clean, action
-    if where == "physics":
-        poisoned = clean.replace(physics={"x": clean.physics["x"].at[2, 0].set(poison)})
+    if where == "worlds":
+        poisoned = clean.replace(worlds={"x": clean.worlds["x"].at[2, 0].set(poison)})
     else:
         poisoned_action = action.at[2, 0].set(poison)
     step = jax.jit(env.step)
@@ -95,7 +96,7 @@ def test_a_nonfinite_world_is_reset_and_no_other_world_notices(where, poison):
 
 
 def test_resets_depend_on_the_worlds_own_key_only():
-    env = PointMass(max_episode_steps=3)
+    env = Environment(PointMass(max_episode_steps=3))
     keys = jax.random.split(jax.random.key(3), N)
     step = jax.jit(env.step)
     together, alone = env.reset(keys), env.reset(keys[3:4])
@@ -106,17 +107,17 @@ def test_resets_depend_on_the_worlds_own_key_only():
 
 
 def test_raw_and_typed_keys_are_the_same():
-    env = PointMass()
+    env = Environment(PointMass())
     keys = jax.random.split(jax.random.key(1), N)
     np.testing.assert_array_equal(env.reset(keys).obs, env.reset(jax.random.key_data(keys)).obs)
 
 
 def test_staggered_clocks_spread_the_time_limits_and_depend_on_the_global_index():
-    env = PointMass(max_episode_steps=50)
+    env = Environment(PointMass(max_episode_steps=50))
     n = 400
     state = start(env, n)
-    staggered = stagger(state, jax.random.key(0), jnp.arange(n), 50)
-    part = stagger(state, jax.random.key(0), jnp.arange(100, 100 + n), 50)
+    staggered = env.stagger(state, jax.random.key(0), jnp.arange(n))
+    part = env.stagger(state, jax.random.key(0), jnp.arange(100, 100 + n))
     np.testing.assert_array_equal(staggered.clock_offset[100:], part.clock_offset[:-100])
     step, ends = jax.jit(env.step), []
     state = staggered
@@ -131,6 +132,19 @@ def test_staggered_clocks_spread_the_time_limits_and_depend_on_the_global_index(
 @pytest.mark.parametrize("name", ["halfcheetah", "HalfCheetah-v5", "half-cheetah", "HALF_CHEETAH"])
 def test_a_task_is_found_by_all_its_usual_names(name):
     assert envs.make(name).name == "half_cheetah"
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_is_registered_under_its_own_name(name):
+    task = TASKS[name].task
+    assert (task.name, task.gym_id) == (name, TASKS[name].gym_id)
+
+
+def test_an_environment_has_the_sizes_of_its_task_and_is_made_once():
+    task = PointMass(max_episode_steps=7)
+    env = envs.make(task)
+    assert env.task is task and envs.make(env) is env
+    assert (env.name, env.obs_size, env.action_size, env.max_episode_steps) == ("point_mass", 3, 2, 7)
 
 
 @pytest.mark.parametrize(
@@ -153,11 +167,11 @@ def test_bad_names_and_options_are_refused_with_one_line_and_a_remedy(name, opti
 def test_far_from_the_origin_the_reward_stays_exact():
     env = envs.make("half_cheetah")
     state = start(env, 2)
-    near = state.physics
+    near = state.worlds
     far = near.replace(qpos=near.qpos.at[:, 0].add(8000.0))
     action = jnp.full((2, 6), 0.5)
     step = jax.jit(env.step)
-    np.testing.assert_array_equal(step(state, action).reward, step(state.replace(physics=far), action).reward)
+    np.testing.assert_array_equal(step(state, action).reward, step(state.replace(worlds=far), action).reward)
 
 
 @pytest.mark.parametrize("name", ["hopper", "half_cheetah", "walker2d"])
@@ -168,5 +182,5 @@ def test_a_reset_knows_the_rewards_terms_without_tracing_the_physics(name, monke
     terms = env.reset(keys).reward_terms
     stepped = jax.eval_shape(env.step, env.reset(keys), jnp.zeros((4, env.action_size)))
     assert set(terms) == set(stepped.reward_terms)
-    monkeypatch.setattr(env.physics, "step", None)
+    monkeypatch.setattr(env.task.physics, "step", None)
     assert env.reset(keys).reward_terms.keys() == terms.keys()

@@ -14,8 +14,8 @@ import pytest
 import mjxppo
 from mjxppo import cli, envs
 from mjxppo.config.schema import Config, LogConfig, PolicyConfig, PpoConfig
-from mjxppo.envs.environment import split_each
-from mjxppo.envs.foreign.gymnasium import FromGymnasium, make_one
+from mjxppo.envs.batch import split_each
+from mjxppo.envs.foreign.gymnasium import make_one
 from mjxppo.errors import UserError
 from mjxppo.policy import evaluate
 from mjxppo.ppo import counters
@@ -64,7 +64,7 @@ def seeds_of(keys):
 
 def test_it_is_what_stepping_gymnasium_by_hand_gives():
     count, options = 3, {"max_episode_steps": 12, "ctrl_cost_weight": 0.1}
-    env = FromGymnasium("Hopper-v5", **options)
+    env = envs.make("gymnasium:Hopper-v5", **options)
     by_hand = [gymnasium.make("Hopper-v5", **options) for _ in range(count)]
     keys = jax.random.split(jax.random.key(3), count)
     state, step = jax.jit(env.reset)(keys), jax.jit(env.step)
@@ -99,7 +99,7 @@ def test_it_is_what_stepping_gymnasium_by_hand_gives():
 
 
 def test_actions_are_scaled_to_the_environments_own():
-    env, by_hand = FromGymnasium("Pendulum-v1"), gymnasium.make("Pendulum-v1")
+    env, by_hand = envs.make("gymnasium:Pendulum-v1"), gymnasium.make("Pendulum-v1")
     keys = jax.random.split(jax.random.key(0), 1)
     state = env.reset(keys)
     by_hand.reset(seed=seeds_of(keys)[1][0])
@@ -109,10 +109,10 @@ def test_actions_are_scaled_to_the_environments_own():
 
 
 def test_a_state_that_is_not_what_the_worlds_are_in_is_noticed():
-    env = FromGymnasium("Chase-v0")
+    env = envs.make("gymnasium:Chase-v0")
     state = env.reset(jax.random.split(jax.random.key(0), 2))
     env.step(state, jnp.zeros((2, 1)))
-    with pytest.raises(Exception, match="the worlds on the host are 1 steps old"):
+    with pytest.raises(Exception, match="the worlds on the host have taken 1 steps"):
         jax.block_until_ready(env.step(state, jnp.zeros((2, 1))))
 
 
@@ -140,13 +140,13 @@ def trained(total, **options):
 def test_not_a_step_beyond_the_budget_is_taken_on_the_host():
     trainer, state = trained(5 * UPDATE + 4 * 7)
     assert counters.to_int(state.env_steps) == 5 * UPDATE + 4 * 7
-    assert trainer.env._host._times == [5 * 16 + 7]
+    assert trainer.env.task._vector_envs._steps_taken == [5 * 16 + 7]
 
 
 def test_seeds_have_worlds_of_their_own_and_are_what_they_are_alone():
     together, alone = (checkpoint.flatten(trained(2 * UPDATE, **o)[1]) for o in ({"num_seeds": 2}, {"seed": 1}))
     for name, values in alone.items():
-        if not name.endswith("physics/group"):
+        if not name.endswith("worlds/vector_env"):
             np.testing.assert_array_equal(together[name][1], values, err_msg=name)
     assert not np.array_equal(together["env_state/obs"][0], together["env_state/obs"][1])
 
@@ -155,7 +155,7 @@ SMALL = {"ppo": PPO, "log": {"tensorboard": False, "every_updates": 2}, "checkpo
 
 
 @pytest.mark.parametrize("num_seeds", [pytest.param(1, marks=pytest.mark.exhaustive), 2])
-def test_a_resumed_run_keeps_what_was_learnt_and_begins_its_episodes_anew(capsys, num_seeds):
+def test_a_resumed_run_keeps_what_was_learnt_and_begins_new_episodes(capsys, num_seeds):
     # Several policies are evaluated in processes of their own, which know nothing of what is registered here.
     episodes = "3" if num_seeds == 1 else "0"
     options = ["--env", "gymnasium:Chase-v0", "--num-seeds", str(num_seeds), "--eval.episodes", episodes]
@@ -166,10 +166,10 @@ def test_a_resumed_run_keeps_what_was_learnt_and_begins_its_episodes_anew(capsys
     capsys.readouterr()
     assert cli.main(["train", "--resume", "--run-dir", "run", "--total-env-steps", str(6 * UPDATE + 4)]) == 0
     printed = capsys.readouterr()
-    assert "the worlds of gymnasium:Chase-v0 cannot be restored: their episodes begin anew" in printed.err
+    assert "the worlds of gymnasium:Chase-v0 cannot be restored: new episodes begin" in printed.err
     assert json.loads(printed.out)["env_steps"] == 6 * UPDATE + 4
     after, _ = checkpoint.read(Path("run/ckpt/7"))
-    assert (after["env_state/physics/time"] == 2 * 16 + 1).all()
+    assert (after["env_state/worlds/steps_taken"] == 2 * 16 + 1).all()
     assert not np.array_equal(before["env_state/key"], after["env_state/key"]), "new episodes are other ones"
 
 
@@ -209,9 +209,9 @@ def test_it_learns():
 def test_the_model_is_changed_in_training_and_in_evaluation():
     options = {"perturb": {"mass": 1.5, "friction": 0.5}}
     nominal = gymnasium.make("Hopper-v5").unwrapped.model
-    env = FromGymnasium("Hopper-v5", **options)
+    env = envs.make("gymnasium:Hopper-v5", **options)
     env.reset(jax.random.split(jax.random.key(0), 2))
-    trained_in = [one.unwrapped.model for one in env._host._groups[0].envs]
+    trained_in = [one.unwrapped.model for one in env.task._vector_envs._envs[0].envs]
     tested_in = evaluate.make_gymnasium_env(Config(env="gymnasium:Hopper-v5", env_options=options)).unwrapped.model
     for model in (*trained_in, tested_in):
         np.testing.assert_allclose(model.body_mass, 1.5 * nominal.body_mass)
@@ -223,10 +223,10 @@ def test_worlds_may_have_processes_of_their_own():
     actions = jnp.full((2, 1), 0.5)
     results = []
     for mode in ("sync", "async"):
-        env = FromGymnasium("Pendulum-v1", vectorization_mode=mode)
+        env = envs.make("gymnasium:Pendulum-v1", vectorization_mode=mode)
         state = env.step(env.reset(jax.random.split(jax.random.key(0), 2)), actions)
         results.append(np.asarray(state.obs))
-        env._host._groups[0].close()
+        env.task._vector_envs._envs[0].close()
     np.testing.assert_array_equal(*results)
 
 

@@ -11,10 +11,9 @@ from compiling import QUICKLY
 from scipy import stats
 
 from mjxppo import envs
+from mjxppo.envs.registry import TASKS
 from mjxppo.physics import PhysicsState
 from mjxppo.physics.messages import without_model_warnings
-
-TASKS = {"half_cheetah": "HalfCheetah-v5", "hopper": "Hopper-v5", "walker2d": "Walker2d-v5"}
 
 
 def record(gym_id: str, num_steps: int, action_scale: float, seed: int = 0) -> dict[str, np.ndarray]:
@@ -57,7 +56,7 @@ def step_from(task: str, recorded: dict[str, np.ndarray]) -> envs.EnvState:
     def run(qpos, qvel, qacc_warmstart, elapsed, action):
         state = env.reset(jax.random.split(jax.random.key(0), num_worlds))
         state = state.replace(
-            physics=PhysicsState(qpos=qpos, qvel=qvel, qacc_warmstart=qacc_warmstart), episode_length=elapsed
+            worlds=PhysicsState(qpos=qpos, qvel=qvel, qacc_warmstart=qacc_warmstart), episode_length=elapsed
         )
         return env.step(state, action)
 
@@ -69,7 +68,7 @@ def step_from(task: str, recorded: dict[str, np.ndarray]) -> envs.EnvState:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_each_step_equals_gymnasiums(task):
-    recorded = record(TASKS[task], num_steps=3000, action_scale=0.6)
+    recorded = record(TASKS[task].gym_id, num_steps=3000, action_scale=0.6)
     with jax.enable_x64(True):
         state = jax.device_get(step_from(task, recorded))
     np.testing.assert_array_equal(state.terminated, recorded["terminated"])
@@ -128,9 +127,9 @@ def test_hopper_terminates_exactly_when_gymnasium_does():
 def test_reset_distribution_equals_gymnasiums(task):
     env = envs.make(task)
     keys = jax.vmap(jax.random.key)(jnp.arange(4000))
-    state = jax.device_get(jax.jit(env.reset)(keys).physics)
+    state = jax.device_get(jax.jit(env.reset)(keys).worlds)
     with without_model_warnings():
-        inner = gymnasium.make(TASKS[task]).unwrapped
+        inner = gymnasium.make(TASKS[task].gym_id).unwrapped
     inner.reset(seed=1)
     samples = [(inner.reset_model(), inner.data.qpos.copy(), inner.data.qvel.copy()) for _ in range(4000)]
     for ours, theirs in (
@@ -147,7 +146,7 @@ def test_reset_distribution_equals_gymnasiums(task):
 def test_sizes_and_time_step_equal_gymnasiums(task):
     env = envs.make(task)
     with without_model_warnings():
-        gym_env = gymnasium.make(TASKS[task])
+        gym_env = gymnasium.make(TASKS[task].gym_id)
     assert (env.obs_size,) == gym_env.observation_space.shape
     assert (env.action_size,) == gym_env.action_space.shape
     assert env.step_duration == pytest.approx(gym_env.unwrapped.dt)
@@ -162,7 +161,7 @@ def test_options_mean_what_they_mean_in_gymnasium():
     data = gym_env.unwrapped.data
     env = envs.make("hopper", **options)
     state = env.reset(jax.random.split(jax.random.key(0), 1))
-    state = state.replace(physics=env.physics.init(data.qpos[None].copy(), data.qvel[None].copy()))
+    state = state.replace(worlds=env.task.physics.init(data.qpos[None].copy(), data.qvel[None].copy()))
     action = np.array([0.3, -0.5, 0.8])
     _, reward, _, _, _ = gym_env.step(action)
     np.testing.assert_allclose(jax.jit(env.step)(state, action[None]).reward[0], reward, rtol=1e-4)

@@ -16,8 +16,9 @@ from mjxppo.config.check import make_config
 from mjxppo.config.randomize import RandomizeConfig, Spread, check
 from mjxppo.config.schema import Config, LogConfig, PolicyConfig, PpoConfig
 from mjxppo.config.values import from_dict, to_yaml
+from mjxppo.envs import Environment, build
 from mjxppo.envs.half_cheetah import HalfCheetah, HalfCheetahOptions
-from mjxppo.envs.randomize.task import RandomizedEnvironment, wrap
+from mjxppo.envs.randomize.task import RandomizedTask
 from mjxppo.errors import UserError
 from mjxppo.ppo.program import Trainer
 from mjxppo.run.checkpoint import flatten, unflatten
@@ -64,8 +65,16 @@ def sled(tmp_path_factory):
     return HalfCheetah(HalfCheetahOptions(xml_file=str(path), frame_skip=2, max_episode_steps=10), "planar")
 
 
+def wrap(task, config):
+    return Environment(RandomizedTask(task, config))
+
+
+def variation_of(env, state):
+    return env.task.variation_in_use(state.worlds)
+
+
 def parameters_of(env, state):
-    return env.robots(state.physics).parameters
+    return variation_of(env, state).parameters
 
 
 def keys(count, seed=0):
@@ -80,8 +89,8 @@ def assert_same_bits(a, b):
 
 
 def test_an_environment_that_is_not_randomised_is_left_alone():
-    env = PointMass()
-    assert wrap(env, RandomizeConfig()) is env
+    env = Environment(PointMass())
+    assert build.environment(Config(env="point_mass"), env) is env
 
 
 def test_numbers_stay_within_their_ranges_and_fill_them(sled):
@@ -120,11 +129,11 @@ def test_uphill_pulls_back(sled):
 
 def test_an_episode_has_a_robot_of_its_own_from_its_first_step_to_its_last(sled):
     env = wrap(sled, PHYSICAL)
-    step, renew = jax.jit(env.step), jax.jit(env.renew)
+    step, prepare = jax.jit(env.step), jax.jit(env.prepare)
     state = jax.jit(env.reset)(keys(8))
     robots = [parameters_of(env, state)]
     for t in range(1, 51):
-        state = step(state if t in (33, 41) else renew(state), jnp.zeros((8, 1)))  # updates come at any time
+        state = step(state if t in (33, 41) else prepare(state), jnp.zeros((8, 1)))  # updates come at any time
         assert np.all(state.truncated) == (t % 10 == 0)
         if t % 10 == 0:
             robots.append(parameters_of(env, state))
@@ -147,29 +156,29 @@ def test_between_two_updates_a_world_gets_one_new_robot(sled):
     assert np.all(np.asarray(seen[0]["body_mass"] != first["body_mass"])[:, 1:])
 
 
-def test_renewing_changes_nothing_that_is_in_use(sled):
+def test_preparing_changes_nothing_that_is_in_use(sled):
     env = wrap(sled, dataclasses.replace(PHYSICAL, observation_noise=0.1))
-    step, renew = jax.jit(env.step), jax.jit(env.renew)
+    step, prepare = jax.jit(env.step), jax.jit(env.prepare)
     state = jax.jit(env.reset)(keys(8))
-    assert_same_bits(renew(state), state)
+    assert_same_bits(prepare(state), state)
     state = dataclasses.replace(state, clock_offset=jnp.arange(8))  # they end one after the other
     for _ in range(7):
         state = step(state, jnp.zeros((8, 1)))
-    assert 0 < np.sum(state.physics.exchanged) < 8
-    renewed = renew(state)
-    assert not np.any(renewed.physics.exchanged)
-    assert_same_bits(env.robots(renewed.physics), env.robots(state.physics))
-    assert_same_bits(step(renewed, jnp.zeros((8, 1))).obs, step(state, jnp.zeros((8, 1))).obs)
+    assert 0 < np.sum(state.worlds.next_in_use) < 8
+    prepared = prepare(state)
+    assert not np.any(prepared.worlds.next_in_use)
+    assert_same_bits(variation_of(env, prepared), variation_of(env, state))
+    assert_same_bits(step(prepared, jnp.zeros((8, 1))).obs, step(state, jnp.zeros((8, 1))).obs)
 
 
 def test_a_world_may_keep_its_parameters_for_good(sled):
     env = wrap(sled, dataclasses.replace(PHYSICAL, redraw="never", max_action_delay=3))
     state = jax.jit(env.reset)(keys(8))
-    first, step = env.robots(state.physics), jax.jit(env.step)
+    first, step = variation_of(env, state), jax.jit(env.step)
     for _ in range(11):
-        state = step(env.renew(state), jnp.zeros((8, 1)))
+        state = step(env.prepare(state), jnp.zeros((8, 1)))
     assert np.all(state.episode_length == 1)
-    assert_same_bits(env.robots(state.physics), first)
+    assert_same_bits(variation_of(env, state), first)
 
 
 def test_a_world_depends_neither_on_its_neighbours_nor_on_what_else_varies(sled):
@@ -178,7 +187,7 @@ def test_a_world_depends_neither_on_its_neighbours_nor_on_what_else_varies(sled)
     assert_same_bits(jax.tree.map(lambda x: x[:16], many), few)
     friction_only = jax.jit(wrap(sled, RandomizeConfig(friction=PHYSICAL.friction)).reset)(keys(16))
     np.testing.assert_array_equal(
-        friction_only.physics.robots.parameters["geom_friction"], few.physics.robots.parameters["geom_friction"]
+        friction_only.worlds.variation.parameters["geom_friction"], few.worlds.variation.parameters["geom_friction"]
     )
 
 
@@ -189,7 +198,7 @@ def test_a_randomised_world_is_c_mujoco_on_its_own_model(sled):
     moved = state
     for _ in range(5):
         moved = jax.jit(env.step)(moved, action)
-    start, end, own = state.physics.physics, moved.physics.physics, parameters_of(env, state)
+    start, end, own = state.worlds.inner, moved.worlds.inner, parameters_of(env, state)
     for i in range(16):
         fields = {name: np.asarray(x[i], np.float64) for name, x in own.items()}
         model = physics.modified_model(sled.model, fields)
@@ -204,7 +213,7 @@ def test_pushes_change_the_roots_velocity_only(sled):
     state = jax.jit(always.reset)(keys(200))
 
     def change(env):
-        return np.asarray(env._disturbed(state.physics, None)[0].physics.qvel - state.physics.physics.qvel)
+        return np.asarray(env.task.disturb(state.worlds, None)[0].inner.qvel - state.worlds.inner.qvel)
 
     pushed = change(always)
     assert np.all(pushed[:, 2] == 0)
@@ -218,13 +227,13 @@ def test_pushes_change_the_roots_velocity_only(sled):
 def test_actions_take_effect_late_by_a_time_that_is_the_episodes_own():
     env = wrap(PointMass(), RandomizeConfig(max_action_delay=3))
     state = jax.jit(env.reset)(keys(40))
-    delay = np.asarray(env.robots(state.physics).delay)
+    delay = np.asarray(variation_of(env, state).action_delay)
     assert set(delay) == {0, 1, 2, 3}
     actions = 0.1 * np.arange(1, 7)
     for t, action in enumerate(actions):
-        before = np.asarray(state.physics.physics["x"])
+        before = np.asarray(state.worlds.inner["x"])
         state = env.step(state, jnp.full((40, 2), action))
-        moved = np.asarray(state.physics.physics["x"]) - before
+        moved = np.asarray(state.worlds.inner["x"]) - before
         expected = np.where(t >= delay, 0.3 * actions[np.maximum(t - delay, 0)], 0.0)
         np.testing.assert_allclose(moved, expected[:, None].repeat(2, 1), atol=1e-6)
 
@@ -238,7 +247,7 @@ def test_a_lost_action_leaves_the_one_before_in_effect():
     for t in range(5):
         action = np.float32(0.1 * (t + 1))
         state = step(state, jnp.full((500, 2), action))
-        now = np.asarray(state.physics.action_in_effect)
+        now = np.asarray(state.worlds.action_in_effect)
         kept = (now == in_effect).all(1)
         assert np.all(now[~kept] == action)
         lost.append(kept.mean())
@@ -253,12 +262,12 @@ def test_observations_have_a_lasting_error_and_a_passing_one():
     errors = []
     for _ in range(8):
         state = step(state, jnp.zeros((1000, 2)))
-        errors.append(np.asarray(state.obs - env.env._observe(state.physics.physics)))
-    lasting, passing = np.mean(errors, axis=0), np.array(errors) - np.asarray(state.physics.robots.observation_bias)
+        errors.append(np.asarray(state.obs - env.task.inner.observe(state.worlds.inner)))
+    lasting, passing = np.mean(errors, axis=0), np.array(errors) - np.asarray(state.worlds.variation.observation_bias)
     assert np.abs(lasting).max() < 0.1 + 0.09
     assert passing.std() == pytest.approx(0.05, abs=0.003)
     assert abs(np.corrcoef(passing[0].ravel(), passing[1].ravel())[0, 1]) < 0.1
-    assert np.asarray(state.reward) == pytest.approx(-np.square(state.physics.physics["x"]).sum(1), abs=1e-5)
+    assert np.asarray(state.reward) == pytest.approx(-np.square(state.worlds.inner["x"]).sum(1), abs=1e-5)
 
 
 def trainer(num_devices=1, randomize=SENSES):
@@ -317,7 +326,7 @@ def test_a_spread_that_makes_no_sense_is_refused(field, spread, message):
 @pytest.mark.parametrize(("quantity", "least"), [("friction", -1.0), ("damping", -0.1), ("armature", 0.0)])
 def test_adding_must_not_make_a_quantity_negative(sled, quantity, least):
     spread = Spread("uniform", least, 1.0, operation="add")
-    assert wrap(sled, RandomizeConfig(**{quantity: spread})).config.on
+    assert wrap(sled, RandomizeConfig(**{quantity: spread})).task.config.on
     beyond = dataclasses.replace(spread, low=least - 0.1)
     with pytest.raises(
         UserError, match=rf"^randomize\.{quantity}\.low: must be {least:g} or more, is {beyond.low:g}: "
@@ -332,7 +341,7 @@ def test_a_curriculum_needs_new_draws():
 
 def test_physics_that_is_not_ours_cannot_be_varied():
     with pytest.raises(UserError, match=r"^randomize\.mass: point_mass is not simulated by this package's physics"):
-        RandomizedEnvironment(PointMass(), RandomizeConfig(mass=Spread("uniform", 0.5, 1)))
+        RandomizedTask(PointMass(), RandomizeConfig(mass=Spread("uniform", 0.5, 1)))
 
 
 def test_a_backend_that_cannot_vary_is_refused_when_the_task_is_made(sled, monkeypatch):
@@ -341,7 +350,7 @@ def test_a_backend_that_cannot_vary_is_refused_when_the_task_is_made(sled, monke
         UserError, match=r"^randomize\.mass: cannot vary in planar; set physics\.backend to planar or mjx"
     ):
         wrap(sled, PHYSICAL)
-    assert isinstance(wrap(sled, SENSES), RandomizedEnvironment)
+    assert wrap(sled, SENSES).name == sled.name
 
 
 def test_a_file_can_say_it_all():
@@ -361,30 +370,30 @@ CURRICULUM = RandomizeConfig(
 
 def test_the_curriculum_widens_where_the_return_holds_and_narrows_where_it_does_not():
     env = wrap(PointMass(max_episode_steps=6), CURRICULUM)
-    step, renew, state = jax.jit(env.step), jax.jit(env.renew), jax.jit(env.reset)(keys(6))
+    step, prepare, state = jax.jit(env.step), jax.jit(env.prepare), jax.jit(env.reset)(keys(6))
     state = dataclasses.replace(state, clock_offset=jnp.array([0, 0, 0, 0, 0, 1]))
     good = jnp.array([True, True, True, False, False, True])[:, None]
 
     def act(state, good):
-        x = state.physics.physics["x"]
-        return step(renew(state), jnp.where(good, jnp.clip(-x / 0.3, -1, 1), jnp.sign(x)))
+        x = state.worlds.inner["x"]
+        return step(prepare(state), jnp.where(good, jnp.clip(-x / 0.3, -1, 1), jnp.sign(x)))
 
     def errors(state):
-        return np.asarray(env.robots(state.physics).observation_bias)
+        return np.asarray(variation_of(env, state).observation_bias)
 
     assert np.all(errors(state) == 0), "at first, the model itself"
     for _ in range(5):
         state = act(state, good)
-    assert state.done[5] and state.physics.extent[5] == 0, "an episode that was cut short says nothing"
+    assert state.done[5] and state.worlds.range_share[5] == 0, "an episode that was cut short says nothing"
     for _ in range(7):
         state = act(state, good)
-    np.testing.assert_allclose(state.physics.extent[:5], [0.5, 0.5, 0.5, 0, 0])
+    np.testing.assert_allclose(state.worlds.range_share[:5], [0.5, 0.5, 0.5, 0, 0])
     assert errors(state)[:3].min() >= 0.125 and errors(state)[:3].max() <= 0.25, "felt an episode later"
     assert np.all(errors(state)[3:5] == 0)
-    np.testing.assert_array_equal(env.metrics(state)["randomization_extent"], state.physics.extent)
+    np.testing.assert_array_equal(env.metrics(state)["randomization_extent"], state.worlds.range_share)
     for _ in range(6):
         state = act(state, ~good)
-    assert np.all(np.asarray(state.physics.extent[:3]) < 0.5)
+    assert np.all(np.asarray(state.worlds.range_share[:3]) < 0.5)
     assert errors(state)[:3].min() >= 0.25 and errors(state)[:3].max() <= 0.5
 
 

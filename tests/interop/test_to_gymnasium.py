@@ -17,8 +17,10 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from toy import PointMass
 
 import mjxppo
+import mjxppo.gymnasium  # registers the tasks
+from mjxppo.envs import Environment
+from mjxppo.envs.registry import TASKS
 from mjxppo.errors import UserError
-from mjxppo.gymnasium import TASKS
 from mjxppo.interop.gymnasium import MjxVectorEnv, make_vec
 from mjxppo.physics.messages import without_model_warnings
 
@@ -29,15 +31,18 @@ MODES = list(AutoresetMode)
 class Point(PointMass):
     """Says something of itself, as Gymnasium's environments do."""
 
-    def reset_info(self, physics):
-        return {"position": physics["x"][:, 0]}
+    def initial(self, keys):
+        return super().initial(keys) | {"length": jnp.zeros(len(keys))}
 
-    def step_info(self, state):
-        return super().step_info(state) | {"length": state.episode_length.astype(jnp.float32)}
+    def reset_info(self, worlds):
+        return {"position": worlds["x"][:, 0]}
 
-    def _advance(self, physics, action):
-        physics, terms, _ = super()._advance(physics, action)
-        return physics, terms, physics["x"][:, 0] > 1.3
+    def step_info(self, worlds, reward_terms):
+        return super().step_info(worlds, reward_terms) | {"length": worlds["length"]}
+
+    def advance(self, worlds, action):
+        moved, terms, _ = super().advance(worlds, action)
+        return moved | {"length": worlds["length"] + 1}, terms, moved["x"][:, 0] > 1.3
 
 
 class OnePoint(gymnasium.Env):
@@ -47,7 +52,7 @@ class OnePoint(gymnasium.Env):
     action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
 
     def __init__(self):
-        self.env = Point(max_episode_steps=4)
+        self.env = Environment(Point(max_episode_steps=4))
         self._reset, self._advance = jax.jit(self.env.reset), jax.jit(self.env.advance)
 
     def reset(self, *, seed=None, options=None):
@@ -55,7 +60,7 @@ class OnePoint(gymnasium.Env):
         self.state = self._reset(key)
         # An episode that ends takes a key of its own for the next one, one that is broken off its world's.
         self.next_key = self.state.key
-        return np.asarray(self.state.obs[0], np.float64), self._info(self.env.reset_info(self.state.physics))
+        return np.asarray(self.state.obs[0], np.float64), self._info(self.env.reset_info(self.state))
 
     def step(self, action):
         self.state = state = self._advance(self.state, action[None])
@@ -251,7 +256,7 @@ def test_gymnasiums_checker_passes():
 
 
 class TestRegistered:
-    @pytest.mark.parametrize("name", list(TASKS))
+    @pytest.mark.parametrize("name", [entry.gym_id for entry in TASKS.values()])
     def test_spaces_equal_gymnasiums_own(self, name):
         with without_model_warnings():
             theirs = gymnasium.make_vec(name, num_envs=3)

@@ -18,6 +18,7 @@ from toy import PointMass
 import mjxppo
 from mjxppo import cli
 from mjxppo.config.schema import Config, PolicyConfig, PpoConfig
+from mjxppo.envs import Environment
 from mjxppo.errors import UserError
 from mjxppo.policy.export import export
 from mjxppo.policy.policy import Policy
@@ -213,7 +214,7 @@ class TestCheckpoint:
         policy = PolicyConfig(hidden_sizes=(32, 16), activation="silu", std=request.param)
         ppo = PpoConfig(num_envs=8, block_size=8, rollout_length=4, num_minibatches=4)
         config = Config(env="point_mass", num_devices=1, policy=policy, ppo=ppo)
-        trainer = Trainer(PointMass(), config)
+        trainer = Trainer(Environment(PointMass()), config)
         state = trainer.init()
         rng = np.random.default_rng(2)
         params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32) * 0.5, state.learner.params)

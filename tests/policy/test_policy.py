@@ -9,6 +9,7 @@ from toy import Crosswind
 
 from mjxppo.config.check import make_config
 from mjxppo.config.values import from_dict, merge
+from mjxppo.envs import Environment
 from mjxppo.errors import UserError
 from mjxppo.policy.evaluate import device_episodes
 from mjxppo.policy.policy import from_checkpoint
@@ -78,7 +79,7 @@ def test_each_episode_begins_without_a_memory_of_the_last():
 @pytest.mark.usefixtures("compiled_quickly")
 def test_evaluation_carries_the_history():
     trainer, _, policy = trained(policy={"history": 3})
-    with_past = device_episodes(policy, Crosswind(max_episode_steps=6), 4, seed=0)
+    with_past = device_episodes(policy, Environment(Crosswind(max_episode_steps=6)), 4, seed=0)
     stacked = device_episodes(lambda obs: policy.of_inputs(obs[:, : policy.inputs]), trainer.env, 4, seed=0)
     np.testing.assert_allclose(with_past.returns, stacked.returns, rtol=1e-5)
 
@@ -91,7 +92,7 @@ def test_a_policy_that_needs_the_simulation_says_so_wherever_it_would_act_alone(
     assert policy.privileged and policy.inputs == 5
     for use in (
         policy.begin,
-        lambda: device_episodes(policy, Crosswind(), 1, 0),
+        lambda: device_episodes(policy, Environment(Crosswind()), 1, 0),
         lambda: export(policy, "x", tmp_path / "policy.npz"),
     ):
         with pytest.raises(UserError, match=r"policy.privileged: this policy sees what only the simulation knows"):

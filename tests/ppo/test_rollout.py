@@ -9,6 +9,7 @@ import pytest
 from toy import PointMass
 
 from mjxppo.config.schema import PolicyConfig, PpoConfig
+from mjxppo.envs import Environment
 from mjxppo.ppo import distribution, networks, normalize
 from mjxppo.ppo.rollout import Policy, rollout
 
@@ -16,7 +17,7 @@ N, T = 8, 12
 
 
 def make(max_episode_steps=5, **options):
-    env = PointMass(max_episode_steps)
+    env = Environment(PointMass(max_episode_steps))
     config = PpoConfig(num_envs=N, block_size=N, rollout_length=T, **options)
     network = networks.build(env.action_size, PolicyConfig(hidden_sizes=(16,)))
     params = networks.init_params(network, env.obs_size, jax.random.key(1))
@@ -56,7 +57,7 @@ def test_a_truncated_step_stores_the_value_of_the_true_last_observation():
     truncated = np.asarray(batch.truncated)
     assert (truncated.sum(1) == np.where(np.arange(1, T + 1) % 5 == 0, N, 0)).all()
     # By hand: replay the stored actions and look at where each episode really ended.
-    replay, x = state, np.asarray(state.physics["x"], np.float64)
+    replay, x = state, np.asarray(state.worlds["x"], np.float64)
     for t in range(T):
         replay = env.step(replay, jnp.tanh(batch.u[t]))
         if truncated[t].any():
@@ -67,7 +68,7 @@ def test_a_truncated_step_stores_the_value_of_the_true_last_observation():
             np.testing.assert_allclose(batch.final_value[t], expected, atol=1e-3)
             fresh = normalize.normalize_obs(policy.obs_moments, replay.obs)
             assert not np.allclose(expected, policy.network.apply(policy.params, fresh, method="value"), atol=1e-3)
-            x = np.asarray(replay.physics["x"], np.float64)
+            x = np.asarray(replay.worlds["x"], np.float64)
         else:
             x = x + 0.3 * np.tanh(np.asarray(batch.u[t], np.float64))
             np.testing.assert_array_equal(batch.final_value[t], 0)
@@ -96,7 +97,7 @@ def test_exactly_the_budgeted_steps_are_taken_and_worlds_left_out_stand_still(bu
     for t in range(T):
         stepped = env.step(reference, jnp.tanh(full.u[t]))
         reference = select(jnp.asarray(steps_of_world > t), stepped, reference)
-    np.testing.assert_allclose(after.physics["x"], reference.physics["x"], atol=1e-5)
+    np.testing.assert_allclose(after.worlds["x"], reference.worlds["x"], atol=1e-5)
     seen = normalize.normalize_obs(policy.obs_moments, after.obs)
     np.testing.assert_allclose(last_obs, seen, atol=1e-6)
 
@@ -111,12 +112,12 @@ def test_random_numbers_belong_to_the_worlds_global_index():
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
-@pytest.mark.parametrize("where", ["physics", "obs"])
+@pytest.mark.parametrize("where", ["worlds", "obs"])
 def test_a_nonfinite_world_is_masked_counted_and_changes_no_other(where, poison):
     env, config, policy, state = make()
     poisoned = state.replace(obs=state.obs.at[3, 1].set(poison))
-    if where == "physics":
-        poisoned = state.replace(physics={"x": state.physics["x"].at[3].set(poison)})
+    if where == "worlds":
+        poisoned = state.replace(worlds={"x": state.worlds["x"].at[3].set(poison)})
     _, clean, _, _ = run(env, config, policy, state)
     _, batch, last_obs, stats = run(env, config, policy, poisoned)
     assert int(stats.nonfinite) == 1 and not bool(batch.valid[0, 3])

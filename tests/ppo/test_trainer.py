@@ -13,6 +13,7 @@ import pytest
 from toy import PointMass
 
 from mjxppo.config.schema import Config, LogConfig, PolicyConfig, PpoConfig
+from mjxppo.envs import Environment
 from mjxppo.ppo import counters
 from mjxppo.ppo.program import Trainer, env_steps_of
 from mjxppo.run.checkpoint import flatten
@@ -28,7 +29,7 @@ def build(num_devices=1, every_updates=3, **options) -> Trainer:
         ppo=dataclasses.replace(PPO, **options),
         log=LogConfig(every_updates=every_updates),
     )
-    return Trainer(PointMass(), config)
+    return Trainer(Environment(PointMass()), config)
 
 
 build_once = functools.cache(build)
@@ -162,7 +163,7 @@ def test_counting_goes_on_past_32_bits(start):
 def test_a_nonfinite_world_is_reset_and_does_not_spoil_learning():
     trainer, total = make()
     state = trainer.init()
-    env_state = state.env_state.replace(physics={"x": state.env_state.physics["x"].at[5].set(jnp.nan)})
+    env_state = state.env_state.replace(worlds={"x": state.env_state.worlds["x"].at[5].set(jnp.nan)})
     state, metrics = trainer.train_chunk(trainer.place(state.replace(env_state=env_state)), total)
     assert np.asarray(metrics["nonfinite_steps"]).tolist() == [1, 0, 0]
     assert all(np.isfinite(value).all() for name, value in flatten(state).items() if value.dtype == np.float32)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from toy import PointMass
 
-from mjxppo import cli, envs
+from mjxppo import cli
 from mjxppo.config.check import make_config
 from mjxppo.config.values import merge
+from mjxppo.envs import Environment, build
 from mjxppo.errors import UserError
 from mjxppo.run import checkpoint, failure, loop
 from mjxppo.run.metrics import read_rows
@@ -22,16 +23,16 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 class Fragile(PointMass):
     """Breaks where x becomes greater than 1.2."""
 
-    def _advance(self, physics, action):
-        moved, terms, terminated = super()._advance(physics, action)
+    def advance(self, worlds, action):
+        moved, terms, terminated = super().advance(worlds, action)
         return {"x": jnp.where(moved["x"][:, :1] > 1.2, jnp.nan, moved["x"])}, terms, terminated
 
 
 class Steep(PointMass):
     """Its rewards are finite, and their squares are not."""
 
-    def _advance(self, physics, action):
-        moved, terms, terminated = super()._advance(physics, action)
+    def advance(self, worlds, action):
+        moved, terms, terminated = super().advance(worlds, action)
         return moved, {name: 1e30 * term for name, term in terms.items()}, terminated
 
 
@@ -50,7 +51,7 @@ def config_with(**changes):
 
 
 def fail(monkeypatch, run_dir, env, config) -> loop.TrainingFailed:
-    monkeypatch.setattr(envs, "make", lambda *args, **options: env)
+    monkeypatch.setattr(build, "make", lambda *args, **options: Environment(env))
     run_dir.mkdir()
     with pytest.raises(loop.TrainingFailed) as error:
         loop.train(loop.build(config), run_dir)
@@ -69,7 +70,7 @@ def test_the_dump_of_failing_worlds_replays_them_with_one_command(tmp_path, monk
     assert result["reproduced"] and all(result["worlds_nonfinite"]) and len(result["worlds"]) >= 1
     assert (result["update"], result["nonfinite_steps"]) == (update, rows[update - 1]["nonfinite_steps"])
     with np.load(tmp_path / "run" / "failure" / "worlds.npz") as worlds:
-        moved = worlds["state/physics/x"] + 0.3 * np.clip(worlds["action"], -1, 1)
+        moved = worlds["state/worlds/x"] + 0.3 * np.clip(worlds["action"], -1, 1)
         assert worlds["world"].tolist() == result["worlds"][:16]
     assert (moved[:, 0] > 1.2).all(), "the state and action are those that fail"
 
@@ -77,7 +78,7 @@ def test_the_dump_of_failing_worlds_replays_them_with_one_command(tmp_path, monk
 def test_the_dump_starts_from_the_last_good_checkpoint(tmp_path, monkeypatch):
     """Worlds that break only later are found by going on from the newest checkpoint, not from the beginning."""
     config = config_with(num_devices=2, ppo={"max_nonfinite_share": 1.0, "num_epochs": 1}, total_env_steps=256 * 12)
-    monkeypatch.setattr(envs, "make", lambda *args, **options: Fragile())
+    monkeypatch.setattr(build, "make", lambda *args, **options: Environment(Fragile()))
     trainer = loop.build(config)
     loop.train(trainer, tmp_path)
     rows = read_rows(tmp_path)

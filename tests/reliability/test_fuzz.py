@@ -21,10 +21,10 @@ from mjxppo import cli
 from mjxppo.config.randomize import Spread
 from mjxppo.config.schema import Config, PolicyConfig
 from mjxppo.config.values import defaults_for, flatten, merge, to_dict
+from mjxppo.envs.registry import TASKS
 from mjxppo.run import loop
 
 CASES = {"deadline": None, "derandomize": True}
-TASKS = ("hopper", "half_cheetah", "walker2d")
 FREE = ("env", "env_options", "grid", "num_seeds", "num_devices")
 """Fields that the strategies set by themselves, like those that have to fit each other."""
 FITTING = (
@@ -137,7 +137,7 @@ def good_value(name: str) -> st.SearchStrategy:
 @st.composite
 def good_configs(draw) -> dict[str, typing.Any]:
     """Any values that the types allow, and that fit each other."""
-    values: dict[str, typing.Any] = {"env": draw(st.sampled_from(TASKS))}
+    values: dict[str, typing.Any] = {"env": draw(st.sampled_from(list(TASKS)))}
     for name in draw(st.lists(st.sampled_from(INDEPENDENT), unique=True, max_size=6)):
         put(values, name, draw(good_value(name)))
     if draw(st.booleans()):

@@ -35,8 +35,8 @@ def test_one_broken_world_is_reset_and_the_others_keep_their_bits(name):
             if place == "action":
                 poisoned_action = action.at[BAD, 0].set(poison)
             else:
-                array = getattr(clean.physics, place)
-                state = clean.replace(physics=clean.physics.replace(**{place: array.at[BAD, -1].set(poison)}))
+                array = getattr(clean.worlds, place)
+                state = clean.replace(worlds=clean.worlds.replace(**{place: array.at[BAD, -1].set(poison)}))
             after = step(state, poisoned_action)
             found = bits(after)
             case = f"{place} = {poison}"

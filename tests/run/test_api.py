@@ -14,7 +14,7 @@ from toy import PointMass
 
 import mjxppo
 from mjxppo import envs
-from mjxppo.envs.foreign.brax import FromBrax
+from mjxppo.envs.foreign.brax import BraxTask
 from mjxppo.envs.hopper import Hopper
 from mjxppo.errors import UserError
 from mjxppo.physics.mjx.model import compiler_aborts
@@ -136,16 +136,16 @@ def test_the_configuration_says_which_environment_was_handed_in(untrained):
     assert run.config.env_options == {"ctrl_cost_weight": 0.1, "healthy_z_range": [0.5, 2.0]}
     assert run.config.physics.backend == backend and run.env is env
     again = mjxppo.train_policy("hopper", config="run/config.yaml", run_dir="again")
-    assert again.config == run.config and again.env.options.ctrl_cost_weight == 0.1
+    assert again.config == run.config and again.env.task.options.ctrl_cost_weight == 0.1
     with pytest.raises(UserError, match="env_options: the environment that is handed in has its own"):
         mjxppo.train_policy(env, env_options={"ctrl_cost_weight": 0.2})
     with pytest.raises(UserError, match="Mine is named as the task 'hopper' is; give it a name of its own"):
-        mjxppo.train_policy(type("Mine", (Hopper,), {})(env.options))
+        mjxppo.train_policy(type("Mine", (Hopper,), {})(env.task.options))
 
 
 def test_evaluation_is_on_the_task_itself_without_what_is_randomised(untrained):
     run = mjxppo.train_policy("brax:fast", config=SMALL, randomize={"observation_noise": 1.0})
-    assert type(run.env) is FromBrax
+    assert type(run.env.task) is BraxTask
 
 
 def test_a_run_that_will_not_fit_or_fails_does_what_it_does_on_the_command_line(monkeypatch):
@@ -187,5 +187,5 @@ def test_an_npz_acts_where_there_is_no_jax(tmp_path):
 
 
 def test_the_environment_itself_is_given_back():
-    env = PointMass()
+    env = envs.make(PointMass())
     assert envs.make(env) is env

@@ -18,8 +18,9 @@ from mjxppo.config.check import make_config
 from mjxppo.config.randomize import RandomizeConfig
 from mjxppo.config.schema import DistillConfig, InitConfig, PolicyConfig
 from mjxppo.config.values import from_dict, merge, read_yaml
-from mjxppo.envs import observed
-from mjxppo.envs.randomize import task
+from mjxppo.envs import Environment
+from mjxppo.envs.observed import ObservedTask
+from mjxppo.envs.randomize.task import RandomizedTask
 from mjxppo.errors import UserError
 from mjxppo.ppo import networks, normalize, schedules
 from mjxppo.ppo import reference as distillation
@@ -89,9 +90,9 @@ def final(run_dir):
 
 @pytest.mark.parametrize("privileged", ["none", "both"])
 def test_the_teacher_sees_in_the_students_worlds_what_it_saw_in_its_own(privileged):
-    worlds = task.wrap(Crosswind(max_episode_steps=4), RandomizeConfig(observation_noise=0.1))
-    own = observed.wrap(worlds, 2, privileged == "both")
-    students = observed.wrap(worlds, 4, True)
+    noisy = RandomizedTask(Crosswind(max_episode_steps=4), RandomizeConfig(observation_noise=0.1))
+    own = Environment(ObservedTask(noisy, 2, privileged == "both"))
+    students = Environment(ObservedTask(noisy, 4, True))
     config = from_dict(
         {
             "env": "crosswind",

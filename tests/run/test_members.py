@@ -16,6 +16,7 @@ from mjxppo.config.check import make_config
 from mjxppo.config.schema import Config, LogConfig, PolicyConfig, PpoConfig
 from mjxppo.config.sweep import SWEPT, members_of, trains_several
 from mjxppo.config.values import read_yaml
+from mjxppo.envs import Environment
 from mjxppo.errors import UserError
 from mjxppo.policy import scores
 from mjxppo.ppo import counters
@@ -39,7 +40,7 @@ def trained(num_devices: int = 1, ppo: PpoConfig = PPO, total: int = 5 * 256 + 3
         log=LogConfig(every_updates=3),
         **fields,
     )
-    trainer = Trainer(PointMass(), config)
+    trainer = Trainer(Environment(PointMass()), config)
     state, budget = trainer.init(), trainer.budget(total)
     for _ in range(2):
         state, _ = trainer.train_chunk(state, budget)

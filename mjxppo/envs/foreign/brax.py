@@ -1,7 +1,7 @@
-"""An environment of Brax, of MuJoCo Playground, or any with their interface, as one of ours.
+"""BraxTask: an environment of Brax, of MuJoCo Playground, or any with their interface, as a task.
 
 That interface is: ``reset(key) -> state`` and ``step(state, action) -> state`` of one world, with ``state.obs``,
-``state.reward`` and ``state.done``, and ``action_size``. It is asked for by use, not by type.
+``state.reward`` and ``state.done``, and ``action_size``. No base class is required.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from typing import Any
 
 import jax
 
-from mjxppo.envs.environment import Array, Environment
+from mjxppo.envs.task import Array, Task
 from mjxppo.errors import UserError
 from mjxppo.physics.messages import import_mjx
 
 _PRIVILEGED = "privileged_state"
 
 
-class FromBrax(Environment):
-    """An environment with Brax's interface, with fresh random resets and a time limit of its own.
+class BraxTask(Task):
+    """An environment with Brax's interface. Worlds are its states, batched.
 
-    Of observations in several parts the policy sees the one that Playground calls "state"; "privileged_state" is
+    Of observations in several parts the policy sees the one that Playground names "state"; "privileged_state" is
     hidden.
     """
 
     gym_id = None
 
     def __init__(self, env: Any, name: str = "", *, max_episode_steps: int = 1000):
-        """Adopts an environment.
+        """Wraps an environment.
 
         Args:
             env: has Brax's interface; must not reset itself (the wrappers of Brax's own trainers do).
-            name: what configurations call it; by default its class's name.
+            name: its name in configurations; by default its class's name.
             max_episode_steps: time limit in environment steps.
 
         Raises:
-            UserError: it lacks that interface, or its observations are no vector.
+            UserError: it lacks that interface, or its observations are not a vector.
         """
         name = name or type(env).__name__
         missing = [part for part in ("reset", "step", "action_size") if not hasattr(env, part)]
@@ -55,28 +55,29 @@ class FromBrax(Environment):
         self.obs_size = int(obs.shape[0])
         self.action_size = int(env.action_size)
         self.max_episode_steps = max_episode_steps
-        self.step_duration = float(getattr(env, "dt", math.nan))  # some say nothing of time
+        self.step_duration = float(getattr(env, "dt", math.nan))  # not every environment has it
 
-    def _initial(self, keys: Array) -> Any:
+    def initial(self, keys: Array) -> Any:
         return jax.vmap(self._env.reset)(keys)
 
-    def _observe(self, physics: Any) -> Array:
-        return _observation(physics.obs)
+    def observe(self, worlds: Any) -> Array:
+        return _observation(worlds.obs)
 
-    def _hidden(self, physics: Any) -> dict[str, Array]:
-        known = isinstance(physics.obs, Mapping) and _PRIVILEGED in physics.obs
-        return {_PRIVILEGED: physics.obs[_PRIVILEGED]} if known else {}
+    def hidden(self, worlds: Any) -> dict[str, Array]:
+        known = isinstance(worlds.obs, Mapping) and _PRIVILEGED in worlds.obs
+        return {_PRIVILEGED: worlds.obs[_PRIVILEGED]} if known else {}
 
-    def _advance(self, physics: Any, action: Array) -> tuple[Any, dict[str, Array], Array]:
-        physics = jax.vmap(self._env.step)(physics, action)
-        return physics, {"reward": physics.reward}, physics.done.astype(bool)
+    def advance(self, worlds: Any, action: Array) -> tuple[Any, dict[str, Array], Array]:
+        worlds = jax.vmap(self._env.step)(worlds, action)
+        return worlds, {"reward": worlds.reward}, worlds.done.astype(bool)
 
 
 def _observation(obs: Any) -> Any:
+    """The part of an observation that the policy sees."""
     return obs.get("state") if isinstance(obs, Mapping) else obs
 
 
-def brax(name: str, *, max_episode_steps: int = 1000, **options: Any) -> FromBrax:
+def from_brax(name: str, *, max_episode_steps: int = 1000, **options: Any) -> BraxTask:
     """An environment that is registered with ``brax.envs``.
 
     Args:
@@ -87,7 +88,7 @@ def brax(name: str, *, max_episode_steps: int = 1000, **options: Any) -> FromBra
     Raises:
         UserError: Brax has no such environment or refuses the options.
     """
-    import_mjx()
+    import_mjx()  # before Brax, which imports MJX itself
     from brax import envs
 
     try:
@@ -96,10 +97,10 @@ def brax(name: str, *, max_episode_steps: int = 1000, **options: Any) -> FromBra
         raise UserError(f"env: Brax has no environment {name!r}") from error
     except TypeError as error:
         raise UserError(f"env_options: brax:{name} does not take these options: {error}") from error
-    return FromBrax(env, f"brax:{name}", max_episode_steps=max_episode_steps)
+    return BraxTask(env, f"brax:{name}", max_episode_steps=max_episode_steps)
 
 
-def playground(name: str, *, max_episode_steps: int = 1000, **options: Any) -> FromBrax:
+def from_playground(name: str, *, max_episode_steps: int = 1000, **options: Any) -> BraxTask:
     """An environment of MuJoCo Playground, which has to be installed.
 
     Args:
@@ -123,4 +124,4 @@ def playground(name: str, *, max_episode_steps: int = 1000, **options: Any) -> F
         env = registry.load(name, config_overrides=options)
     except (KeyError, TypeError) as error:
         raise UserError(f"env_options: playground:{name} does not take these options: {error}") from error
-    return FromBrax(env, f"playground:{name}", max_episode_steps=max_episode_steps)
+    return BraxTask(env, f"playground:{name}", max_episode_steps=max_episode_steps)

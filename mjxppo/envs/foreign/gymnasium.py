@@ -1,7 +1,8 @@
-"""An environment of Gymnasium, whose worlds are on the host, as one of ours: the device program calls them.
+"""GymnasiumTask: an environment of Gymnasium as a task. Its worlds are on the host; the device program calls them.
 
-Physics on the host cannot be copied, undone or saved. What the state holds of it is what it last said; each call hands
-the number of steps taken back, so that a state out of step with its worlds is noticed.
+A simulation on the host cannot be copied, undone or saved. The task's worlds hold only the results of its last step,
+and the number of steps that it has taken, which each call checks: a state that is not the simulation's present one is
+refused.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
-from jax import lax
 from jax.experimental import io_callback
 
-from mjxppo.envs.environment import Array, Environment, EnvState, at_start, split_each
+from mjxppo.envs.host import HostTask
 from mjxppo.envs.randomize.changes import QUANTITIES, changed_fields
+from mjxppo.envs.task import Array, Ended
 from mjxppo.errors import UserError
 from mjxppo.physics import modify_model
 from mjxppo.physics.messages import without_model_warnings
@@ -35,37 +36,35 @@ _NO_LIMIT = 2**31 - 1
 
 
 @flax.struct.dataclass
-class HostWorlds:
-    """What N worlds on the host last said; every array leads with N."""
+class GymnasiumWorlds:
+    """The results of the last step of N worlds on the host; every array leads with N."""
 
     obs: Array
     """[N, obs_size]"""
     reward: Array
     truncated: Array
-    group: Array
-    """Which of the host's vector environments they are, the same for all, [N] int32."""
-    time: Array
-    """Steps that it has taken, the same for all, [N] int32."""
+    vector_env: Array
+    """Index of the vector environment that simulates these worlds, the same for all, [N] int32."""
+    steps_taken: Array
+    """Steps that the vector environment has taken, the same for all, [N] int32."""
 
 
-class FromGymnasium(Environment):
-    """N copies of a Gymnasium environment, stepped together by its vector environment.
+class GymnasiumTask(HostTask):
+    """N copies of a Gymnasium environment, stepped together by Gymnasium's vector environment.
 
-    Random keys seed every episode. An episode ends where the environment says so.
+    A random key seeds every episode. An episode ends where the environment says so.
     """
 
-    on_host = True
-
     def __init__(self, gym_id: str, **options: Any):
-        """Looks at the environment; its worlds are made when they are first reset.
+        """Builds one copy to read its sizes; the N worlds are built when they are first reset.
 
         Args:
             gym_id: its id, such as "Hopper-v5", or "module:Name-v0" to import a module that registers it.
             options: ``perturb`` as for ``make_one``, ``vectorization_mode`` "sync" (default) or "async" (a process for
-                each world), and what else ``gymnasium.make_vec`` and the environment take.
+                each world), and any other options of ``gymnasium.make_vec`` and the environment.
 
         Raises:
-            UserError: there is no such environment, it refuses the options, or its spaces are no vectors.
+            UserError: there is no such environment, it refuses the options, or its spaces are not vectors.
         """
         self._mode = options.pop("vectorization_mode", "sync")
         if self._mode not in ("sync", "async"):
@@ -74,15 +73,15 @@ class FromGymnasium(Environment):
         self.name, self.gym_id = f"{PREFIX}{gym_id}", gym_id
         self.obs_size, self.action_size = _size(env, "observation"), _size(env, "action")
         self.max_episode_steps = (env.spec and env.spec.max_episode_steps) or _NO_LIMIT
-        self.step_duration = float(getattr(env.unwrapped, "dt", math.nan))  # some say nothing of time
+        self.step_duration = float(getattr(env.unwrapped, "dt", math.nan))  # not every environment has it
         env.close()
-        self._host = _Host(partial(self._make_vector, gym_id, options))
+        self._vector_envs = _VectorEnvs(partial(self._make_vector_env, gym_id, options))
 
     @property
-    def failure(self) -> Exception | None:  # type: ignore[override]
-        return self._host.failure
+    def failure(self) -> Exception | None:
+        return self._vector_envs.failure
 
-    def _make_vector(self, gym_id: str, options: Mapping[str, Any], num_envs: int) -> VectorEnv[Any, Any, Any]:
+    def _make_vector_env(self, gym_id: str, options: Mapping[str, Any], num_envs: int) -> VectorEnv[Any, Any, Any]:
         options = dict(options)
         arguments: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED}
         if self._mode == "async":
@@ -98,112 +97,111 @@ class FromGymnasium(Environment):
                 **options,
             )
 
-    def _initial(self, keys: Array) -> HostWorlds:
+    def initial(self, keys: Array) -> GymnasiumWorlds:
         count = keys.shape[0]
-        obs, group = self._ask(self._host.begin, (self._obs_of(count), _each(count, jnp.int32)), _seeds(keys))
-        return HostWorlds(
+        shapes = self._obs_shape(count), _shape(count, jnp.int32)
+        obs, vector_env = self._call_host(self._vector_envs.add, shapes, _seeds(keys))
+        return GymnasiumWorlds(
             obs=obs,
             reward=jnp.zeros(count),
             truncated=jnp.zeros(count, bool),
-            group=group,
-            time=jnp.zeros(count, jnp.int32),
+            vector_env=vector_env,
+            steps_taken=jnp.zeros(count, jnp.int32),
         )
 
-    def _observe(self, physics: HostWorlds) -> Array:
-        return physics.obs
+    def restart(self, worlds: GymnasiumWorlds, ended: Ended, keys: Array) -> GymnasiumWorlds:
+        count = keys.shape[0]
+        shapes = self._obs_shape(count), _shape(count, jnp.int32)
+        arguments = worlds.vector_env, _seeds(keys), ended.done
+        obs, steps_taken = self._call_host(self._vector_envs.reset_some, shapes, *arguments)
+        return replace(worlds, obs=obs, steps_taken=steps_taken)
 
-    def _advance(self, physics: HostWorlds, action: Array) -> tuple[HostWorlds, dict[str, Array], Array]:
+    def observe(self, worlds: GymnasiumWorlds) -> Array:
+        return worlds.obs
+
+    def advance(self, worlds: GymnasiumWorlds, action: Array) -> tuple[GymnasiumWorlds, dict[str, Array], Array]:
         count = action.shape[0]
-        said = (
-            self._obs_of(count),
-            _each(count, jnp.float32),
-            _each(count, jnp.bool_),
-            _each(count, jnp.bool_),
-            _each(count, jnp.int32),
+        shapes = (
+            self._obs_shape(count),
+            _shape(count, jnp.float32),
+            _shape(count, jnp.bool_),
+            _shape(count, jnp.bool_),
+            _shape(count, jnp.int32),
         )
-        obs, reward, terminated, truncated, time = self._ask(self._host.step, said, physics.group, physics.time, action)
-        physics = replace(physics, obs=obs, reward=reward, truncated=truncated, time=time)
-        return physics, {"reward": reward}, terminated
+        arguments = worlds.vector_env, worlds.steps_taken, action
+        obs, reward, terminated, truncated, steps_taken = self._call_host(self._vector_envs.step, shapes, *arguments)
+        worlds = replace(worlds, obs=obs, reward=reward, truncated=truncated, steps_taken=steps_taken)
+        return worlds, {"reward": reward}, terminated
 
-    def _term_names(self, physics: Any, action: Array) -> list[str]:
+    def truncated(self, worlds: GymnasiumWorlds) -> Array:
+        return worlds.truncated
+
+    def reward_term_names(self, worlds: GymnasiumWorlds, action: Array) -> list[str]:
         return ["reward"]
 
-    def advance(self, state: EnvState, action: Array) -> EnvState:
-        stepped = super().advance(state, action)
-        return replace(stepped, truncated=stepped.truncated | (stepped.physics.truncated & ~stepped.terminated))
+    def _call_host(self, method: Callable[..., Any], shapes: Any, *arguments: Array) -> Any:
+        """Calls a method of ``_VectorEnvs`` from the device program; ``shapes`` are those of its results."""
+        return io_callback(partial(self._vector_envs.keep_failure, method), shapes, *arguments)
 
-    def _restart(self, state: EnvState, keys: Array) -> HostWorlds:
-        return self._begin_episodes(state.physics, keys, state.done)
-
-    def _begin_episodes(self, physics: HostWorlds, keys: Array, where: Array) -> HostWorlds:
-        count = keys.shape[0]
-        said = self._obs_of(count), _each(count, jnp.int32)
-        obs, time = self._ask(self._host.restart, said, physics.group, _seeds(keys), where)
-        return replace(physics, obs=obs, time=time)
-
-    def step_active(self, state: EnvState, action: Array, active: Array) -> EnvState:
-        """As ``step`` where any world is ``active``, and then in all: the host's worlds act together."""
-        return lax.cond(active.any(), self.step, lambda state, _: state, state, action)
-
-    def begin_anew(self, state: EnvState) -> EnvState:
-        keys, reset_keys = split_each(state.key)
-        physics = self._begin_episodes(state.physics, reset_keys, jnp.ones_like(state.done))
-        return at_start(physics, keys, physics.obs, state.reward_terms)
-
-    def _ask(self, method: Callable[..., Any], shapes: Any, *arguments: Array) -> Any:
-        return io_callback(partial(self._host.call, method), shapes, *arguments)
-
-    def _obs_of(self, count: int) -> jax.ShapeDtypeStruct:
+    def _obs_shape(self, count: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((count, self.obs_size), jnp.float32)
 
 
-class _Host:
-    """The worlds themselves: a vector environment for each policy that a run trains, in the order of their begin.
+class _VectorEnvs:
+    """Gymnasium's vector environments: one for each policy that a run trains, in the order of their first reset.
 
-    Its methods take and give small arrays: JAX moves those without waiting for its own threads, one of which is busy
-    calling them.
+    The methods' arguments and results are small arrays. JAX hands those over without its own thread pool, one thread
+    of which is busy with the call.
     """
 
     def __init__(self, make: Callable[[int], VectorEnv[Any, Any, Any]]):
         self.failure: Exception | None = None
         self._make = make
-        self._groups: list[VectorEnv[Any, Any, Any]] = []
-        self._times: list[int] = []
+        self._envs: list[VectorEnv[Any, Any, Any]] = []
+        self._steps_taken: list[int] = []
 
-    def call(self, method: Callable[..., T], *arguments: Any) -> T:
-        """Calls one of the others, and remembers what it raises: JAX makes text of it."""
+    def keep_failure(self, method: Callable[..., T], *arguments: Any) -> T:
+        """Calls one of the other methods and keeps the exception that it raises: JAX passes on only its text."""
         try:
             return method(*arguments)
         except Exception as error:
             self.failure = error
             raise
 
-    def begin(self, seeds: Any) -> tuple[np.ndarray, np.ndarray]:
-        vector = self._make(len(seeds))
-        self._groups.append(vector)
-        self._times.append(0)
-        obs, _ = vector.reset(seed=np.asarray(seeds).tolist())
-        return obs.astype(np.float32), np.full(len(seeds), len(self._groups) - 1, np.int32)
+    def add(self, seeds: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Builds a vector environment with a world for each seed; returns observations and its index."""
+        env = self._make(len(seeds))
+        self._envs.append(env)
+        self._steps_taken.append(0)
+        obs, _ = env.reset(seed=np.asarray(seeds).tolist())
+        return obs.astype(np.float32), np.full(len(seeds), len(self._envs) - 1, np.int32)
 
-    def step(self, group: Any, time: Any, action: Any) -> tuple[np.ndarray, ...]:
-        index = int(np.asarray(group)[0])
-        if (np.asarray(time) != self._times[index]).any():
-            raise RuntimeError(f"the worlds on the host are {self._times[index]} steps old, and not {time}")
-        obs, reward, terminated, truncated, _ = self._groups[index].step(np.array(action))
-        self._times[index] += 1
+    def step(self, vector_env: Any, steps_taken: Any, action: Any) -> tuple[np.ndarray, ...]:
+        """Steps a vector environment; returns obs, reward, terminated, truncated and the steps that it has taken.
+
+        Raises:
+            RuntimeError: it has not taken ``steps_taken`` steps.
+        """
+        index = int(np.asarray(vector_env)[0])
+        own = self._steps_taken[index]
+        if (np.asarray(steps_taken) != own).any():
+            raise RuntimeError(f"the worlds on the host have taken {own} steps, and not {steps_taken}")
+        obs, reward, terminated, truncated, _ = self._envs[index].step(np.array(action))
+        self._steps_taken[index] += 1
         return (
             obs.astype(np.float32),
             reward.astype(np.float32),
             terminated,
             truncated,
-            np.full(len(obs), self._times[index], np.int32),
+            np.full(len(obs), self._steps_taken[index], np.int32),
         )
 
-    def restart(self, group: Any, seeds: Any, where: Any) -> tuple[np.ndarray, np.ndarray]:
-        index = int(np.asarray(group)[0])
-        mask = np.array(where, bool)
-        obs, _ = self._groups[index].reset(seed=np.asarray(seeds).tolist(), options={"reset_mask": mask})
-        return obs.astype(np.float32), np.full(len(obs), self._times[index], np.int32)
+    def reset_some(self, vector_env: Any, seeds: Any, mask: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Resets the worlds of a vector environment where ``mask``; returns observations and the steps taken."""
+        index = int(np.asarray(vector_env)[0])
+        options = {"reset_mask": np.array(mask, bool)}
+        obs, _ = self._envs[index].reset(seed=np.asarray(seeds).tolist(), options=options)
+        return obs.astype(np.float32), np.full(len(obs), self._steps_taken[index], np.int32)
 
 
 def make_one(gym_id: str, options: Mapping[str, Any], **kwargs: Any) -> gymnasium.Env[Any, Any]:
@@ -211,9 +209,9 @@ def make_one(gym_id: str, options: Mapping[str, Any], **kwargs: Any) -> gymnasiu
 
     Args:
         gym_id: its id.
-        options: what ``gymnasium.make`` and the environment take, and ``perturb``: changes of a MuJoCo environment's
+        options: options of ``gymnasium.make`` and the environment, and ``perturb``: changes of a MuJoCo environment's
             model, by factors, such as ``{"friction": 0.6, "mass": 1.15}`` (``randomize.changes.QUANTITIES``).
-        kwargs: more for ``gymnasium.make``.
+        kwargs: further arguments of ``gymnasium.make``.
 
     Raises:
         UserError: there is no such environment, or it refuses the options.
@@ -247,6 +245,7 @@ def _adapted(env: gymnasium.Env[Any, Any], changes: Mapping[str, float]) -> gymn
 
 
 def _checked_changes(changes: Any) -> dict[str, float]:
+    """``env_options.perturb`` as a dictionary; raises UserError where it is wrong."""
     if not isinstance(changes, Mapping):
         raise UserError(f"env_options.perturb: must be a mapping such as {{friction: 0.6}}, not {changes!r}")
     for name, change in changes.items():
@@ -259,17 +258,19 @@ def _checked_changes(changes: Any) -> dict[str, float]:
 
 
 def _size(env: gymnasium.Env[Any, Any], what: str) -> int:
+    """The size of the environment's observations or actions; raises UserError where they are not vectors."""
     space = getattr(env, f"{what}_space")
     if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
         raise UserError(f"env: the {what}s of {PREFIX}{env.spec and env.spec.id} must be a vector, not {space}")
     return int(space.shape[0])
 
 
-def _each(count: int, dtype: Any) -> jax.ShapeDtypeStruct:
+def _shape(count: int, dtype: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((count,), dtype)
 
 
 def _seeds(keys: Array) -> Array:
+    """A seed for each random key, [N] uint32."""
     return jax.vmap(lambda key: jax.random.bits(key, (), jnp.uint32))(keys)
 
 

@@ -1,4 +1,4 @@
-"""Our environments as Brax's, for trainers written for ``brax.envs.Env``."""
+"""ToBrax: a task as an environment of Brax, for trainers written for ``brax.envs.Env``."""
 
 from __future__ import annotations
 
@@ -7,43 +7,44 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mjxppo.envs.environment import Environment, all_finite
+from mjxppo.envs.batch import all_finite
+from mjxppo.envs.locomotion import Locomotion
+from mjxppo.envs.task import Task
 from mjxppo.physics.messages import import_mjx
 
-import_mjx()
+import_mjx()  # before Brax, which imports MJX itself
 
 from brax.envs.base import Env, State  # noqa: E402
 
 
 class ToBrax(Env):
-    """One world of a task behind Brax's interface; batches are made by ``jax.vmap``, as Brax's wrappers do.
+    """One world of a task with Brax's interface; ``jax.vmap`` makes batches, as Brax's wrappers do.
 
-    As Brax's environments it has no time limit and does not reset itself: its wrappers add both. ``metrics`` are the
-    reward's terms. A world that becomes non-finite is done, with reward 0.
+    Like Brax's own environments it has no time limit and does not reset itself: Brax's wrappers add both. ``metrics``
+    are the reward's terms. A world that becomes non-finite is done, with reward 0.
     """
 
-    def __init__(self, env: Environment):
-        self.env = env
+    def __init__(self, task: Task):
+        self.task = task
 
     def reset(self, rng: jax.Array) -> State:
         keys = jnp.asarray(rng)[None]
         if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
             keys = jax.random.wrap_key_data(keys)
-        physics = self.env._initial(keys)
-        obs = self.env._observe(physics)
-        action = jax.ShapeDtypeStruct((1, self.action_size), obs.dtype)
-        terms = jax.eval_shape(self.env._advance, physics, action)[1]
+        worlds = self.task.initial(keys)
+        obs = self.task.observe(worlds)
+        terms = self.task.reward_term_names(worlds, jnp.zeros((1, self.action_size), obs.dtype))
         zero = jnp.zeros((), obs.dtype)
-        return State(_only_world(physics), obs[0], zero, zero, dict.fromkeys(terms, zero), {})
+        return State(_first_world(worlds), obs[0], zero, zero, dict.fromkeys(terms, zero), {})
 
     def step(self, state: State, action: jax.Array) -> State:
-        physics = jax.tree.map(lambda x: x[None], state.pipeline_state)
-        physics, terms, terminated = self.env._advance(physics, jnp.asarray(action, state.obs.dtype)[None])
-        obs = self.env._observe(physics)
-        finite = all_finite((physics, obs))
+        worlds = jax.tree.map(lambda x: x[None], state.pipeline_state)
+        worlds, terms, terminated = self.task.advance(worlds, jnp.asarray(action, state.obs.dtype)[None])
+        obs = self.task.observe(worlds)
+        finite = all_finite((self.task.state_variables(worlds), obs))
         terms = {name: jnp.where(finite, term, 0)[0] for name, term in terms.items()}
         return state.replace(
-            pipeline_state=_only_world(physics),
+            pipeline_state=_first_world(worlds),
             obs=jnp.nan_to_num(obs, posinf=0.0, neginf=0.0)[0],
             reward=sum(terms.values(), jnp.zeros_like(state.reward)),
             done=(terminated | ~finite)[0].astype(state.done.dtype),
@@ -52,22 +53,22 @@ class ToBrax(Env):
 
     @property
     def observation_size(self) -> int:
-        return self.env.obs_size
+        return self.task.obs_size
 
     @property
     def action_size(self) -> int:
-        return self.env.action_size
+        return self.task.action_size
 
     @property
     def backend(self) -> str:
-        """The physics backend's name; tasks that are not locomotion name themselves."""
-        return getattr(getattr(self.env, "physics", None), "name", self.env.name)
+        """The physics backend's name; of a task that is not locomotion the task's name."""
+        return self.task.physics.name if isinstance(self.task, Locomotion) else self.task.name
 
     @property
     def dt(self) -> float:
         """Simulated seconds per step."""
-        return self.env.step_duration
+        return self.task.step_duration
 
 
-def _only_world(tree: Any) -> Any:
+def _first_world(tree: Any) -> Any:
     return jax.tree.map(lambda x: x[0], tree)

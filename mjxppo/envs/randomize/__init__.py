@@ -1,1 +1,1 @@
-"""Worlds that differ: a task around a task."""
+"""Domain randomisation: worlds that differ from the model and from each other."""

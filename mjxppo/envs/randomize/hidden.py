@@ -1,4 +1,4 @@
-"""The parameters of randomised worlds as numbers of order one."""
+"""The physical parameters of randomised worlds as privileged observations: numbers of order one."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ import mujoco
 import numpy as np
 
 from mjxppo.config.randomize import RandomizeConfig
-from mjxppo.envs.randomize.quantities import FIELDS, can_be_added_to, factor
+from mjxppo.envs.randomize.quantities import FIELDS, can_be_added_to, factors_of_elements
 from mjxppo.physics import Parameters
 from mjxppo.physics.parameters import nominal
 
 Array = jax.Array
 
 
-def factors(config: RandomizeConfig, model: mujoco.MjModel, parameters: Parameters) -> dict[str, Array]:
-    """Everything physical that differs between worlds, by quantity, each [N, numbers drawn].
+def hidden_parameters(config: RandomizeConfig, model: mujoco.MjModel, parameters: Parameters) -> dict[str, Array]:
+    """The physical quantities that differ between worlds, by name, each [N, numbers drawn].
 
-    Numbers are in units of the model's own values, where those are not 0; of gravity there are x and z, in units of
-    its size, which hold the slope as well. Where a quantity is several of MuJoCo's fields, the first says it all.
+    Numbers are in units of the model's own values, where those are not 0. Of gravity there are x and z, in units of
+    its magnitude, which include the slope. Where a quantity changes several of MuJoCo's fields, the first is enough.
     """
-    found: dict[str, Array] = {}
+    hidden: dict[str, Array] = {}
     for name, spread in config.physical.items():
         if name in ("gravity", "slope"):
-            size = np.linalg.norm(model.opt.gravity) or 1.0
-            found["gravity"] = parameters["opt.gravity"][:, ::2] / jnp.float32(size)
+            magnitude = np.linalg.norm(model.opt.gravity) or 1.0
+            hidden["gravity"] = parameters["opt.gravity"][:, ::2] / jnp.float32(magnitude)
             continue
         field = next(iter(FIELDS[name]))
-        own = _first(nominal(model, field)[None])[0]
-        varies = (own != 0) & (factor(model, field, np.zeros(1)) == 0)  # the ground's size does not
+        own = _first_component(nominal(model, field)[None])[0]
+        varies = (own != 0) & (factors_of_elements(model, field, np.zeros(1)) == 0)  # not the ground's size
         if spread.operation == "add" and name != "friction":
             varies = can_be_added_to(model, field) > 0
         elements = np.flatnonzero(varies)[: None if spread.each else 1]
         units = np.where(own == 0, 1.0, own)[elements]
-        found[name] = _first(parameters[field])[:, elements] / jnp.asarray(units, jnp.float32)
-    return found
+        hidden[name] = _first_component(parameters[field])[:, elements] / jnp.asarray(units, jnp.float32)
+    return hidden
 
 
-def _first(field: Any) -> Any:
-    """[N, elements] of a field [N, elements, ...]: inertia is scaled in all directions, friction varies sliding."""
+def _first_component(field: Any) -> Any:
+    """[N, elements] of a field [N, elements, ...]: inertia scales as a whole, of friction the sliding varies."""
     return field.reshape(*field.shape[:2], -1)[:, :, 0]

@@ -1,7 +1,8 @@
-"""Random numbers of every world and step, cheaply: a counter-based hash of the episode's key, the time and a number.
+"""Random numbers for every world and step: a Threefry hash of the episode's key, the time and a counter.
 
-``jax.random`` would derive a key for each world and purpose, hash once for each number, and invert the error function.
-Here one hash gives two numbers, nothing is derived, and arrays lie worlds last, as vector units want them.
+This is cheaper than ``jax.random``, which would derive a key for each world and purpose, hash once for each number, and
+invert the error function. Here one hash gives two numbers, no key is derived, and the worlds are the last axis, along
+which vector units work.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ NOISE, EVENTS = 1 << 16, 2 << 16
 """First counter of each purpose. Smaller ones belong to ``jax.random.split``, so that the key may be split as well."""
 
 
-def bits(keys: Array, time: Array, purpose: int, pairs: int) -> Array:
+def random_words(keys: Array, time: Array, purpose: int, pairs: int) -> Array:
     """Random words, [2 pairs, N] uint32; each depends on its world's key, the time, the purpose and ``pairs`` alone.
 
     Args:
         keys: typed random keys, [N].
-        time: a number that no other call for these keys and this purpose has, [N].
+        time: a number that differs between all calls with these keys and this purpose, [N].
         purpose: NOISE or EVENTS.
-        pairs: hashes, each of which gives two words.
+        pairs: number of hashes, each of which gives two words.
     """
     shape = (pairs, keys.shape[0])
     first, second = (jnp.broadcast_to(word, shape).ravel() for word in jax.random.key_data(keys)[:, :2].T)
@@ -36,14 +37,17 @@ def bits(keys: Array, time: Array, purpose: int, pairs: int) -> Array:
     return threefry_2x32((first, second), jnp.concatenate([times, numbers]).ravel()).reshape(2 * pairs, -1)
 
 
-def uniform(words: Array) -> Array:
-    """Numbers in [0, 1), float32, multiples of 2^-24."""
+def uniform_numbers(words: Array) -> Array:
+    """Numbers in [0, 1) from random words, float32, multiples of 2^-24."""
     return (words >> 8).astype(jnp.float32) * jnp.float32(2**-24)
 
 
-def normal(words: Array) -> Array:
-    """Numbers of the standard normal distribution, float32, for words [2 n, ...]: by Box and Muller, up to 5.8."""
-    radius, angle = jnp.split(uniform(words), 2)
+def normal_numbers(words: Array) -> Array:
+    """Numbers of the standard normal distribution from random words [2 n, ...], [2 n, ...] float32.
+
+    By the Box-Muller transform; magnitudes reach 5.8, because uniform numbers are multiples of 2^-24.
+    """
+    radius, angle = jnp.split(uniform_numbers(words), 2)
     radius = jnp.sqrt(-2 * jnp.log(1 - radius))
     sin, cos = sincos(2 * math.pi * angle)
     return jnp.concatenate([radius * cos, radius * sin])

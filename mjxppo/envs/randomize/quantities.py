@@ -1,8 +1,8 @@
-"""What the quantities that can be varied are in MuJoCo's terms."""
+"""The quantities that can be varied, in terms of MuJoCo's model fields."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import mujoco
@@ -27,23 +27,24 @@ FIELDS = {
     "armature": {"dof_armature": 1},
     "gravity": {"opt.gravity": 1},
 }
-"""The model fields that a factor on a quantity multiplies, and with which power of it."""
+"""The model fields that a factor on a quantity multiplies, and the power of the factor that each is multiplied by."""
 
 _SIZED = ("PLANE", "SPHERE", "CAPSULE", "ELLIPSOID", "CYLINDER", "BOX")
 
 
-def factor(model: mujoco.MjModel, field: str, number: Any) -> Any:
-    """What a factor on a quantity is for each element of a field, [N, elements] or [N, 1]: the ground has no size."""
+def factors_of_elements(model: mujoco.MjModel, field: str, factor: Any) -> Any:
+    """The factor of each element of a field, [N, elements] or [N, 1], for a quantity's factor [N, elements or 1].
+
+    It is the quantity's own, except that the ground's size does not change.
+    """
     if field not in ("geom_pos", "geom_size"):
-        return number
+        return factor
     robot = model.geom_bodyid > 0
-    return number * robot + ~robot
+    return factor * robot + ~robot
 
 
-def check(model: mujoco.MjModel, names: Collection[str], path: str) -> None:
-    """Raises UserError, naming ``path``, where one of the quantities cannot be changed in this model."""
-    if "size" not in names:
-        return
+def check_size(model: mujoco.MjModel, path: str) -> None:
+    """Raises UserError, naming ``path``, where the size of a model's robot cannot be changed by a factor."""
     known = [int(getattr(mujoco.mjtGeom, f"mjGEOM_{kind}")) for kind in _SIZED]
     if not np.isin(model.geom_type, known).all():
         raise UserError(f"{path}: the model has geoms whose shape is in a file and does not grow")
@@ -52,15 +53,16 @@ def check(model: mujoco.MjModel, names: Collection[str], path: str) -> None:
 
 
 def check_spreads(model: mujoco.MjModel, spreads: Mapping[str, Spread]) -> None:
-    """Raises UserError, naming the field, where a quantity cannot vary so in this model."""
-    check(model, spreads, "randomize.size")
+    """Raises UserError, naming the field, where a quantity cannot have its spread in this model."""
+    if "size" in spreads:
+        check_size(model, "randomize.size")
     for name, spread in spreads.items():
         if spread.operation != "add" or name not in FIELDS:
             continue
         field = next(iter(FIELDS[name]))
         own = nominal(model, field)
         changed = own[np.broadcast_to(can_be_added_to(model, field) > 0, own.shape)]
-        least = 0.0 - min(changed, default=np.inf)  # a negative 0 is not for reading
+        least = 0.0 - min(changed, default=np.inf)  # subtracted, because -min would print as -0
         if spread.low < least:
             raise UserError(
                 f"randomize.{name}.low: must be {least:g} or more, is {spread.low:g}: the model's least {name} is "
@@ -69,7 +71,11 @@ def check_spreads(model: mujoco.MjModel, spreads: Mapping[str, Spread]) -> None:
 
 
 def can_be_added_to(model: mujoco.MjModel, field: str) -> np.ndarray:
-    """Where an offset makes sense, 0 or 1 an element: at motors' joints, not at those between robot and world."""
+    """1 for the elements of a field that an offset is added to, else 0.
+
+    These are the joints that have an actuator, not those that connect the robot to the world; of friction the sliding
+    component.
+    """
     if field == "geom_friction":
         return np.array([1.0, 0.0, 0.0])  # sliding, torsional, rolling
     joints = set(model.actuator_trnid[:, 0].tolist())
@@ -77,7 +83,7 @@ def can_be_added_to(model: mujoco.MjModel, field: str) -> np.ndarray:
     return np.array([float(joint in joints) for joint in owners])
 
 
-def tilted(gravity: Any, cos: Any, sin: Any) -> tuple[Any, Any, Any]:
-    """Gravity (x, y, z) as felt on ground that rises along x at an angle of the given cosine and sine."""
+def tilted_gravity(gravity: Any, cos: Any, sin: Any) -> tuple[Any, Any, Any]:
+    """Gravity (x, y, z) in the frame of a ground that rises along x, at an angle of the given cosine and sine."""
     x, y, z = gravity
     return cos * x + sin * z, y, cos * z - sin * x

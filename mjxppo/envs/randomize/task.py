@@ -1,4 +1,4 @@
-"""A randomised task: an environment around an environment, so that learning does not know of it."""
+"""RandomizedTask: a task around a task that varies its worlds, and disturbs its actions and observations."""
 
 from __future__ import annotations
 
@@ -12,247 +12,238 @@ import numpy as np
 from jax import lax
 
 from mjxppo.config.randomize import RandomizeConfig
-from mjxppo.envs.environment import Array, Environment, EnvState, select
+from mjxppo.envs.batch import select
 from mjxppo.envs.locomotion import Locomotion
-from mjxppo.envs.randomize import draw, hidden, noise, quantities
+from mjxppo.envs.randomize import draw, noise, quantities
+from mjxppo.envs.randomize.hidden import hidden_parameters
+from mjxppo.envs.task import Array, Ended, Task, WrappedTask
 from mjxppo.errors import UserError
 from mjxppo.physics import Parameters
 
 
 @flax.struct.dataclass
-class Robots:
-    """What is drawn for an episode, and does not change in it. What does not vary is None."""
+class Variation:
+    """The random properties of N worlds that last for an episode. A property that does not vary is None."""
 
     parameters: Parameters | None
     """Fields of the model, each [N, *shape of the field]."""
     observation_bias: Array | None
     """[N, obs_size]"""
-    delay: Array | None
-    """Environment steps that actions are late by, [N] int32."""
+    action_delay: Array | None
+    """Environment steps after which an action takes effect, [N] int32."""
 
 
 @flax.struct.dataclass
-class World:
-    """N worlds of the task, and what else is random about their episodes. What is off is None.
+class RandomizedWorlds:
+    """N worlds of the task inside, and the random state of their episodes. What is off is None.
 
-    Robots are dear to draw, and large: no step makes or moves any. Each world holds the one after the present one as
-    well, an episode's end only notes that it is in use, and ``renew`` draws new ones, for a whole rollout.
+    Variations are expensive to draw, and large, so that no step draws or moves any. Each world also holds its next
+    variation; the end of an episode only notes that it is in use, and ``prepare`` draws new ones, once a rollout.
     """
 
-    physics: Any
-    """The task's own worlds, without parameters."""
+    inner: Any
+    """The inner task's worlds; without parameters, which ``variation`` holds."""
     key: Array
-    """The episode's random key, [N]; what happens at each step is drawn from it and ``time``."""
+    """The episode's random key, [N]; the noise of each step is drawn from it and ``time``."""
     time: Array
     """Steps taken in the episode, [N] int32."""
-    extent: Array | None
-    """How far the curriculum has come, from 0 (the model itself) to 1 (the full ranges), [N]."""
-    robots: Robots
-    """In use where not ``exchanged``; see ``RandomizedEnvironment.robots``."""
-    next_robots: Robots | None
-    """In use where ``exchanged``; None: each world keeps its robot for good."""
-    exchanged: Array | None
-    """Whether an episode has begun since ``renew``, [N] bool."""
+    range_share: Array | None
+    """Progress of the curriculum: the share of the ranges in use, from 0 (the nominal model) to 1, [N]."""
+    variation: Variation
+    """In use where not ``next_in_use``; see ``RandomizedTask.variation_in_use``."""
+    next_variation: Variation | None
+    """In use where ``next_in_use``; None: each world keeps its variation for all episodes."""
+    next_in_use: Array | None
+    """Whether an episode has begun since ``prepare``, [N] bool."""
     past_actions: Array | None
     """The last ``max_action_delay`` actions, the latest first, [N, max_action_delay, action_size]."""
     action_in_effect: Array | None
-    """What the last step applied, [N, action_size]."""
+    """The action that the last step applied, [N, action_size]."""
 
 
-def wrap(env: Environment, config: RandomizeConfig) -> Environment:
-    """The environment itself where nothing varies, else its randomised form.
+class RandomizedTask(WrappedTask):
+    """A task around a task: each episode has its own model parameters, and actions and observations are disturbed.
 
-    Raises:
-        UserError: the environment's physics cannot be varied.
-    """
-    if config.on and env.on_host:
-        raise UserError(f"randomize: {env.name} is simulated on the host; change it with env_options.perturb")
-    return RandomizedEnvironment(env, config) if config.on else env
-
-
-class RandomizedEnvironment(Environment):
-    """Gives episodes robots of their own, and stands between the policy and the task.
-
-    The reward and the end of an episode are the task's, on true states and with the actions that take effect.
-    Random numbers come from the world's own key: they depend neither on the other worlds nor on the devices.
+    The reward and the end of an episode are those of the inner task, for the true state and the actions that take
+    effect. Random numbers come from the world's own key: they depend neither on the other worlds nor on the devices.
     """
 
-    def __init__(self, env: Environment, config: RandomizeConfig):
+    def __init__(self, inner: Task, config: RandomizeConfig):
+        """Wraps a task.
+
+        Raises:
+            UserError: the task's physics cannot be varied as ``config`` says.
+        """
         physical = [*config.physical, *(["push"] if config.push else [])]
-        if physical and not isinstance(env, Locomotion):
-            raise UserError(f"randomize.{physical[0]}: {env.name} is not simulated by this package's physics")
-        if config.physical and not env.physics.takes_parameters:  # type: ignore[attr-defined]
-            backend = env.physics.name  # type: ignore[attr-defined]
-            raise UserError(f"randomize.{physical[0]}: cannot vary in {backend}; set physics.backend to planar or mjx")
-        if isinstance(env, Locomotion):
-            quantities.check_spreads(env.model, config.physical)
-        self.env = env
+        if physical and not isinstance(inner, Locomotion):
+            raise UserError(f"randomize.{physical[0]}: {inner.name} is not simulated by this package's physics")
+        if isinstance(inner, Locomotion):
+            if config.physical and not inner.physics.takes_parameters:
+                backend = inner.physics.name
+                raise UserError(
+                    f"randomize.{physical[0]}: cannot vary in {backend}; set physics.backend to planar or mjx"
+                )
+            quantities.check_spreads(inner.model, config.physical)
+        super().__init__(inner)
         self.config = config
-        self.name, self.gym_id = env.name, env.gym_id
-        self.obs_size, self.action_size = env.obs_size, env.action_size
-        self.max_episode_steps, self.step_duration = env.max_episode_steps, env.step_duration
 
-    def robots(self, worlds: World) -> Robots:
-        """The robots of the present episodes."""
-        if worlds.next_robots is None or worlds.exchanged is None:
-            return worlds.robots
-        return select(worlds.exchanged, worlds.next_robots, worlds.robots)
+    def variation_in_use(self, worlds: RandomizedWorlds) -> Variation:
+        """The variations of the present episodes."""
+        if worlds.next_variation is None or worlds.next_in_use is None:
+            return worlds.variation
+        return select(worlds.next_in_use, worlds.next_variation, worlds.variation)
 
-    def reset_info(self, physics: World) -> dict[str, Array]:
-        return self.env.reset_info(physics.physics)
-
-    def step_info(self, state: EnvState) -> dict[str, Array]:
-        return self.env.step_info(replace(state, physics=state.physics.physics))
-
-    def metrics(self, state: EnvState) -> dict[str, Array]:
-        extent = state.physics.extent
-        return {} if extent is None else {"randomization_extent": extent}
-
-    def renew(self, state: EnvState) -> EnvState:
-        """Draws the next robots of worlds that have begun to use theirs."""
-        exchanged = state.physics.exchanged
-        if exchanged is None:
-            return state
-
-        def exchange(worlds: World) -> World:
-            drawn = self._draw(worlds.key, worlds.extent)
-            return replace(
-                worlds,
-                robots=self.robots(worlds),
-                next_robots=select(exchanged, drawn, worlds.next_robots),
-                exchanged=jnp.zeros_like(exchanged),
-            )
-
-        worlds = lax.cond(exchanged.any(), exchange, lambda worlds: worlds, state.physics)
-        return replace(state, physics=worlds)
-
-    def _variables(self, physics: World) -> Any:
-        return physics.physics, physics.past_actions, physics.action_in_effect
-
-    def _initial(self, keys: Array) -> World:
-        extent = None if self.config.curriculum_return is None else jnp.zeros(keys.shape[0])
-        robots = self._draw(keys, extent)
-        each = self.config.redraw == "episode" and bool(jax.tree.leaves(robots))
-        return self._begin(
-            keys,
-            extent=extent,
-            robots=robots,
-            next_robots=self._draw(draw.others(keys), extent) if each else None,
-            exchanged=jnp.zeros(keys.shape[0], bool) if each else None,
-        )
-
-    def _restart(self, state: EnvState, keys: Array) -> World:
-        old, threshold = state.physics, self.config.curriculum_return
-        extent = old.extent
-        if extent is not None and threshold is not None:
-            change = jnp.where((state.episode_return >= threshold) & ~state.nonfinite, 1, -1)
-            # An episode that began with its clock ahead was cut short, and says nothing.
-            change = jnp.where(state.clock_offset == 0, change, 0)
-            extent = jnp.clip(extent + self.config.curriculum_step * change, 0.0, 1.0)
-        return self._begin(
-            keys,
-            extent=extent,
-            robots=old.robots,
-            next_robots=old.next_robots,
-            exchanged=None if old.exchanged is None else jnp.ones_like(old.exchanged),
-        )
-
-    def _begin(self, keys: Array, **kept: Any) -> World:
-        """Worlds at the start of an episode."""
+    def initial(self, keys: Array) -> RandomizedWorlds:
         count, config = keys.shape[0], self.config
-        past = effective = None
-        if config.max_action_delay:
-            past = jnp.zeros((count, config.max_action_delay, self.action_size))
-        if config.drop_action:
-            effective = jnp.zeros((count, self.action_size))
-        return World(
-            physics=self.env._initial(keys),
+        share = None if config.curriculum_return is None else jnp.zeros(count)
+        variation = self._draw_variation(keys, share)
+        redraws = config.redraw == "episode" and bool(jax.tree.leaves(variation))
+        return RandomizedWorlds(
+            inner=self.inner.initial(keys),
             key=keys,
             time=jnp.zeros(count, jnp.int32),
-            past_actions=past,
-            action_in_effect=effective,
-            **kept,
+            range_share=share,
+            variation=variation,
+            next_variation=self._draw_variation(draw.second_keys(keys), share) if redraws else None,
+            next_in_use=jnp.zeros(count, bool) if redraws else None,
+            past_actions=self._no_past_actions(count),
+            action_in_effect=self._no_action(count),
         )
 
-    def _draw(self, keys: Array, extent: Array | None) -> Robots:
-        """New robots, one for each key."""
+    def restart(self, worlds: RandomizedWorlds, ended: Ended, keys: Array) -> RandomizedWorlds:
+        count = keys.shape[0]
+        return replace(
+            worlds,
+            inner=self.inner.restart(worlds.inner, ended, keys),
+            key=keys,
+            time=jnp.zeros(count, jnp.int32),
+            range_share=self._next_range_share(worlds.range_share, ended),
+            next_in_use=None if worlds.next_in_use is None else jnp.ones_like(worlds.next_in_use),
+            past_actions=self._no_past_actions(count),
+            action_in_effect=self._no_action(count),
+        )
+
+    def _no_past_actions(self, count: int) -> Array | None:
+        delay = self.config.max_action_delay
+        return jnp.zeros((count, delay, self.action_size)) if delay else None
+
+    def _no_action(self, count: int) -> Array | None:
+        return jnp.zeros((count, self.action_size)) if self.config.drop_action else None
+
+    def _next_range_share(self, share: Array | None, ended: Ended) -> Array | None:
+        """The curriculum's progress after the episodes that have ended, [N]."""
+        threshold = self.config.curriculum_return
+        if share is None or threshold is None:
+            return share
+        change = jnp.where((ended.episode_return >= threshold) & ~ended.nonfinite, 1, -1)
+        # The return of an episode that was cut short, because its clock began ahead, does not count.
+        change = jnp.where(ended.clock_offset == 0, change, 0)
+        return jnp.clip(share + self.config.curriculum_step * change, 0.0, 1.0)
+
+    def _draw_variation(self, keys: Array, share: Array | None) -> Variation:
+        """New variations, one for each key [N]."""
         config = self.config
         parameters = bias = delay = None
         if config.physical:
-            assert isinstance(self.env, Locomotion)
-            parameters = draw.parameters(config, self.env.model, keys, extent)
+            assert isinstance(self.inner, Locomotion)
+            parameters = draw.draw_parameters(config, self.inner.model, keys, share)
         if config.observation_bias.on:
             each = replace(config.observation_bias, each=True)
-            bias = draw.numbers(each, keys, "observation_bias", self.obs_size, extent)
+            bias = draw.draw_numbers(each, keys, "observation_bias", self.obs_size, share)
         if config.max_action_delay:
-            delay = draw.integers(keys, "delay", config.max_action_delay + 1)
-        return Robots(parameters, bias, delay)
+            delay = draw.draw_integers(keys, "delay", config.max_action_delay + 1)
+        return Variation(parameters, bias, delay)
 
-    def _observe(self, physics: World) -> Array:
-        obs = self.env._observe(physics.physics)
-        bias = self.robots(physics).observation_bias
+    def prepare(self, worlds: RandomizedWorlds) -> RandomizedWorlds:
+        """Draws the next variation of worlds whose next one is in use."""
+        worlds = super().prepare(worlds)
+        in_use = worlds.next_in_use
+        if in_use is None:
+            return worlds
+
+        def exchange(worlds: RandomizedWorlds) -> RandomizedWorlds:
+            drawn = self._draw_variation(worlds.key, worlds.range_share)
+            return replace(
+                worlds,
+                variation=self.variation_in_use(worlds),
+                next_variation=select(in_use, drawn, worlds.next_variation),
+                next_in_use=jnp.zeros_like(in_use),
+            )
+
+        return lax.cond(in_use.any(), exchange, lambda worlds: worlds, worlds)
+
+    def observe(self, worlds: RandomizedWorlds) -> Array:
+        obs = self.inner.observe(worlds.inner)
+        bias = self.variation_in_use(worlds).observation_bias
         if bias is not None:
             obs = obs + bias
         if self.config.observation_noise:
-            words = noise.bits(physics.key, physics.time, noise.NOISE, -(-self.obs_size // 2))
-            obs = obs + self.config.observation_noise * noise.normal(words)[: self.obs_size].T
+            words = noise.random_words(worlds.key, worlds.time, noise.NOISE, -(-self.obs_size // 2))
+            obs = obs + self.config.observation_noise * noise.normal_numbers(words)[: self.obs_size].T
         return obs
 
-    def _hidden(self, physics: World) -> dict[str, Array]:
-        known, robots = self.env._hidden(physics.physics), self.robots(physics)
-        if robots.parameters is not None:
-            assert isinstance(self.env, Locomotion)
-            known |= hidden.factors(self.config, self.env.model, robots.parameters)
-        if self.config.observation_noise or robots.observation_bias is not None:
-            known["observation"] = self.env._observe(physics.physics)
-        if robots.delay is not None and physics.past_actions is not None:
-            known["action_delay"] = robots.delay[:, None] / self.config.max_action_delay
-            known["past_actions"] = physics.past_actions.reshape(len(robots.delay), -1)
-        if physics.action_in_effect is not None:
-            known["action_in_effect"] = physics.action_in_effect
+    def hidden(self, worlds: RandomizedWorlds) -> dict[str, Array]:
+        known, variation = super().hidden(worlds), self.variation_in_use(worlds)
+        if variation.parameters is not None:
+            assert isinstance(self.inner, Locomotion)
+            known |= hidden_parameters(self.config, self.inner.model, variation.parameters)
+        if self.config.observation_noise or variation.observation_bias is not None:
+            known["observation"] = self.inner.observe(worlds.inner)
+        if variation.action_delay is not None and worlds.past_actions is not None:
+            known["action_delay"] = variation.action_delay[:, None] / self.config.max_action_delay
+            known["past_actions"] = worlds.past_actions.reshape(len(variation.action_delay), -1)
+        if worlds.action_in_effect is not None:
+            known["action_in_effect"] = worlds.action_in_effect
         return known
 
-    def _advance(self, physics: World, action: Array) -> tuple[World, dict[str, Array], Array]:
-        robots = self.robots(physics)
-        world, action = self._disturbed(*_delayed(physics, robots, action))
-        task = world.physics
-        if robots.parameters is not None:
-            task = replace(task, parameters=robots.parameters)
-        moved, terms, terminated = self.env._advance(task, action)
-        if robots.parameters is not None:
-            moved = replace(moved, parameters=None)
-        return replace(world, physics=moved, time=world.time + 1), terms, terminated
+    def advance(self, worlds: RandomizedWorlds, action: Array) -> tuple[RandomizedWorlds, dict[str, Array], Array]:
+        variation = self.variation_in_use(worlds)
+        worlds, action = self.disturb(*_delay_action(worlds, variation, action))
+        inner = worlds.inner
+        if variation.parameters is not None:
+            inner = replace(inner, parameters=variation.parameters)
+        inner, terms, terminated = self.inner.advance(inner, action)
+        if variation.parameters is not None:
+            inner = replace(inner, parameters=None)
+        return replace(worlds, inner=inner, time=worlds.time + 1), terms, terminated
 
-    def _disturbed(self, world: World, action: Array) -> tuple[World, Array]:
-        """What happens at once: actions get lost, robots are pushed."""
+    def disturb(self, worlds: RandomizedWorlds, action: Array) -> tuple[RandomizedWorlds, Array]:
+        """Loses some of the actions [N, action_size] and pushes some of the robots; returns the actions applied."""
         config = self.config
         if not (config.drop_action or config.push):
-            return world, action
-        root = self._root()
-        words = noise.bits(world.key, world.time, noise.EVENTS, (3 + len(root)) // 2)
-        lost, pushed, *how = noise.uniform(words)[: 2 + len(root)]
-        if world.action_in_effect is not None:
-            action = jnp.where((lost < config.drop_action)[:, None], world.action_in_effect, action)
-            world = replace(world, action_in_effect=action)
+            return worlds, action
+        dofs = self._pushed_dofs()
+        words = noise.random_words(worlds.key, worlds.time, noise.EVENTS, (3 + len(dofs)) // 2)
+        lost, pushed, *directions = noise.uniform_numbers(words)[: 2 + len(dofs)]
+        if worlds.action_in_effect is not None:
+            action = jnp.where((lost < config.drop_action)[:, None], worlds.action_in_effect, action)
+            worlds = replace(worlds, action_in_effect=action)
         if config.push:
-            change = jnp.where(pushed < config.push, config.push_speed * (2 * jnp.stack(how) - 1), 0.0)
-            qvel = world.physics.qvel.at[:, root].add(change.T)
-            world = replace(world, physics=replace(world.physics, qvel=qvel))
-        return world, action
+            change = jnp.where(pushed < config.push, config.push_speed * (2 * jnp.stack(directions) - 1), 0.0)
+            qvel = worlds.inner.qvel.at[:, dofs].add(change.T)
+            worlds = replace(worlds, inner=replace(worlds.inner, qvel=qvel))
+        return worlds, action
 
-    def _root(self) -> np.ndarray:
+    def _pushed_dofs(self) -> np.ndarray:
         """The dofs that pushes change: those of the first body's own joints."""
-        if not isinstance(self.env, Locomotion):
+        if not isinstance(self.inner, Locomotion):
             return np.zeros(0, int)
-        model = self.env.model
+        model = self.inner.model
         return model.body_dofadr[1] + np.arange(model.body_dofnum[1])
 
+    def state_variables(self, worlds: RandomizedWorlds) -> Any:
+        return self.inner.state_variables(worlds.inner), worlds.past_actions, worlds.action_in_effect
 
-def _delayed(world: World, robots: Robots, action: Array) -> tuple[World, Array]:
-    """The actions [N, action_size] that arrive at the robots now."""
-    if world.past_actions is None or robots.delay is None:
-        return world, action
-    actions = jnp.concatenate([action[:, None], world.past_actions], axis=1)
-    late = jnp.arange(actions.shape[1]) == robots.delay[:, None]
-    # A sum over one number and zeros: a gather is dearer than all of it.
-    return replace(world, past_actions=actions[:, :-1]), jnp.where(late[..., None], actions, 0).sum(1)
+    def metrics(self, worlds: RandomizedWorlds) -> dict[str, Array]:
+        share = worlds.range_share
+        return super().metrics(worlds) | ({} if share is None else {"randomization_extent": share})
+
+
+def _delay_action(worlds: RandomizedWorlds, variation: Variation, action: Array) -> tuple[RandomizedWorlds, Array]:
+    """The worlds with the new action noted, and the actions [N, action_size] that arrive at the robots now."""
+    if worlds.past_actions is None or variation.action_delay is None:
+        return worlds, action
+    actions = jnp.concatenate([action[:, None], worlds.past_actions], axis=1)
+    arrives = jnp.arange(actions.shape[1]) == variation.action_delay[:, None]
+    # The sum of one number and zeros is cheaper than a gather.
+    return replace(worlds, past_actions=actions[:, :-1]), jnp.where(arrives[..., None], actions, 0).sum(1)

@@ -1,0 +1,37 @@
+"""Functions on batches of worlds: pytrees whose arrays lead with N, the number of worlds."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+T = TypeVar("T")
+
+
+def split_each(keys: Array) -> tuple[Array, Array]:
+    """Two new random keys for each key [N]: [N] and [N]."""
+    pairs = jax.vmap(jax.random.split)(keys)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def select(mask: Array, new: T, old: T) -> T:
+    """The worlds of ``new`` where ``mask`` [N] holds, else those of ``old``."""
+
+    def pick(new: Array, old: Array) -> Array:
+        if new is old:  # an array that is the same in both is neither copied nor carried through a branch
+            return old
+        return jnp.where(mask.reshape(mask.shape + (1,) * (new.ndim - mask.ndim)), new, old)
+
+    return jax.tree.map(pick, new, old)
+
+
+def all_finite(tree: Any) -> Array:
+    """Whether every floating-point number of a world is finite, [N] bool."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    finite = jnp.array(True)
+    for leaf in leaves:
+        finite = finite & jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(-1)
+    return finite

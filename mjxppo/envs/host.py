@@ -1,0 +1,60 @@
+"""Worlds that are simulated on the host, outside of the device program, which calls them.
+
+They cannot be copied, split, undone or saved: one device steps them, all of them together, and a run that is resumed
+begins new episodes.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import replace
+from typing import Any
+
+from jax import lax
+
+from mjxppo.envs.environment import Environment, EnvState
+from mjxppo.envs.task import Array, Task
+
+
+class HostTask(Task):
+    """A task whose worlds are simulated on the host."""
+
+    @property
+    @abstractmethod
+    def failure(self) -> Exception | None:
+        """The exception that the simulation raised last; None if it raised none."""
+
+    @abstractmethod
+    def truncated(self, worlds: Any) -> Array:
+        """Whether the last step ended the episode by a time limit of the simulation's own, [N] bool."""
+
+
+class HostEnvironment(Environment):
+    """Episodes of a task that is simulated on the host."""
+
+    restorable = False
+    task: HostTask
+
+    def __init__(self, task: HostTask):
+        super().__init__(task)
+
+    @property
+    def failure(self) -> Exception | None:
+        return self.task.failure
+
+    def advance(self, state: EnvState, action: Array) -> EnvState:
+        stepped = super().advance(state, action)
+        truncated = self.task.truncated(stepped.worlds)
+        return replace(stepped, truncated=stepped.truncated | (truncated & ~stepped.terminated))
+
+    def step_active(self, state: EnvState, action: Array, active: Array) -> EnvState:
+        """``step`` of all worlds where any is ``active``, because they are stepped together; else no step."""
+        return lax.cond(active.any(), self.step, lambda state, _: state, state, action)
+
+    def stagger(self, state: EnvState, key: Array, indices: Array) -> EnvState:
+        """The state unchanged: the simulation keeps its own clocks."""
+        return state
+
+    def restore(self, state: EnvState) -> EnvState:
+        """New episodes in new worlds, from the saved random keys."""
+        return self.reset(state.key)
