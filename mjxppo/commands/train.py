@@ -25,7 +25,7 @@ from mjxppo.run.directory import CONFIG, EVAL, SUMMARY, VIDEO, check_resumable, 
 
 if TYPE_CHECKING:
     from mjxppo.policy.policy import Policy
-    from mjxppo.ppo.program import Trainer
+    from mjxppo.ppo.program import TrainingProgram
     from mjxppo.run.load import Loaded
 
 _VIDEO_SECONDS = 10.0
@@ -170,7 +170,7 @@ def _run_dir_of(parsed: TrainArguments, config: Config) -> Path:
     return latest() if parsed.resume else default_run_dir(config)
 
 
-def _train(trainer: Trainer, path: Path, resume: bool, source: Loaded | None) -> int:
+def _train(trainer: TrainingProgram, path: Path, resume: bool, source: Loaded | None) -> int:
     from mjxppo.console import human, say
     from mjxppo.run import failure, loop
 

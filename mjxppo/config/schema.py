@@ -122,8 +122,8 @@ class PpoConfig:
     """Discount per environment step."""
     gae_lambda: Share = 0.95
     """Lambda of generalised advantage estimation, in [0, 1]."""
-    loss: Literal["clip", "kl_penalty", "policy_gradient", "imitation"] = "clip"
-    """clip (PPO), kl_penalty (PPO-Penalty), policy_gradient (no constraint: VPG, REINFORCE), or imitation."""
+    loss: Literal["clip", "kl_penalty", "policy_gradient"] = "clip"
+    """clip (PPO), kl_penalty (PPO-Penalty), or policy_gradient (no constraint: VPG, REINFORCE); not used to distill."""
     clip_eps: Positive = 0.2
     """Half-width of the probability ratio's clip range."""
     kl_penalty: Weight = 1.0
@@ -239,15 +239,3 @@ def minibatches_per_epoch(ppo: PpoConfig) -> int:
     if ppo.minibatch_size:
         return ppo.num_envs * ppo.rollout_length // ppo.minibatch_size
     return ppo.num_minibatches
-
-
-def splits_per_step(rollout_length: int, block_size: int, num_minibatches: int) -> int | None:
-    """In how many parts the B worlds of a block are cut at each of T steps, so that minibatches come out even.
-
-    Returns:
-        The smallest k for which ``num_minibatches`` divides T * k and k divides B; None if there is none.
-    """
-    for k in range(1, block_size + 1):
-        if block_size % k == 0 and (rollout_length * k) % num_minibatches == 0:
-            return k
-    return None

@@ -8,7 +8,7 @@ import time
 import jax
 
 from mjxppo.config.schema import Config
-from mjxppo.ppo.program import Trainer
+from mjxppo.ppo.program import TrainingProgram
 
 UPDATES = 4
 """Of a round: one call of the device program."""
@@ -24,7 +24,7 @@ def endless(config: Config) -> Config:
 class Rounds:
     """The compiled program of a trainer with an ``endless`` configuration, and its training state."""
 
-    def __init__(self, trainer: Trainer):
+    def __init__(self, trainer: TrainingProgram):
         self.trainer = trainer
         self.state, self._total = trainer.init(), trainer.budget(_ENDLESS)
         started = time.perf_counter()

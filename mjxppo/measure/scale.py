@@ -21,7 +21,7 @@ from mjxppo.config.sweep import members_of
 from mjxppo.errors import UserError
 from mjxppo.measure.rounds import UPDATES, Rounds, endless
 from mjxppo.ppo.collective import Devices
-from mjxppo.ppo.program import Trainer
+from mjxppo.ppo.program import TrainingProgram
 from mjxppo.run import loop
 from mjxppo.run.machine import describe
 
@@ -112,22 +112,22 @@ def _scale(config: Config, mode: str, counts: Sequence[int], repeats: int) -> It
         }
 
 
-def _gradients(trainer: Trainer) -> dict[str, int]:
+def _gradients(trainer: TrainingProgram) -> dict[str, int]:
     """The reductions that grow with the network: one of all parameters for each gradient step."""
     ppo, params = trainer.config.ppo, trainer.shapes().learner.params
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
     return {"gradient_bytes": size, "gradient_steps": ppo.num_epochs * minibatches_per_epoch(ppo)}
 
 
-def _measure(trainer: Trainer, repeats: int) -> _Measured:
+def _measure(trainer: TrainingProgram, repeats: int) -> _Measured:
     together, apart = Rounds(trainer), Rounds(without_reductions(trainer))
     pairs = [(together.seconds(), apart.seconds()) for _ in range(repeats + 1)][1:]  # the first round is a warm-up
     update_s, apart_s = np.median(pairs, axis=0) / UPDATES
     return _Measured(float(update_s), float(apart_s))
 
 
-def without_reductions(trainer: Trainer) -> Trainer:
+def without_reductions(trainer: TrainingProgram) -> TrainingProgram:
     """The same work on devices that do not wait for each other."""
-    apart = Trainer(trainer.env, trainer.config)
-    apart.devices = _Apart(trainer.num_devices)
+    apart = TrainingProgram(trainer.env, trainer.config)
+    apart.devices = _Apart(trainer.layout.num_devices)
     return apart

@@ -70,7 +70,7 @@ def _row(rounds: Rounds, seconds: np.ndarray, relative: float, repeats: int) -> 
         "randomized": config.randomize.on,
         "num_envs": config.ppo.num_envs,
         "rollout_length": config.ppo.rollout_length,
-        "num_devices": trainer.num_devices,
+        "num_devices": trainer.layout.num_devices,
         "env_steps_per_s": env_steps / float(np.median(seconds)),
         "env_steps_per_s_min": env_steps / seconds.max(),
         "env_steps_per_s_max": env_steps / seconds.min(),

@@ -20,7 +20,7 @@ from mjxppo.envs.build import environment
 from mjxppo.envs.observed import ObservedEnvironment
 from mjxppo.envs.randomize.task import RandomizedEnvironment
 from mjxppo.errors import UserError
-from mjxppo.ppo.program import Trainer
+from mjxppo.ppo.program import TrainingProgram
 from mjxppo.ppo.state import TrainState
 from mjxppo.run.finetune import named
 from mjxppo.run.load import Loaded, load_for
@@ -39,7 +39,7 @@ def teacher_of(values: Mapping[str, Any]) -> Loaded | None:
 
 
 def configuration(teacher: Loaded) -> dict[str, Any]:
-    """A student's configuration, before its own settings: the teacher's worlds, networks and scale; imitation.
+    """A student's configuration, before its own settings: the teacher's worlds, networks and scale.
 
     The student sees nothing privileged, its critic does. The step size falls to 0, and no entropy is asked for. It
     begins afresh, even where the teacher did not.
@@ -54,12 +54,12 @@ def configuration(teacher: Loaded) -> dict[str, Any]:
             "policy": values["policy"],
             "normalize_obs": teacher.config.ppo.normalize_obs,
         },
-        "ppo": {"loss": "imitation", "learning_rate_schedule": "linear", "entropy_coef": 0.0},
+        "ppo": {"learning_rate_schedule": "linear", "entropy_coef": 0.0},
     }
     return merge(values, changes)
 
 
-def begin(trainer: Trainer, state: TrainState) -> TrainState:
+def begin(trainer: TrainingProgram, state: TrainState) -> TrainState:
     """The state that a run begins with: the one given, with the teacher in it, if there is one.
 
     Raises:
@@ -87,7 +87,7 @@ def begin(trainer: Trainer, state: TrainState) -> TrainState:
     return replace(state, learner=replace(state.learner, teacher=teaching))
 
 
-def check(trainer: Trainer) -> Loaded | None:
+def check(trainer: TrainingProgram) -> Loaded | None:
     """The student's teacher, None where there is none; refuses one that would see something else than it is used to.
 
     Raises:

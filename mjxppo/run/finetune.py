@@ -19,7 +19,7 @@ from mjxppo.config.sweep import trains_several
 from mjxppo.config.values import to_dict
 from mjxppo.console import say
 from mjxppo.errors import UserError
-from mjxppo.ppo.program import Trainer
+from mjxppo.ppo.program import TrainingProgram
 from mjxppo.ppo.state import TrainState
 from mjxppo.run import load
 from mjxppo.run.load import Loaded
@@ -59,8 +59,8 @@ def inherited(source: Loaded) -> dict[str, Any]:
     return {"policy": values["policy"], "ppo": {name: values["ppo"][name] for name in _INHERITED}}
 
 
-def begin(trainer: Trainer, state: TrainState, source: Loaded | None = None) -> TrainState:
-    """The state that a run begins with: that of ``Trainer.init``, and what ``init`` carries over into it.
+def begin(trainer: TrainingProgram, state: TrainState, source: Loaded | None = None) -> TrainState:
+    """The state that a run begins with: that of ``TrainingProgram.init``, and what ``init`` carries over into it.
 
     Args:
         trainer: the run's.
@@ -103,7 +103,7 @@ def _origin(name: str, config: Config) -> str | None:
     return name if name.startswith(tuple(wanted)) else None
 
 
-def check(trainer: Trainer, source: Loaded) -> None:
+def check(trainer: TrainingProgram, source: Loaded) -> None:
     """Refuses a source that does not fit.
 
     Raises:

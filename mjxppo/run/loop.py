@@ -21,7 +21,7 @@ from mjxppo.envs.build import environment
 from mjxppo.errors import UserError
 from mjxppo.files import WriteFailed, attempt
 from mjxppo.ppo import counters
-from mjxppo.ppo.program import Trainer, env_steps_of
+from mjxppo.ppo.program import TrainingProgram, env_steps_of
 from mjxppo.ppo.state import TrainState
 from mjxppo.run import checkpoint, distill, distributed, finetune, machine
 from mjxppo.run.checkpoint import CheckpointWriter
@@ -61,7 +61,7 @@ class Outcome(NamedTuple):
     """0, or 128 + the signal that stopped the run."""
 
 
-def build(config: Config, env: envs.Environment | None = None) -> Trainer:
+def build(config: Config, env: envs.Environment | None = None) -> TrainingProgram:
     """The environment and the device program that a checked configuration describes; nothing is written or run.
 
     Args:
@@ -76,7 +76,7 @@ def build(config: Config, env: envs.Environment | None = None) -> Trainer:
     env = environment(config, env)
     if env.on_host:
         _check_on_host(env, config)
-    return Trainer(env, config)
+    return TrainingProgram(env, config)
 
 
 def _check_on_host(env: envs.Environment, config: Config) -> None:
@@ -104,7 +104,7 @@ class Callbacks(NamedTuple):
 
 
 def train(
-    trainer: Trainer,
+    trainer: TrainingProgram,
     run_dir: Path,
     resume: bool = False,
     callbacks: Callbacks = Callbacks(),  # noqa: B008
@@ -147,7 +147,7 @@ def train(
         machine.record(run_dir, first_update)
     loop = _Loop(trainer, run_dir, first_update, callbacks)
     try:
-        outcome = loop.run(program, state, total, compile_s, trainer.num_devices)
+        outcome = loop.run(program, state, total, compile_s, trainer.layout.num_devices)
     except BaseException as error:
         # Closing takes all processes, and only this failure is sure to be everyone's.
         if not distributed.several() or isinstance(error, TrainingFailed):
@@ -167,7 +167,7 @@ def _host(x: jax.Array) -> np.ndarray:
     return value
 
 
-def _restore(trainer: Trainer, directory: Path) -> TrainState | None:
+def _restore(trainer: TrainingProgram, directory: Path) -> TrainState | None:
     """The state in the newest whole checkpoint; None where none has been written yet."""
     damage: list[str] = []
     found = checkpoint.newest_whole_step(directory, damage.append) if distributed.is_first() else None
@@ -205,7 +205,7 @@ def _set_aside_newer(directory: Path, step: int) -> None:
 class _Loop:
     """One run's open files and its place in time."""
 
-    def __init__(self, trainer: Trainer, run_dir: Path, first_update: int, callbacks: Callbacks):
+    def __init__(self, trainer: TrainingProgram, run_dir: Path, first_update: int, callbacks: Callbacks):
         self.config = config = trainer.config
         self.directory = run_dir
         self.callbacks = callbacks

@@ -16,7 +16,7 @@ import jax
 from mjxppo.config.schema import Config, minibatches_per_epoch
 from mjxppo.config.sweep import members_of
 from mjxppo.errors import UserError
-from mjxppo.ppo.program import Trainer
+from mjxppo.ppo.program import TrainingProgram
 
 _FLOAT = 4
 _STATE_COPIES = 3.0
@@ -49,12 +49,12 @@ class Estimate(NamedTuple):
         return self.state + self.batch + self.minibatch
 
 
-def estimate(trainer: Trainer) -> Estimate:
+def estimate(trainer: TrainingProgram) -> Estimate:
     """What training will need at its peak."""
     config, env = trainer.config, trainer.env
     ppo, policy = config.ppo, config.policy
     # Members that are trained one after the other share the room for what they learn from.
-    at_a_time = 1 if trainer.in_turn else max(1, len(trainer.members))
+    at_a_time = 1 if trainer.layout.members_in_turn else max(1, len(trainer.members))
     state = _bytes_of_state(trainer)
     samples = ppo.num_envs * ppo.rollout_length
     # Observation and action, and of each sample the log-probability, reward, last value, advantage, target, weight.
@@ -70,7 +70,7 @@ def estimate(trainer: Trainer) -> Estimate:
     )
 
 
-def _bytes_of_state(trainer: Trainer) -> float:
+def _bytes_of_state(trainer: TrainingProgram) -> float:
     """Bytes of the whole training state, by its shapes alone."""
 
     def size(leaf: jax.ShapeDtypeStruct) -> int:
@@ -80,7 +80,7 @@ def _bytes_of_state(trainer: Trainer) -> float:
     return float(sum(size(leaf) for leaf in jax.tree.leaves(trainer.shapes())))
 
 
-def check(trainer: Trainer) -> None:
+def check(trainer: TrainingProgram) -> None:
     """Refuses a configuration that will not fit; what cannot be found out is no reason to refuse.
 
     Raises:
@@ -114,7 +114,7 @@ def _gib(count: float) -> str:
     return f"{count / 2**30:.2g} GiB" if count < 100 * 2**30 else f"{count / 2**30:.0f} GiB"
 
 
-def _free_on_devices(trainer: Trainer) -> float | None:
+def _free_on_devices(trainer: TrainingProgram) -> float | None:
     """Bytes that may be allocated on the run's devices of this host together; None where they do not say."""
     free = 0.0
     for device in trainer.mesh.local_devices:

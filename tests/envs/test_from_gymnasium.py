@@ -19,7 +19,7 @@ from mjxppo.envs.foreign.gymnasium import FromGymnasium, make_one
 from mjxppo.errors import UserError
 from mjxppo.policy import evaluate
 from mjxppo.ppo import counters
-from mjxppo.ppo.program import Trainer
+from mjxppo.ppo.program import TrainingProgram
 from mjxppo.run import checkpoint
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -126,7 +126,7 @@ def make(total, num_seeds=1, seed=0):
         ppo=PpoConfig(**PPO),
         log=LogConfig(every_updates=3),
     )
-    return Trainer(envs.make(config.env), config)
+    return TrainingProgram(envs.make(config.env), config)
 
 
 def trained(total, **options):

@@ -19,7 +19,7 @@ from mjxppo.config.values import from_dict, to_yaml
 from mjxppo.envs.half_cheetah import HalfCheetah, HalfCheetahOptions
 from mjxppo.envs.randomize.task import RandomizedEnvironment, wrap
 from mjxppo.errors import UserError
-from mjxppo.ppo.program import Trainer
+from mjxppo.ppo.program import TrainingProgram
 from mjxppo.run.checkpoint import flatten, unflatten
 from mjxppo.run.loop import Callbacks, train
 from mjxppo.run.metrics import read_rows
@@ -270,7 +270,7 @@ def trainer(num_devices=1, randomize=SENSES):
         ppo=PpoConfig(num_envs=32, block_size=4, rollout_length=8, num_minibatches=4, num_epochs=1),
         log=LogConfig(every_updates=2),
     )
-    return Trainer(wrap(PointMass(max_episode_steps=6), randomize), config)
+    return TrainingProgram(wrap(PointMass(max_episode_steps=6), randomize), config)
 
 
 @pytest.mark.usefixtures("compiled_quickly")

@@ -22,7 +22,7 @@ from mjxppo.errors import UserError
 from mjxppo.policy.export import export
 from mjxppo.policy.policy import Policy
 from mjxppo.ppo import networks, normalize
-from mjxppo.ppo.program import Trainer
+from mjxppo.ppo.program import TrainingProgram
 from mjxppo.run import checkpoint
 
 OBS_SIZE, ACTION_SIZE = 11, 3
@@ -213,7 +213,7 @@ class TestCheckpoint:
         policy = PolicyConfig(hidden_sizes=(32, 16), activation="silu", std=request.param)
         ppo = PpoConfig(num_envs=8, block_size=8, rollout_length=4, num_minibatches=4)
         config = Config(env="point_mass", num_devices=1, policy=policy, ppo=ppo)
-        trainer = Trainer(PointMass(), config)
+        trainer = TrainingProgram(PointMass(), config)
         state = trainer.init()
         rng = np.random.default_rng(2)
         params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32) * 0.5, state.learner.params)

@@ -13,8 +13,7 @@ from mjxppo.errors import UserError
 from mjxppo.policy.evaluate import device_episodes
 from mjxppo.policy.policy import from_checkpoint
 from mjxppo.ppo.networks import apply_policy
-from mjxppo.ppo.rollout import Policy as DevicePolicy
-from mjxppo.ppo.rollout import see_obs
+from mjxppo.ppo.normalize import network_obs
 from mjxppo.run import loop
 from mjxppo.run.checkpoint import flatten
 
@@ -42,11 +41,11 @@ def test_a_policy_with_a_history_acts_on_its_own_as_the_network_does_in_a_rollou
     trainer, state, policy = trained(policy={"history": history}, ppo={"normalize_obs": normalize_obs})
     assert (policy.obs_size, policy.action_size, policy.history) == (3, 2, history)
     learner = state.learner
-    acting = DevicePolicy(trainer.network, learner.params, learner.obs_moments)
 
     @jax.jit
     def network_acts(worlds):
-        mean, _ = apply_policy(trainer.network, learner.params, see_obs(acting, trainer.config.ppo, worlds.obs))
+        obs = network_obs(learner.obs_moments, worlds.obs, normalize_obs)
+        mean, _ = apply_policy(trainer.network, learner.params, obs)
         return jax.numpy.tanh(mean)
 
     worlds = jax.jit(trainer.env.reset)(jax.random.split(jax.random.key(3), 5))

@@ -15,7 +15,7 @@ from mjxppo.run import loop, memory
 GIB = 2**30
 
 
-def trainer(num_envs: int = 1024, **ppo) -> loop.Trainer:
+def trainer(num_envs: int = 1024, **ppo) -> loop.TrainingProgram:
     values = merge(defaults_for("half_cheetah"), {"ppo": {"num_envs": num_envs, **ppo}})
     return loop.build(make_config(values))
 
@@ -45,7 +45,7 @@ def test_what_will_not_fit_is_refused_with_the_numbers_before_anything_is_writte
     assert not list(tmp_path.iterdir())
 
 
-def several(num_seeds: int) -> loop.Trainer:
+def several(num_seeds: int) -> loop.TrainingProgram:
     config = from_dict(defaults_for("half_cheetah") | {"num_seeds": num_seeds})
     return loop.build(check_config(config))
 
@@ -55,7 +55,7 @@ def test_policies_trained_one_after_the_other_share_all_but_their_state(monkeypa
     assert eight.state == pytest.approx(8 * one.state, rel=1e-3)
     assert (eight.batch, eight.minibatch) == (one.batch, one.minibatch)
     vectorised = several(8)
-    monkeypatch.setattr(loop.Trainer, "in_turn", False)
+    vectorised.layout = vectorised.layout._replace(members_in_turn=False)
     assert memory.estimate(vectorised).batch == 8 * one.batch
     monkeypatch.setattr(memory, "available_on_host", lambda: 1.0)
     with pytest.raises(UserError, match=r"for each of 8 policies \(num_seeds, grid\)"):
