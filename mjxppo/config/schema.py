@@ -78,8 +78,8 @@ class PolicyConfig:
     history: Annotated[int, Ge(1), Le(1000)] = 1
     """Observations that the networks see: the newest, and those before it with the actions between them."""
     privileged: Privileged = "none"
-    """Who sees what only the simulation knows (the parameters of randomised worlds, ...): none, critic, or both: a
-    policy that cannot act elsewhere, to be distilled into one that can."""
+    """Which networks see what only the simulation knows (the parameters of randomised worlds, ...): none, critic, or
+    both (the policy then cannot act elsewhere, and has to be distilled into one that can)."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class PpoConfig:
     num_epochs: Count = 4
     """Passes over each batch."""
     block_size: Count = 128
-    """Worlds simulated together; divides num_envs. Sets speed and rounding only."""
+    """Worlds in a block, which a CPU simulates together; divides num_envs. Sets speed and rounding only."""
     gamma: Share = 0.99
     """Discount per environment step."""
     gae_lambda: Share = 0.95

@@ -36,7 +36,7 @@ class Layout(NamedTuple):
     """Whether members are trained one after the other, instead of vectorised."""
 
 
-def layout(config: Config, platform: str, on_host: bool) -> Layout:
+def choose_layout(config: Config, platform: str, on_host: bool) -> Layout:
     """The layout of a run.
 
     Args:

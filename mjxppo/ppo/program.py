@@ -22,7 +22,7 @@ from mjxppo.ppo.gradient import Algorithm
 from mjxppo.ppo.initial import initial_state
 from mjxppo.ppo.placement import COPIED, SPLIT, SPLIT_OF_EACH_MEMBER
 from mjxppo.ppo.reference import ReferenceFunction, reference_function
-from mjxppo.ppo.rollout import Batch, BehaviorPolicy, RolloutStats, decide, episode_metrics, rollout
+from mjxppo.ppo.rollout import Batch, BehaviorPolicy, RolloutStats, choose_actions, episode_metrics, rollout
 from mjxppo.ppo.schedules import Progress
 from mjxppo.ppo.state import Learner, TrainState
 from mjxppo.ppo.update import learn
@@ -45,7 +45,7 @@ class TrainingProgram:
         self.members = members_of(config) if trains_several(config) else ()
         own_size = env.obs_size - env.privileged_size if env.privileged_size else None
         self.network = networks.build(env.action_size, config.policy, own_size)
-        self.layout = placement.layout(config, self.platform, on_host=env.on_host)
+        self.layout = placement.choose_layout(config, self.platform, on_host=env.on_host)
         self.mesh = placement.mesh(self.layout.num_devices)
         self.devices = Devices(self.layout.num_devices)
         self.env_steps_per_update = config.ppo.num_envs * config.ppo.rollout_length
@@ -101,6 +101,7 @@ class TrainingProgram:
 
     @property
     def _sharding(self) -> TrainState:
+        """How the parts of a training state lie on the devices."""
         sharding: TrainState = jax.tree.map(partial(NamedSharding, self.mesh), self.specs)
         return sharding
 
@@ -129,6 +130,7 @@ class TrainingProgram:
         return jnp.stack([jax.random.key(member.config.seed) for member in self.members])
 
     def _initial(self, keys: Array) -> TrainState:
+        """The training state before the first update, of each member where there are several."""
         initial = partial(initial_state, self.env, self.config, self.network)
         state: TrainState = self._each(initial, keys) if self.members else initial(keys, self.config.ppo)
         return state
@@ -174,7 +176,7 @@ class TrainingProgram:
         """
         step_key = jax.random.fold_in(update_keys(state)[0], t)
         policy, reference = self.policy(state.learner), self.reference(state.learner)
-        return jnp.tanh(decide(policy, worlds, step_key, indices, self.config.ppo, reference).u)
+        return jnp.tanh(choose_actions(policy, worlds, step_key, indices, self.config.ppo, reference).u)
 
     def _chunk_of(self, num_updates: int) -> TrainChunk:
         """The jitted function that does ``num_updates`` updates, of each member where there are several."""
@@ -185,10 +187,10 @@ class TrainingProgram:
             advanced = self._each(advance, state) if self.members else advance(state, self.config.ppo)
             return advanced
 
-        lies = (self.specs, COPIED)
+        specs = (self.specs, COPIED)
         # Without stated output shardings the second call's inputs would look different and compile again.
         shardings = (self._sharding, NamedSharding(self.mesh, COPIED))
-        return jax.jit(self.on_each_device(chunk, lies, lies), donate_argnums=0, out_shardings=shardings)
+        return jax.jit(self.on_each_device(chunk, specs, specs), donate_argnums=0, out_shardings=shardings)
 
     def advance(
         self, state: TrainState, config: PpoConfig, total_env_steps: Counter, num_updates: int
@@ -216,6 +218,7 @@ class TrainingProgram:
     def _update(
         self, state: TrainState, total_env_steps: Counter, budget: Array, config: PpoConfig
     ) -> tuple[TrainState, Metrics]:
+        """One update of one policy, with at most ``budget`` environment steps; see ``advance``."""
         devices = self.devices
         rollout_key, learn_key = update_keys(state)
         env_state, batch, last_obs, stats = self.collect(state, rollout_key, budget)

@@ -79,7 +79,7 @@ class Decision(NamedTuple):
     reference: tuple[Array, Array] | None
 
 
-def decide(
+def choose_actions(
     policy: BehaviorPolicy,
     state: EnvState,
     step_key: Array,
@@ -156,7 +156,7 @@ def rollout(
     """
 
     def act(state: EnvState, t: Array) -> tuple[EnvState, tuple[Batch, RolloutStats]]:
-        decision = decide(policy, state, jax.random.fold_in(key, t), indices, config, reference)
+        decision = choose_actions(policy, state, jax.random.fold_in(key, t), indices, config, reference)
         active = t * config.num_envs + indices < budget
         stepped = env.step_active(state, jnp.tanh(decision.u), active)
         experience = _experience(policy, state, decision, stepped, active, config)
