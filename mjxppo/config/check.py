@@ -74,8 +74,6 @@ def check_config(config: Config) -> Config:
 
 def _check_distill(config: Config) -> None:
     distill, ppo = config.distill, config.ppo
-    if (distill.teacher is not None) != (ppo.loss == "imitation"):
-        raise UserError("ppo.loss: imitation goes with distill.teacher; use mjxppo distill, which sets both")
     if distill.teacher is None:
         return
     if config.init.path is not None:

@@ -78,8 +78,8 @@ class PolicyConfig:
     history: Annotated[int, Ge(1), Le(1000)] = 1
     """Observations that the networks see: the newest, and those before it with the actions between them."""
     privileged: Privileged = "none"
-    """Who sees what only the simulation knows (the parameters of randomised worlds, ...): none, critic, or both: a
-    policy that cannot act elsewhere, to be distilled into one that can."""
+    """Which networks see what only the simulation knows (the parameters of randomised worlds, ...): none, critic, or
+    both (the policy then cannot act elsewhere, and has to be distilled into one that can)."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +117,13 @@ class PpoConfig:
     num_epochs: Count = 4
     """Passes over each batch."""
     block_size: Count = 128
-    """Worlds simulated together; divides num_envs. Sets speed and rounding only."""
+    """Worlds in a block, which a CPU simulates together; divides num_envs. Sets speed and rounding only."""
     gamma: Share = 0.99
     """Discount per environment step."""
     gae_lambda: Share = 0.95
     """Lambda of generalised advantage estimation, in [0, 1]."""
-    loss: Literal["clip", "kl_penalty", "policy_gradient", "imitation"] = "clip"
-    """clip (PPO), kl_penalty (PPO-Penalty), policy_gradient (no constraint: VPG, REINFORCE), or imitation."""
+    loss: Literal["clip", "kl_penalty", "policy_gradient"] = "clip"
+    """clip (PPO), kl_penalty (PPO-Penalty), or policy_gradient (no constraint: VPG, REINFORCE); not used to distill."""
     clip_eps: Positive = 0.2
     """Half-width of the probability ratio's clip range."""
     kl_penalty: Weight = 1.0
@@ -246,15 +246,3 @@ def minibatches_per_epoch(ppo: PpoConfig) -> int:
     if ppo.minibatch_size:
         return ppo.num_envs * ppo.rollout_length // ppo.minibatch_size
     return ppo.num_minibatches
-
-
-def splits_per_step(rollout_length: int, block_size: int, num_minibatches: int) -> int | None:
-    """In how many parts the B worlds of a block are cut at each of T steps, so that minibatches come out even.
-
-    Returns:
-        The smallest k for which ``num_minibatches`` divides T * k and k divides B; None if there is none.
-    """
-    for k in range(1, block_size + 1):
-        if block_size % k == 0 and (rollout_length * k) % num_minibatches == 0:
-            return k
-    return None

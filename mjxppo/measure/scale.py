@@ -22,7 +22,7 @@ from mjxppo.errors import UserError
 from mjxppo.measure.arguments import check_known
 from mjxppo.measure.training_rounds import UPDATES, TrainingRounds, with_rounds
 from mjxppo.ppo.collective import Devices
-from mjxppo.ppo.program import Trainer
+from mjxppo.ppo.program import TrainingProgram
 from mjxppo.run import loop
 from mjxppo.run.machine import describe
 
@@ -95,9 +95,9 @@ def _scale(config: Config, mode: str, counts: Sequence[int], repeats: int) -> It
         changed = dataclasses.replace(
             with_rounds(config), num_devices=count, ppo=dataclasses.replace(config.ppo, num_envs=num_envs)
         )
-        trainer = loop.build(check_config(changed))
-        measured = _measure(trainer, repeats)
-        rate = trainer.env_steps_per_update / measured.update_s
+        program = loop.build(check_config(changed))
+        measured = _measure(program, repeats)
+        rate = program.env_steps_per_update / measured.update_s
         first_rate = first_rate or rate / count
         yield {
             "env": config.env,
@@ -108,26 +108,26 @@ def _scale(config: Config, mode: str, counts: Sequence[int], repeats: int) -> It
             "efficiency": rate / (count * first_rate),
             "update_ms": 1e3 * measured.update_s,
             "collective_share": max(0.0, 1 - measured.apart_s / measured.update_s),
-            **_gradients(trainer),
+            **_gradients(program),
         }
 
 
-def _gradients(trainer: Trainer) -> dict[str, int]:
+def _gradients(program: TrainingProgram) -> dict[str, int]:
     """Bytes of the gradients of all parameters, which each gradient step reduces, and steps in an update."""
-    ppo, params = trainer.config.ppo, trainer.shapes().learner.params
+    ppo, params = program.config.ppo, program.shapes().learner.params
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
     return {"gradient_bytes": size, "gradient_steps": ppo.num_epochs * minibatches_per_epoch(ppo)}
 
 
-def _measure(trainer: Trainer, repeats: int) -> _Measured:
-    reduced, apart = TrainingRounds(trainer), TrainingRounds(without_reductions(trainer))
+def _measure(program: TrainingProgram, repeats: int) -> _Measured:
+    reduced, apart = TrainingRounds(program), TrainingRounds(without_reductions(program))
     pairs = [(reduced.train_round(), apart.train_round()) for _ in range(repeats + 1)][1:]  # the first is a warm-up
     update_s, apart_s = np.median(pairs, axis=0) / UPDATES
     return _Measured(float(update_s), float(apart_s))
 
 
-def without_reductions(trainer: Trainer) -> Trainer:
-    """A trainer that does the same work without reductions over devices."""
-    apart = Trainer(trainer.env, trainer.config)
-    apart.devices = _Apart(trainer.num_devices)
+def without_reductions(program: TrainingProgram) -> TrainingProgram:
+    """A program that does the same work without reductions over devices."""
+    apart = TrainingProgram(program.env, program.config)
+    apart.devices = _Apart(program.layout.num_devices)
     return apart

@@ -125,9 +125,9 @@ def soak(env: str, env_steps: int, directory: Path) -> dict[str, Any]:
     config = replace(config, total_env_steps=env_steps)
     sampler = Sampler()
     with open_run_dir(directory, config, resume=False):
-        trainer = loop.build(config)
+        program = loop.build(config)
         sampler.start()
-        outcome = loop.train(trainer, directory)
+        outcome = loop.train(program, directory)
         finished = time.perf_counter()
         sampler.stop()
     parts = tenths(read_rows(directory), sampler.samples, finished)

@@ -54,17 +54,14 @@ def measure_training(configs: Sequence[Config], repeats: int = 5, skip_updates: 
         everything included, ``relative`` to the first configuration (median over rounds), milliseconds of an update
         and of its parts (see ``update_parts``), and ``compile_s``.
     """
-    programs = [TrainingRounds(loop.build(with_rounds(members_of(config)[0].config))) for config in configs]
+    runs = [TrainingRounds(loop.build(with_rounds(members_of(config)[0].config))) for config in configs]
     for _ in range(1 + skip_updates // UPDATES):  # the first round is a warm-up
-        for program in programs:
-            program.train_round()
-    seconds = np.array([[program.train_round() for program in programs] for _ in range(repeats)])
-    speeds = np.array([program.trainer.env_steps_per_update for program in programs]) / seconds
+        for run in runs:
+            run.train_round()
+    seconds = np.array([[run.train_round() for run in runs] for _ in range(repeats)])
+    speeds = np.array([run.program.env_steps_per_update for run in runs]) / seconds
     relative = np.median(speeds / speeds[:, :1], axis=0)
-    rows = [
-        _row(program, own, float(share), repeats)
-        for program, own, share in zip(programs, seconds.T, relative, strict=True)
-    ]
+    rows = [_row(run, own, float(share), repeats) for run, own, share in zip(runs, seconds.T, relative, strict=True)]
     return {**describe(), "results": rows}
 
 
@@ -86,19 +83,19 @@ def measure_split(run: Path, repeats: int = 3) -> Path:
 
 def _row(rounds: TrainingRounds, seconds: np.ndarray, relative: float, repeats: int) -> dict[str, Any]:
     """One configuration's results, from the seconds of each round."""
-    trainer, config = rounds.trainer, rounds.trainer.config
-    env_steps = trainer.env_steps_per_update * UPDATES
+    program, config = rounds.program, rounds.program.config
+    env_steps = program.env_steps_per_update * UPDATES
     return {
         "env": config.env,
         "randomized": config.randomize.on,
         "num_envs": config.ppo.num_envs,
         "rollout_length": config.ppo.rollout_length,
-        "num_devices": trainer.num_devices,
+        "num_devices": program.layout.num_devices,
         "env_steps_per_s": env_steps / float(np.median(seconds)),
         "env_steps_per_s_min": env_steps / seconds.max(),
         "env_steps_per_s_max": env_steps / seconds.min(),
         "relative": relative,
         "update_ms": 1e3 * float(np.median(seconds)) / UPDATES,
         "compile_s": rounds.compile_s,
-        **measure_parts(trainer, rounds.state, repeats),
+        **measure_parts(program, rounds.state, repeats),
     }

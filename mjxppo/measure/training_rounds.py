@@ -8,7 +8,7 @@ import time
 import jax
 
 from mjxppo.config.schema import Config
-from mjxppo.ppo.program import Trainer
+from mjxppo.ppo.program import TrainingProgram
 
 UPDATES = 4
 """Updates in a round, which is one call of the device program."""
@@ -23,18 +23,18 @@ def with_rounds(config: Config) -> Config:
 
 
 class TrainingRounds:
-    """The compiled program of a trainer whose configuration is from ``with_rounds``, and its training state."""
+    """A compiled training program, whose configuration is from ``with_rounds``, and its training state."""
 
-    def __init__(self, trainer: Trainer):
-        self.trainer = trainer
-        self.state, self._total = trainer.init(), trainer.budget(_BUDGET)
+    def __init__(self, program: TrainingProgram):
+        self.program = program
+        self.state, self._total = program.init(), program.budget(_BUDGET)
         started = time.perf_counter()
-        self._program = trainer.lower(self._total).compile()
+        self._compiled = program.lower(self._total).compile()
         self.compile_s = time.perf_counter() - started
 
     def train_round(self) -> float:
         """Trains for one round; returns its seconds."""
         started = time.perf_counter()
-        self.state, metrics = self._program(self.state, self._total)
+        self.state, metrics = self._compiled(self.state, self._total)
         jax.block_until_ready(metrics)
         return time.perf_counter() - started

@@ -10,19 +10,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import PartitionSpec
 
 from mjxppo.envs import EnvState
-from mjxppo.ppo.collective import AXIS
-from mjxppo.ppo.program import Trainer
-from mjxppo.ppo.schedules import Moment
+from mjxppo.physics.worlds import from_blocks, to_blocks
+from mjxppo.ppo.placement import COPIED, SPLIT
+from mjxppo.ppo.program import TrainingProgram
+from mjxppo.ppo.schedules import Progress
 from mjxppo.ppo.state import TrainState
 from mjxppo.ppo.update import learn, values_and_advantages
 
 Array = jax.Array
 
 
-def measure_parts(trainer: Trainer, state: TrainState, repeats: int) -> dict[str, float]:
+def measure_parts(program: TrainingProgram, state: TrainState, repeats: int) -> dict[str, float]:
     """Measures the milliseconds of an update's parts.
 
     Four programs take turns: physics alone, with the actions that the policy took; the rollout; values and advantages;
@@ -30,17 +30,17 @@ def measure_parts(trainer: Trainer, state: TrainState, repeats: int) -> dict[str
     less that of values and advantages.
 
     Args:
-        trainer: a trainer of one policy.
-        state: one of its training states.
+        program: of one policy.
+        state: a training state of this program.
         repeats: number of rounds; results are medians.
     """
     key = jax.random.key(0)
-    budget = jnp.int32(trainer.env_steps_per_update)
-    collect, physics, gae, learning = _programs(trainer)
-    _, batch, last_obs = collect(state, key, budget)
+    budget = jnp.int32(program.env_steps_per_update)
+    physics, gae, learning = _programs(program)
+    _, batch, last_obs = program.rollout_only(state, budget)
     calls = (
         lambda: physics(state.env_state, batch.u),
-        lambda: collect(state, key, budget),
+        lambda: program.rollout_only(state, budget),
         lambda: gae(state.learner, batch, last_obs),
         lambda: learning(state.learner, batch, last_obs, key),
     )
@@ -55,51 +55,42 @@ def measure_parts(trainer: Trainer, state: TrainState, repeats: int) -> dict[str
     return {name: float(np.median(ms)) for name, ms in parts.items()}
 
 
-def _programs(trainer: Trainer) -> tuple[Callable[..., Any], ...]:
-    """The four programs: rollout, physics, values and advantages, and learning."""
-    algorithm = trainer.algorithm(trainer.config.ppo)
-    split, copied = PartitionSpec(AXIS), PartitionSpec()
-    of_state = jax.tree.map(lambda sharding: sharding.spec, trainer.sharding)
-    moment = Moment(jnp.float32(0.5), jnp.int32(0))
+def _programs(program: TrainingProgram) -> tuple[Callable[..., Any], ...]:
+    """Physics, values and advantages, and learning, each compiled on its own."""
+    algorithm = program.algorithm(program.config.ppo)
+    progress = Progress(jnp.float32(0.5), jnp.int32(0))
 
-    def program(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
-        if trainer.num_devices > 1:
-            function = jax.shard_map(
-                function, mesh=trainer.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
-            )
-        return jax.jit(function)
+    def compiled(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
+        return jax.jit(program.on_each_device(function, in_specs, out_specs))
 
     return (
-        program(lambda *args: trainer.collect(*args)[:3], (of_state, copied, copied), split),
-        program(lambda env_state, u: replay_physics(trainer, env_state, u), (split, split), split),
-        program(lambda *args: values_and_advantages(algorithm, *args), (copied, split, split), split),
-        program(
-            lambda learner, batch, last_obs, key: learn(algorithm, learner, batch, last_obs, key, moment)[0],
-            (copied, split, split, copied),
-            copied,
+        compiled(lambda env_state, u: replay_physics(program, env_state, u), (SPLIT, SPLIT), SPLIT),
+        compiled(lambda *args: values_and_advantages(algorithm, *args), (COPIED, SPLIT, SPLIT), SPLIT),
+        compiled(
+            lambda learner, batch, last_obs, key: learn(algorithm, learner, batch, last_obs, key, progress)[0],
+            (COPIED, SPLIT, SPLIT, COPIED),
+            COPIED,
         ),
     )
 
 
-def replay_physics(trainer: Trainer, env_state: EnvState, u: Array) -> EnvState:
+def replay_physics(program: TrainingProgram, env_state: EnvState, u: Array) -> EnvState:
     """The environment state after a rollout's steps without the policy.
 
     Args:
-        trainer: the trainer of the rollout.
+        program: of the rollout.
         env_state: the environment state before the rollout.
         u: the batch's actions before squashing, [blocks, T, B, action_size].
     """
-    steps, group = u.shape[1], trainer.group_size
-    u = jnp.moveaxis(u, 1, 0).reshape(steps, -1, group, u.shape[-1])
-    grouped = jax.tree.map(lambda x: x.reshape(-1, group, *x.shape[1:]), env_state)
+    steps, at_a_time = u.shape[1], program.layout.worlds_at_a_time
+    u = jnp.moveaxis(u, 1, 0).reshape(steps, -1, at_a_time, u.shape[-1])
 
-    def one_group(args: tuple[EnvState, Array]) -> EnvState:
-        env_state, u = args
-        step = lambda state, u: (trainer.env.step(state, jnp.tanh(u)), None)  # noqa: E731
-        return lax.scan(step, trainer.env.prepare(env_state), u)[0]
+    def simulate(env_state: EnvState, u: Array) -> EnvState:
+        step = lambda state, u: (program.env.step(state, jnp.tanh(u)), None)  # noqa: E731
+        return lax.scan(step, program.env.prepare(env_state), u)[0]
 
-    final = lax.map(one_group, (grouped, jnp.moveaxis(u, 1, 0)))
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), final)
+    portions = to_blocks(env_state, at_a_time), jnp.moveaxis(u, 1, 0)
+    return from_blocks(lax.map(lambda portion: simulate(*portion), portions))
 
 
 def _milliseconds(call: Callable[[], Any]) -> float:

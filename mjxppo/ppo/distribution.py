@@ -1,7 +1,9 @@
 """The tanh-squashed Gaussian policy distribution.
 
-An action is ``tanh(u)`` with ``u ~ N(mean, std)``, each dimension independent. ``u`` is kept wherever the
-action's probability is needed later: recovering it as ``atanh(action)`` is ill-conditioned near +-1.
+An action is ``tanh(u)`` with ``u ~ N(mean, std)``, each dimension independent. Its log-density is
+``gaussian_log_prob(u, mean, log_std) - squash_log_det(u)``. The ratio of two policies' densities at one action does not
+contain the second term, which depends on ``u`` alone; the loss therefore works with the first. ``u`` is kept wherever
+the action's probability is needed later: recovering it as ``atanh(action)`` is ill-conditioned near +-1.
 """
 
 from __future__ import annotations
@@ -30,15 +32,6 @@ def squash_log_det(u: Array) -> Array:
     return (2 * (math.log(2) - u - jax.nn.softplus(-2 * u))).sum(-1)
 
 
-def log_prob(u: Array, mean: Array, log_std: Array) -> Array:
-    """Log-density of the action ``tanh(u)``: [..., A] -> [...].
-
-    The ratio of two policies' densities at one action does not contain the squashing term, which depends on
-    ``u`` alone; the loss therefore works with ``gaussian_log_prob``.
-    """
-    return gaussian_log_prob(u, mean, log_std) - squash_log_det(u)
-
-
 def gaussian_entropy(log_std: Array) -> Array:
     """Entropy of the Gaussian before squashing (nats), summed over the last axis: [..., A] -> [...]."""
     return (log_std + _HALF_LOG_TWO_PI + 0.5).sum(-1)
@@ -47,7 +40,7 @@ def gaussian_entropy(log_std: Array) -> Array:
 def gaussian_kl(mean: Array, log_std: Array, other_mean: Array, other_log_std: Array) -> Array:
     """KL(Gaussian || other Gaussian) in nats, summed over the last axis: [..., A] -> [...].
 
-    Exact for the squashed distributions too: a divergence does not change when both are squashed alike.
+    Exact for the squashed distributions too: a divergence does not change when both are squashed by the same function.
     """
     variance_ratio = jnp.exp(2 * (log_std - other_log_std))
     distance = jnp.square((mean - other_mean) * jnp.exp(-other_log_std))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -19,16 +21,18 @@ class Samples:
 
     obs: Array
     u: Array
+    """Actions before squashing, [S, action_size]."""
     log_prob: Array
+    """Gaussian log-density of ``u`` when it was drawn, [S]."""
     advantage: Array
     target: Array
     """What the critic should predict, in its own (normalised) units."""
     value: Array
-    """What it predicted before the update, likewise."""
+    """What the critic predicted before the update, in the same units."""
     valid: Array
     """Weight of the sample: 1, or 0 for one without meaning."""
     reference: tuple[Array, Array] | None = None
-    """Mean and log-std that a reference policy has for what was observed, each [S, action_size]; see ``Reference``."""
+    """Mean and log-std of a reference policy for the same observations, each [S, action_size]; see ``reference.py``."""
 
 
 @flax.struct.dataclass
@@ -42,13 +46,13 @@ class LossTerms:
     approx_kl: Array
     """KL(old || new), by ``ratio - 1 - log ratio`` (Schulman, http://joschu.net/blog/kl-approx.html).
 
-    0 in imitation, where the policy has not drawn the samples itself."""
+    0 when imitating, because the teacher has drawn a part of the samples."""
     clip_fraction: Array
     """Share of samples whose ratio lies outside the clip range."""
     std: Array
     """Standard deviation before squashing, mean over action dimensions."""
     reference_kl: Array | None = None
-    """KL(reference || policy), exact; nats. None where there is no reference."""
+    """KL(reference || policy), exact; nats. None where there is no reference policy."""
 
 
 def loss(
@@ -59,6 +63,7 @@ def loss(
     config: PpoConfig,
     kl_penalty: Array,
     reference_coef: Array | float = 0.0,
+    imitate: bool = False,
 ) -> tuple[Array, LossTerms]:
     """Policy, value and entropy loss (Schulman et al. 2017, https://arxiv.org/abs/1707.06347).
 
@@ -71,6 +76,7 @@ def loss(
         config: the algorithm's settings.
         kl_penalty: present coefficient of the KL penalty, [].
         reference_coef: present coefficient of KL(reference || policy), [].
+        imitate: KL(reference || policy) is the policy loss, in place of the one that ``config`` names.
 
     Returns:
         The scalar loss and its terms.
@@ -81,37 +87,21 @@ def loss(
     def average(x: Array) -> Array:
         return (x * samples.valid).sum() / count
 
-    # The squashing terms of numerator and denominator are equal and cancel in the ratio.
-    log_ratio = distribution.gaussian_log_prob(samples.u, mean, log_std) - samples.log_prob
-    own = config.loss != "imitation"  # what another has drawn says nothing of how far the policy has moved
-    log_ratio = jnp.where(samples.valid > 0, log_ratio, 0) if own else jnp.zeros_like(log_ratio)
+    log_ratio = _log_ratio(samples, mean, log_std, imitate)
     ratio = jnp.exp(log_ratio)
     approx_kl = average(ratio - 1 - log_ratio)
-
     reference_kl = None
     if samples.reference is not None:
         reference_kl = average(distribution.gaussian_kl(*samples.reference, mean, log_std))
-
-    if config.loss == "imitation":
+    if imitate:
         assert reference_kl is not None
         policy_loss = reference_kl
-    elif config.loss == "clip":
-        clipped = jnp.clip(ratio, 1 - config.clip_eps, 1 + config.clip_eps)
-        policy_loss = -average(jnp.minimum(ratio * samples.advantage, clipped * samples.advantage))
     else:
-        policy_loss = -average(ratio * samples.advantage)
-        if config.loss == "kl_penalty":
-            policy_loss = policy_loss + kl_penalty * approx_kl
-
-    error = jnp.square(value - samples.target)
-    if config.value_clip_eps > 0:
-        limited = samples.value + jnp.clip(value - samples.value, -config.value_clip_eps, config.value_clip_eps)
-        error = jnp.maximum(error, jnp.square(limited - samples.target))
-    value_loss = 0.5 * average(error)
-
+        policy_loss = _policy_loss(config, ratio, samples.advantage, average, kl_penalty, approx_kl)
+    value_loss = 0.5 * average(_value_error(config, value, samples))
     bonus = average(distribution.gaussian_entropy(log_std))
     total = policy_loss + config.value_coef * value_loss - config.entropy_coef * bonus
-    if own and reference_kl is not None:
+    if reference_kl is not None and not imitate:
         total = total + reference_coef * reference_kl
     return total, LossTerms(
         policy_loss=policy_loss,
@@ -122,3 +112,39 @@ def loss(
         std=average(jnp.exp(log_std).mean(-1)),
         reference_kl=reference_kl,
     )
+
+
+def _log_ratio(samples: Samples, mean: Array, log_std: Array, imitate: bool) -> Array:
+    """Log of the ratio of the policy's density to the old policy's, [S]; 0 for samples without meaning."""
+    # The squashing terms of numerator and denominator are equal and cancel in the ratio.
+    log_ratio = distribution.gaussian_log_prob(samples.u, mean, log_std) - samples.log_prob
+    if imitate:  # samples that the teacher has drawn do not tell how far the policy has moved
+        return jnp.zeros_like(log_ratio)
+    return jnp.where(samples.valid > 0, log_ratio, 0)
+
+
+def _policy_loss(
+    config: PpoConfig,
+    ratio: Array,
+    advantage: Array,
+    average: Callable[[Array], Array],
+    kl_penalty: Array,
+    approx_kl: Array,
+) -> Array:
+    """The policy loss that ``config.loss`` names, from ratios [S] and advantages [S], [] (Schulman et al. 2017)."""
+    if config.loss == "clip":
+        clipped = jnp.clip(ratio, 1 - config.clip_eps, 1 + config.clip_eps)
+        return -average(jnp.minimum(ratio * advantage, clipped * advantage))
+    policy_loss = -average(ratio * advantage)
+    if config.loss == "kl_penalty":
+        policy_loss = policy_loss + kl_penalty * approx_kl
+    return policy_loss
+
+
+def _value_error(config: PpoConfig, value: Array, samples: Samples) -> Array:
+    """Squared error of the critic, [S]; with value clipping the larger of that and the clipped value's."""
+    error = jnp.square(value - samples.target)
+    if config.value_clip_eps > 0:
+        limited = samples.value + jnp.clip(value - samples.value, -config.value_clip_eps, config.value_clip_eps)
+        error = jnp.maximum(error, jnp.square(limited - samples.target))
+    return error

@@ -86,9 +86,9 @@ class ActorCritic(nn.Module):
     init_log_std: float
     min_log_std: float
     actor_inputs: int | None = None
-    """The actor sees so many numbers of an observation, from its beginning; None: all."""
+    """Numbers of an observation, from its beginning, that the actor sees; None: all."""
     critic_inputs: int | None = None
-    """Likewise the critic."""
+    """Numbers of an observation, from its beginning, that the critic sees; None: all."""
 
     def setup(self) -> None:
         self.actor = Actor(
@@ -165,7 +165,7 @@ def build(action_size: int, config: PolicyConfig, own_size: int | None = None) -
     Args:
         action_size: numbers in an action.
         config: the networks.
-        own_size: so many numbers at the beginning of an observation are no privilege; None: all.
+        own_size: numbers at the beginning of an observation that are not privileged; None: all.
     """
     return ActorCritic(
         action_size=action_size,

@@ -1,4 +1,4 @@
-"""Running moments: of the observations the policy sees, and of the returns the critic predicts."""
+"""Running mean and variance: of the observations that the policy sees, and of the returns that the critic predicts."""
 
 from __future__ import annotations
 
@@ -50,8 +50,15 @@ def standardize(moments: RunningMoments, x: Array) -> Array:
 
 
 def normalize_obs(moments: RunningMoments, obs: Array) -> Array:
-    """Observations as the networks see them: standardised and clipped, [..., obs_size]."""
+    """Observations standardised and clipped, [..., obs_size]."""
     return jnp.clip(standardize(moments, obs), -OBS_CLIP, OBS_CLIP)
+
+
+def network_obs(moments: RunningMoments, obs: Array, normalized: bool) -> Array:
+    """Observations as the networks see them, [..., obs_size]: ``normalized`` if configured, and finite."""
+    seen = normalize_obs(moments, obs) if normalized else obs
+    # A world handed in with a non-finite observation must not spoil sums over the batch.
+    return jnp.where(jnp.isfinite(seen), seen, 0)
 
 
 def merge_standardized_sums(

@@ -1,23 +1,69 @@
-"""Which devices share the worlds, and how arrays come to lie on them; of one process, or of several together."""
+"""Where the worlds and members of a run lie: on which devices, and which of them take turns."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mjxppo.config.schema import Config
 from mjxppo.errors import UserError
 from mjxppo.ppo.collective import AXIS
 
+COPIED = PartitionSpec()
+"""An array that is the same on each device."""
+SPLIT = PartitionSpec(AXIS)
+"""An array whose first axis is split over the devices: worlds, or blocks of worlds."""
+SPLIT_OF_EACH_MEMBER = PartitionSpec(None, AXIS)
+"""The same where the first axis is the members'."""
+
+VECTORIZED_WORLDS = 64
+"""On a CPU, members with at least this number of worlds are trained one after the other: one member already fills the
+vector units."""
+
+
+class Layout(NamedTuple):
+    """How a run's worlds and members share the devices, and what of them runs at the same time."""
+
+    num_devices: int
+    """Devices; each has the same number of worlds."""
+    worlds_at_a_time: int
+    """Worlds that a device simulates together; all its worlds are simulated in portions of this size."""
+    members_in_turn: bool
+    """Whether members are trained one after the other, instead of vectorised."""
+
+
+def choose_layout(config: Config, platform: str, on_host: bool) -> Layout:
+    """The layout of a run.
+
+    Args:
+        config: a checked configuration.
+        platform: what JAX computes on, such as cpu or gpu.
+        on_host: whether the worlds are simulated by a program outside JAX; one device then has them all, and calls
+            that program for all of them together.
+
+    Raises:
+        UserError: the processes cannot share the blocks of worlds evenly.
+    """
+    shared = choose_num_devices(config, jax.device_count(), jax.process_count())
+    num_devices = 1 if on_host else shared
+    ppo, on_cpu = config.ppo, platform == "cpu"
+    # On a CPU a block's working set stays in cache through a whole rollout; an accelerator needs many worlds at once.
+    one_block = on_cpu and not on_host
+    return Layout(
+        num_devices=num_devices,
+        worlds_at_a_time=ppo.block_size if one_block else ppo.num_envs // num_devices,
+        members_in_turn=on_host or (on_cpu and ppo.num_envs >= VECTORIZED_WORLDS),
+    )
+
 
 def choose_num_devices(config: Config, available: int, num_processes: int = 1) -> int:
-    """As many devices as there are and as divide the number of blocks of worlds evenly, unless configured.
+    """The configured number of devices, or the largest that divides the number of blocks of worlds evenly.
 
-    Of several processes each takes part with the same number of devices.
+    Each of several processes takes part with the same number of devices.
 
     Raises:
         UserError: they cannot share the blocks evenly.
@@ -37,14 +83,14 @@ def choose_num_devices(config: Config, available: int, num_processes: int = 1) -
 
 
 def mesh(num_devices: int) -> Mesh:
-    """So many devices in a row, of each process the same number; worlds lie on them by their global index."""
+    """``num_devices`` devices in a row, the same number of each process; worlds lie on them by their global index."""
     each = num_devices // jax.process_count()
     by_process = [[d for d in jax.devices() if d.process_index == i] for i in range(jax.process_count())]
     return Mesh(np.array([device for devices in by_process for device in devices[:each]]), (AXIS,))
 
 
 def put(tree: Any, shardings: Any) -> Any:
-    """A pytree that is whole on every process, laid on the devices; no process sends anything to another."""
+    """A pytree that is whole on every process, put on the devices; no process sends anything to another."""
     if jax.process_count() == 1:
         return jax.device_put(tree, shardings)
     return jax.tree.map(_put_own_shards, tree, shardings)

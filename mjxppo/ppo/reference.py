@@ -1,8 +1,13 @@
-"""What the teacher of a student sees in the student's worlds, and says."""
+"""Reference policies, from which the learned policy's divergence is a term of the loss.
+
+There are two: the anchor of fine-tuning (``init.anchor_coef``), which the policy is held near, and the teacher of
+distillation (``distill.teacher``), which the policy imitates. Both stay as they are during the run, and are part of the
+training state.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +15,53 @@ import jax.numpy as jnp
 from mjxppo.config.schema import Config
 from mjxppo.envs import Environment, EnvState
 from mjxppo.ppo import networks, normalize, schedules
-from mjxppo.ppo.rollout import Policy, Reference, see_obs
-from mjxppo.ppo.state import Frozen, Teacher
+from mjxppo.ppo.networks import ActorCritic
+from mjxppo.ppo.state import Learner, ReferencePolicy, Teacher
 
 Array = jax.Array
 
+ReferenceFunction = Callable[[EnvState], tuple[Array, Array]]
+"""A reference policy: mean and log-std before squashing, each [B, action_size], in B worlds that have not acted yet."""
 
-def view(env: Environment, config: Config, obs: Array) -> Array:
+
+def reference_function(
+    env: Environment, config: Config, network: ActorCritic, learner: Learner
+) -> ReferenceFunction | None:
+    """The run's reference policy as a function of worlds; None where there is none.
+
+    Args:
+        env: the environment of the learned policy.
+        config: the run's configuration.
+        network: the learned policy's networks.
+        learner: holds the teacher or the anchor.
+    """
+    if learner.teacher is not None:
+        return _teacher_function(env, config, learner.teacher)
+    if learner.anchor is not None:
+        return _anchor_function(config, network, learner.anchor)
+    return None
+
+
+def _anchor_function(config: Config, network: ActorCritic, anchor: ReferencePolicy) -> ReferenceFunction:
+    def anchor_of(worlds: EnvState) -> tuple[Array, Array]:
+        obs = normalize.network_obs(anchor.obs_moments, worlds.obs, config.ppo.normalize_obs)
+        return networks.apply_policy(network, anchor.params, obs)
+
+    return anchor_of
+
+
+def _teacher_function(env: Environment, config: Config, teacher: Teacher) -> ReferenceFunction:
+    network, policy = networks.build(env.action_size, config.distill.policy), teacher.policy
+
+    def teacher_of(worlds: EnvState) -> tuple[Array, Array]:
+        seen = teacher_obs(env, config, worlds.obs)
+        obs = normalize.network_obs(policy.obs_moments, seen, config.distill.normalize_obs)
+        return networks.apply_policy(network, policy.params, obs)
+
+    return teacher_of
+
+
+def teacher_obs(env: Environment, config: Config, obs: Array) -> Array:
     """The part of the student's observations [N, obs_size] that the teacher sees, in the teacher's order, [N, any].
 
     A shorter stack is the beginning of a longer one; what is privileged comes last, and is the same for both.
@@ -28,22 +73,10 @@ def view(env: Environment, config: Config, obs: Array) -> Array:
     return jnp.concatenate([own, obs[:, stack:]], axis=1) if config.distill.policy.privileged == "both" else own
 
 
-def placeholder(env: Environment, config: Config) -> Teacher:
-    """A teacher of the right shapes that knows nothing; whoever has trained one puts it here."""
-    size = jax.eval_shape(lambda obs: view(env, config, obs), jnp.zeros((1, env.obs_size))).shape[1]
+def untrained_teacher(env: Environment, config: Config) -> Teacher:
+    """A teacher with arrays of the right shapes and random parameters, to be replaced by the trained one's."""
+    size = jax.eval_shape(lambda obs: teacher_obs(env, config, obs), jnp.zeros((1, env.obs_size))).shape[1]
     network = networks.build(env.action_size, config.distill.policy)
     params = networks.actor_of(networks.init_params(network, size, jax.random.key(0)))
     share = schedules.teacher_share(config.distill, 0.0)
-    return Teacher(Frozen(params, normalize.initial_moments((size,))), share)
-
-
-def reference(env: Environment, config: Config, teacher: Teacher) -> Reference:
-    """The teacher as a function of the student's worlds."""
-    network = networks.build(env.action_size, config.distill.policy)
-    policy = Policy(network, teacher.policy.params, teacher.policy.obs_moments)
-    settings = replace(config.ppo, normalize_obs=config.distill.normalize_obs)
-
-    def reference(worlds: EnvState) -> tuple[Array, Array]:
-        return networks.apply_policy(network, policy.params, see_obs(policy, settings, view(env, config, worlds.obs)))
-
-    return reference
+    return Teacher(ReferencePolicy(params, normalize.initial_moments((size,))), share)

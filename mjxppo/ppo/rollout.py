@@ -1,8 +1,7 @@
-"""Collecting experience: the policy acts in one block of worlds for T steps, as one scan."""
+"""Rollouts: the policy acts in B worlds for T steps, as one scan."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -14,16 +13,17 @@ from jax import lax
 from mjxppo.config.schema import PpoConfig
 from mjxppo.envs import Environment, EnvState
 from mjxppo.envs.batch import select
-from mjxppo.ppo import distribution, normalize
+from mjxppo.ppo import distribution
 from mjxppo.ppo.networks import ActorCritic, Params, apply_policy, apply_value
-from mjxppo.ppo.normalize import RunningMoments
+from mjxppo.ppo.normalize import RunningMoments, network_obs, standardize
+from mjxppo.ppo.reference import ReferenceFunction
 
 Array = jax.Array
 
 
 @flax.struct.dataclass
 class Batch:
-    """What B worlds went through in T steps; every array leads with [T, B]."""
+    """The experience of T steps in B worlds; every array leads with [T, B]."""
 
     obs: Array
     """Observations acted on, as the networks see them, [T, B, obs_size]."""
@@ -39,12 +39,12 @@ class Batch:
     valid: Array
     """False where the world had gone non-finite, or the step budget was spent and no step was taken."""
     reference: tuple[Array, Array] | None = None
-    """What a reference policy would have done: its mean and log-std before squashing, each [T, B, action_size]."""
+    """Mean and log-std before squashing of a reference policy for the same observations, each [T, B, action_size]."""
 
 
 @flax.struct.dataclass
 class RolloutStats:
-    """Sums over a rollout, to be added up over blocks and devices."""
+    """Sums over a rollout, to be added up over all worlds and devices."""
 
     obs_sum: Array
     """Sum of standardised observations, [obs_size]."""
@@ -60,42 +60,55 @@ class RolloutStats:
     length_sum: Array
 
 
-Reference = Callable[[EnvState], tuple[Array, Array]]
-"""A policy that the learned one is compared with: mean and log-std before squashing, each [B, action_size], in worlds
-that have not acted yet. It may look at more than their observations."""
-
-
-class Policy(NamedTuple):
-    """All that acting needs."""
+class BehaviorPolicy(NamedTuple):
+    """The policy that acts in a rollout."""
 
     network: ActorCritic
     params: Params
     obs_moments: RunningMoments
     teacher_share: Array | None = None
-    """Share of the steps at which another one acts in its place, []; None: it acts alone."""
+    """Share of the steps at which the teacher acts in its place, []; None: it acts at all steps."""
 
 
-def see_obs(policy: Policy, config: PpoConfig, obs: Array) -> Array:
-    """Observations as the networks see them, [..., obs_size]."""
-    seen = normalize.normalize_obs(policy.obs_moments, obs) if config.normalize_obs else obs
-    # A world handed in with a non-finite observation must not spoil sums over the batch.
-    return jnp.where(jnp.isfinite(seen), seen, 0)
+class Decision(NamedTuple):
+    """What is done in B worlds at one time step; arrays as in ``Batch``, without the time."""
+
+    obs: Array
+    u: Array
+    log_prob: Array
+    reference: tuple[Array, Array] | None
+
+
+def choose_actions(
+    policy: BehaviorPolicy,
+    state: EnvState,
+    step_key: Array,
+    indices: Array,
+    config: PpoConfig,
+    reference: ReferenceFunction | None = None,
+) -> Decision:
+    """Draws the actions of one time step in B worlds; arguments as in ``rollout``, and this step's random key."""
+    obs = network_obs(policy.obs_moments, state.obs, config.normalize_obs)
+    of_reference = reference(state) if reference else None
+    u, log_prob = draw_action(policy, obs, step_key, indices, of_reference)
+    return Decision(obs, u, log_prob, of_reference)
 
 
 def draw_action(
-    policy: Policy, obs: Array, step_key: Array, indices: Array, teacher: tuple[Array, Array] | None = None
+    policy: BehaviorPolicy, obs: Array, step_key: Array, indices: Array, teacher: tuple[Array, Array] | None = None
 ) -> tuple[Array, Array]:
-    """Samples the policy in B worlds, or in some of them the teacher, as ``policy.teacher_share`` has it.
+    """Samples an action in B worlds, from the policy or, in a share ``policy.teacher_share`` of them, the teacher.
 
     Args:
-        policy: who acts.
+        policy: the policy that acts.
         obs: observations as the networks see them, [B, obs_size].
         step_key: this time step's random key.
         indices: the worlds' global indices, [B].
-        teacher: its mean and log-std, each [B, action_size].
+        teacher: the teacher's mean and log-std, each [B, action_size].
 
     Returns:
-        Actions before squashing [B, action_size], and their Gaussian log-density under the policy, whoever acts, [B].
+        Actions before squashing [B, action_size], and their Gaussian log-density under the policy (also of those that
+        the teacher has drawn), [B].
     """
     mean, log_std = apply_policy(policy.network, policy.params, obs)
     keys = jax.vmap(partial(jax.random.fold_in, step_key))(indices)
@@ -111,77 +124,91 @@ def draw_action(
 
 def rollout(
     env: Environment,
-    policy: Policy,
+    policy: BehaviorPolicy,
     state: EnvState,
     indices: Array,
     key: Array,
     budget: Array,
     *,
-    num_envs: int,
     config: PpoConfig,
-    reference: Reference | None = None,
+    reference: ReferenceFunction | None = None,
 ) -> tuple[EnvState, Batch, Array, RolloutStats]:
-    """Acts T steps in one block of B worlds.
+    """Acts ``config.rollout_length`` = T steps in B worlds, which are simulated together.
 
     Random numbers are drawn by time and global world index, so that they do not depend on how worlds are shared
-    among blocks and devices.
+    among devices, or on how many are simulated together.
 
     Args:
         env: the environment.
-        policy: who acts.
+        policy: the policy that acts.
         state: B worlds.
         indices: the worlds' global indices, [B].
         key: this update's random key.
-        budget: environment steps that all worlds together may still take in this update, [] int32. Step t of
-            world i is taken if ``t * num_envs + i < budget``; a world not stepped stays as it is.
-        num_envs: number of worlds in all blocks on all devices.
+        budget: environment steps that all ``config.num_envs`` worlds together may still take in this update, [] int32.
+            Step t of world i is taken if ``t * num_envs + i < budget``; a world not stepped stays as it is.
         config: the algorithm's settings.
-        reference: asked in every world before it acts; what it says is in the batch. With ``policy.teacher_share``
-            it is the teacher.
+        reference: evaluated in all worlds before each step; the results are part of the batch. With
+            ``policy.teacher_share`` it is the teacher.
 
     Returns:
         The worlds after T steps, the batch, the last observations as the networks see them [B, obs_size], and sums
         for the statistics.
     """
-    see = partial(see_obs, policy, config)
 
     def act(state: EnvState, t: Array) -> tuple[EnvState, tuple[Batch, RolloutStats]]:
-        step_key = jax.random.fold_in(key, t)
-        obs = see(state.obs)
-        compared = reference(state) if reference else None
-        u, log_prob = draw_action(policy, obs, step_key, indices, compared)
-        active = t * num_envs + indices < budget
-        stepped = env.step_active(state, jnp.tanh(u), active)
-
-        valid = active & ~stepped.nonfinite & jnp.isfinite(state.obs).all(-1) & jnp.isfinite(log_prob)
-        truncated = stepped.truncated & valid
-        final_value = lax.cond(
-            truncated.any(),
-            lambda: apply_value(policy.network, policy.params, see(stepped.final_obs)),
-            lambda: jnp.zeros_like(stepped.reward),
-        )
-        batch = Batch(
-            obs=obs,
-            u=jnp.where(valid[:, None], u, 0),
-            log_prob=jnp.where(valid, log_prob, 0),
-            reward=stepped.reward,
-            terminated=stepped.terminated & valid,
-            truncated=truncated,
-            final_value=jnp.where(truncated, final_value, 0),
-            valid=valid,
-            reference=compared,
-        )
-        standardized = jnp.where(valid[:, None], normalize.standardize(policy.obs_moments, state.obs), 0)
-        stats = _step_stats(stepped, standardized, active, valid)
+        decision = choose_actions(policy, state, jax.random.fold_in(key, t), indices, config, reference)
+        active = t * config.num_envs + indices < budget
+        stepped = env.step_active(state, jnp.tanh(decision.u), active)
+        experience = _experience(policy, state, decision, stepped, active, config)
         state = lax.cond(active.all(), lambda: stepped, lambda: select(active, stepped, state))
-        return state, (batch, stats)
+        return state, experience
 
     state, (batch, stats) = lax.scan(act, env.prepare(state), jnp.arange(config.rollout_length))
-    return state, batch, see(state.obs), jax.tree.map(lambda x: x.sum(0), stats)
+    last_obs = network_obs(policy.obs_moments, state.obs, config.normalize_obs)
+    return state, batch, last_obs, jax.tree.map(lambda x: x.sum(0), stats)
+
+
+def _experience(
+    policy: BehaviorPolicy, state: EnvState, decision: Decision, stepped: EnvState, active: Array, config: PpoConfig
+) -> tuple[Batch, RolloutStats]:
+    """One time step of the batch, arrays [B, ...], and of the statistics.
+
+    Args:
+        policy: the policy that acts.
+        state: B worlds before the step.
+        decision: what is done in them.
+        stepped: the same worlds after the step.
+        active: whether the step budget allows the step, [B] bool.
+        config: the algorithm's settings.
+    """
+    obs, u, log_prob, reference = decision
+    valid = active & ~stepped.nonfinite & jnp.isfinite(state.obs).all(-1) & jnp.isfinite(log_prob)
+    truncated = stepped.truncated & valid
+
+    def value_of_final_obs() -> Array:
+        final_obs = network_obs(policy.obs_moments, stepped.final_obs, config.normalize_obs)
+        return apply_value(policy.network, policy.params, final_obs)
+
+    # Truncations are rare, and a pass through the critic is not free.
+    final_value = lax.cond(truncated.any(), value_of_final_obs, lambda: jnp.zeros_like(stepped.reward))
+    batch = Batch(
+        obs=obs,
+        u=jnp.where(valid[:, None], u, 0),
+        log_prob=jnp.where(valid, log_prob, 0),
+        reward=stepped.reward,
+        terminated=stepped.terminated & valid,
+        truncated=truncated,
+        final_value=jnp.where(truncated, final_value, 0),
+        valid=valid,
+        reference=reference,
+    )
+    standardized = jnp.where(valid[:, None], standardize(policy.obs_moments, state.obs), 0)
+    return batch, _step_stats(stepped, standardized, active, valid)
 
 
 def _step_stats(stepped: EnvState, standardized: Array, active: Array, valid: Array) -> RolloutStats:
-    # An episode that began with its clock ahead was cut short, and says nothing about the policy.
+    """The statistics of one time step, from the worlds after it and the standardised observations before it."""
+    # An episode that began with its clock ahead was cut short: its return and length do not describe the policy.
     whole = (stepped.terminated | stepped.truncated) & valid & (stepped.clock_offset == 0)
     episode_return = jnp.where(whole, stepped.episode_return, 0)
     return RolloutStats(
@@ -194,3 +221,18 @@ def _step_stats(stepped: EnvState, standardized: Array, active: Array, valid: Ar
         return_sum_of_squares=jnp.square(episode_return).sum(),
         length_sum=jnp.where(whole, stepped.episode_length, 0).sum(),
     )
+
+
+def episode_metrics(stats: RolloutStats) -> dict[str, Array]:
+    """Means over the episodes finished in an update, each []; NaN where there were none."""
+    episodes = stats.episodes.astype(jnp.float32)
+    mean = stats.return_sum / episodes
+    variance = stats.return_sum_of_squares / episodes - mean * mean
+    return {
+        "episodes": stats.episodes,
+        "episode_return": mean,
+        "episode_return_std": jnp.sqrt(jnp.maximum(variance, 0)),
+        "episode_length": stats.length_sum / episodes,
+        "env_steps_this_update": stats.steps,
+        "nonfinite_steps": stats.nonfinite,
+    }

@@ -1,4 +1,4 @@
-"""How the step size and the KL penalty change in the course of training."""
+"""What changes in the course of training: step size, KL penalty, log-std floor, weights of reference policies."""
 
 from __future__ import annotations
 
@@ -17,56 +17,60 @@ _LEARNING_RATE_FACTOR = 1.5
 _PENALTY_RANGE = (1e-4, 1e4)
 
 
-class Moment(NamedTuple):
+class Progress(NamedTuple):
     """How far training has come when an update begins."""
 
-    progress: Array
+    budget_used: Array
     """Share of the step budget used, [], in [0, 1]."""
-    update: Array
+    updates_done: Array
     """Updates done, [] int32."""
 
 
-def warm(init: InitConfig, moment: Moment) -> Array:
-    """Share of the step size that the warm-up lets an update have, [], in (0, 1].
+def warmup_factor(init: InitConfig, progress: Progress) -> Array:
+    """Factor of the step size during the warm-up, [], in (0, 1].
 
-    It rises linearly once the policy moves, over ``step_size_warmup`` updates: the first has one part of as many.
+    It rises linearly over the ``step_size_warmup`` updates after those that train the critic alone, from
+    1 / ``step_size_warmup`` in the first of them to 1 in the last.
     """
-    since = moment.update - init.critic_warmup
+    since = progress.updates_done - init.critic_warmup
     rising = (since + 1) / max(init.step_size_warmup, 1)
     return jnp.where(since < 0, 1.0, jnp.minimum(rising, 1.0))
 
 
-def policy_moves(init: InitConfig, moment: Moment) -> Array:
+def policy_learns(init: InitConfig, progress: Progress) -> Array:
     """Whether an update may change the policy, and not only the critic, [] bool."""
-    return moment.update >= init.critic_warmup
+    return progress.updates_done >= init.critic_warmup
 
 
-def anchor_coef(init: InitConfig, moment: Moment) -> Array:
-    """Coefficient of the KL divergence to the anchor, []: constant, or halved every so many updates."""
+def anchor_coef(init: InitConfig, progress: Progress) -> Array:
+    """Coefficient of the KL divergence from the anchor, []: constant, or halved every ``anchor_half_life`` updates."""
     if not init.anchor_half_life:
         return jnp.float32(init.anchor_coef)
-    return init.anchor_coef * jnp.exp2(-moment.update / init.anchor_half_life)
+    return init.anchor_coef * jnp.exp2(-progress.updates_done / init.anchor_half_life)
 
 
-def warming_up(init: InitConfig, moment: Moment) -> Array:
-    """Whether a KL divergence is small because of the warm-ups, and says nothing about the step size, [] bool."""
-    return moment.update < init.critic_warmup + init.step_size_warmup
+def warming_up(init: InitConfig, progress: Progress) -> Array:
+    """Whether a warm-up still limits the policy's changes, [] bool.
+
+    The KL divergence is then small for that reason, and does not tell whether the step size suits.
+    """
+    return progress.updates_done < init.critic_warmup + init.step_size_warmup
 
 
-def teacher_share(config: DistillConfig, progress: Array | float) -> Array:
-    """Share of the steps at which the teacher acts in an update that begins at ``progress``, []."""
-    done = jnp.clip(progress / max(config.until, 1e-9), 0, 1)
+def teacher_share(config: DistillConfig, budget_used: Array | float) -> Array:
+    """Share of the steps at which the teacher acts in an update that begins at ``budget_used``, []."""
+    done = jnp.clip(budget_used / max(config.until, 1e-9), 0, 1)
     return jnp.float32(config.share + (config.final_share - config.share) * done)
 
 
-def learning_rate(config: PpoConfig, current: Array, progress: Array) -> Array:
-    """The step size of an update that begins at ``progress`` (share of the step budget used), []."""
+def learning_rate(config: PpoConfig, current: Array, budget_used: Array) -> Array:
+    """The step size of an update that begins at ``budget_used``, []."""
     if config.learning_rate_schedule == "linear":
-        return config.learning_rate * jnp.maximum(1 - progress, 0)
+        return config.learning_rate * jnp.maximum(1 - budget_used, 0)
     return current
 
 
-def adapt_learning_rate(config: PpoConfig, current: Array, kl: Array, progress: Array) -> Array:
+def adapt_learning_rate(config: PpoConfig, current: Array, kl: Array, budget_used: Array) -> Array:
     """The next update's step size: smaller after too large a KL divergence, larger after too small a one.
 
     The rule of rsl_rl and RL-Games, with a target that may fall linearly to 0 over the run.
@@ -75,7 +79,7 @@ def adapt_learning_rate(config: PpoConfig, current: Array, kl: Array, progress: 
         return current
     target = jnp.float32(config.target_kl)
     if config.learning_rate_schedule == "adaptive_kl_linear":
-        target = target * jnp.maximum(1 - progress, 0)
+        target = target * jnp.maximum(1 - budget_used, 0)
     factor = jnp.where(kl > 2 * target, 1 / _LEARNING_RATE_FACTOR, jnp.where(kl < target / 2, _LEARNING_RATE_FACTOR, 1))
     return jnp.clip(current * factor, *LEARNING_RATE_RANGE)
 
@@ -88,10 +92,10 @@ def adapt_kl_penalty(config: PpoConfig, current: Array, kl: Array) -> Array:
     return jnp.clip(current * factor, *_PENALTY_RANGE)
 
 
-def log_std_floor(config: PolicyConfig, progress: Array) -> Array:
-    """The floor of a state-independent log-std in an update that begins at ``progress``, [].
+def log_std_floor(config: PolicyConfig, budget_used: Array) -> Array:
+    """The floor of a state-independent log-std in an update that begins at ``budget_used``, [].
 
-    Exploration needs the noise in the first half of a run; in the second the policy learns to do without it.
+    Exploration needs the noise in the first half of a run; in the second half the policy learns to do without it.
     """
     final = config.min_log_std if config.final_min_log_std is None else config.final_min_log_std
-    return config.min_log_std + (final - config.min_log_std) * jnp.clip(2 * progress - 1, 0, 1)
+    return config.min_log_std + (final - config.min_log_std) * jnp.clip(2 * budget_used - 1, 0, 1)

@@ -16,26 +16,27 @@ Array = jax.Array
 
 
 @flax.struct.dataclass
-class Frozen:
-    """A policy that does not learn any more."""
+class ReferencePolicy:
+    """A policy that the learned one is compared with, and that does not learn itself; see ``reference.py``."""
 
     params: Params
-    """Of the actor; the critic's are left out."""
+    """The actor's; the critic's are left out."""
     obs_moments: RunningMoments
+    """What its observations are normalised with."""
 
 
 @flax.struct.dataclass
 class Teacher:
-    """The policy that a student imitates."""
+    """The reference policy that a student imitates."""
 
-    policy: Frozen
+    policy: ReferencePolicy
     share: Array
     """Share of the steps at which it acts in the student's place, []."""
 
 
 @flax.struct.dataclass
 class Learner:
-    """The part that is the same on every device."""
+    """The part of the training state that is the same on every device."""
 
     params: Params
     opt_state: Any
@@ -47,15 +48,15 @@ class Learner:
     """Step size of the last update, []."""
     kl_penalty: Array
     """Coefficient of the KL penalty, []."""
-    anchor: Frozen | None = None
-    """The policy that ``init.anchor_coef`` holds the learned one near."""
+    anchor: ReferencePolicy | None = None
+    """The reference policy of fine-tuning, which ``init.anchor_coef`` holds the learned one near."""
     teacher: Teacher | None = None
-    """The policy that ``distill`` imitates."""
+    """The reference policy of distillation, which the learned one imitates."""
 
 
 @flax.struct.dataclass
 class TrainState:
-    """A whole training run at one moment; saving this and nothing else is enough to go on exactly."""
+    """A whole training run between two updates; saving this and nothing else is enough to go on exactly."""
 
     learner: Learner
     env_state: EnvState

@@ -17,7 +17,7 @@ from mjxppo.config.values import merge, to_dict
 from mjxppo.console import say
 from mjxppo.envs.build import environment
 from mjxppo.errors import UserError
-from mjxppo.ppo.program import Trainer
+from mjxppo.ppo.program import TrainingProgram
 from mjxppo.ppo.state import TrainState
 from mjxppo.run.finetune import named
 from mjxppo.run.load import Loaded, load_for
@@ -36,7 +36,7 @@ def teacher_of(values: Mapping[str, Any]) -> Loaded | None:
 
 
 def configuration(teacher: Loaded) -> dict[str, Any]:
-    """A student's configuration, before its own settings: the teacher's worlds, networks and scale; imitation.
+    """A student's configuration, before its own settings: the teacher's worlds, networks and scale.
 
     The student sees nothing privileged, its critic does. The step size falls to 0, and no entropy is asked for. It
     begins afresh, even where the teacher did not.
@@ -51,18 +51,18 @@ def configuration(teacher: Loaded) -> dict[str, Any]:
             "policy": values["policy"],
             "normalize_obs": teacher.config.ppo.normalize_obs,
         },
-        "ppo": {"loss": "imitation", "learning_rate_schedule": "linear", "entropy_coef": 0.0},
+        "ppo": {"learning_rate_schedule": "linear", "entropy_coef": 0.0},
     }
     return merge(values, changes)
 
 
-def begin(trainer: Trainer, state: TrainState) -> TrainState:
+def begin(program: TrainingProgram, state: TrainState) -> TrainState:
     """The state that a run begins with: the one given, with the teacher in it, if there is one.
 
     Raises:
         UserError: there is no such teacher, or it does not fit the student.
     """
-    placeholder, teacher = state.learner.teacher, check(trainer)
+    placeholder, teacher = state.learner.teacher, check(program)
     if placeholder is None or teacher is None:
         return state
     say(f"imitating {named(teacher)}")
@@ -80,28 +80,28 @@ def begin(trainer: Trainer, state: TrainState) -> TrainState:
         return jnp.array(np.broadcast_to(array, ours.shape), ours.dtype)
 
     policy = jax.tree_util.tree_map_with_path(taken, placeholder.policy)
-    teaching = replace(placeholder, policy=trainer.replicate(policy))
+    teaching = replace(placeholder, policy=program.replicate(policy))
     return replace(state, learner=replace(state.learner, teacher=teaching))
 
 
-def check(trainer: Trainer) -> Loaded | None:
+def check(program: TrainingProgram) -> Loaded | None:
     """The student's teacher, None where there is none; refuses one that would see something else than it is used to.
 
     Raises:
         UserError: there is no such teacher, or it does not fit; names what differs.
     """
-    path = trainer.config.distill.teacher
+    path = program.config.distill.teacher
     if path is None:
         return None
     teacher = load_teacher(path)
-    config, theirs = trainer.config, teacher.config
+    config, theirs = program.config, teacher.config
     name = named(teacher)
     if config.env != theirs.env:
         raise UserError(f"env: the teacher in {name} was trained on {theirs.env}, not on {config.env}")
     if (config.distill.policy, config.distill.normalize_obs) != (theirs.policy, theirs.ppo.normalize_obs):
         raise UserError(f"distill.policy: is not that of {name}; leave it out, mjxppo distill knows it")
     if theirs.policy.privileged == "both":
-        task = trainer.env.task
+        task = program.env.task
         ours, known = task.hidden_sizes(), environment(theirs, task.unwrapped).task.hidden_sizes()
         if ours != known:
             differing = min(set(ours.items()) ^ set(known.items()))[0]

@@ -19,7 +19,7 @@ from mjxppo.config.sweep import trains_several
 from mjxppo.config.values import to_dict
 from mjxppo.console import say
 from mjxppo.errors import UserError
-from mjxppo.ppo.program import Trainer
+from mjxppo.ppo.program import TrainingProgram
 from mjxppo.ppo.state import TrainState
 from mjxppo.run import load
 from mjxppo.run.load import Loaded
@@ -59,22 +59,22 @@ def inherited(source: Loaded) -> dict[str, Any]:
     return {"policy": values["policy"], "ppo": {name: values["ppo"][name] for name in _INHERITED}}
 
 
-def begin(trainer: Trainer, state: TrainState, source: Loaded | None = None) -> TrainState:
-    """The state that a run begins with: that of ``Trainer.init``, and what ``init`` carries over into it.
+def begin(program: TrainingProgram, state: TrainState, source: Loaded | None = None) -> TrainState:
+    """The state that a run begins with: that of ``TrainingProgram.init``, and what ``init`` carries over into it.
 
     Args:
-        trainer: the run's.
+        program: the run's.
         state: freshly initialised; where it holds several members, all begin with the same policy.
         source: where it has been read already; else it is read, if ``init.path`` names one.
 
     Raises:
         UserError: there is no such checkpoint, or it does not fit the run.
     """
-    config = trainer.config
+    config = program.config
     source = source or source_of(to_dict(config))
     if source is None:
         return state
-    check(trainer, source)
+    check(program, source)
     parts = [*config.init.carry, *(["anchor"] if config.init.anchor_coef > 0 else [])]
     say(f"starting from {named(source)}: {', '.join(parts) or 'nothing of it'}")
     several = trains_several(config)
@@ -92,7 +92,7 @@ def begin(trainer: Trainer, state: TrainState, source: Loaded | None = None) -> 
         return jnp.array(np.broadcast_to(array, ours.shape), ours.dtype)
 
     learner = jax.tree_util.tree_map_with_path(carried, state.learner)
-    return replace(state, learner=trainer.replicate(learner))
+    return replace(state, learner=program.replicate(learner))
 
 
 def _origin(name: str, config: Config) -> str | None:
@@ -103,16 +103,16 @@ def _origin(name: str, config: Config) -> str | None:
     return name if name.startswith(tuple(wanted)) else None
 
 
-def check(trainer: Trainer, source: Loaded) -> None:
+def check(program: TrainingProgram, source: Loaded) -> None:
     """Refuses a source that does not fit.
 
     Raises:
         UserError: names the field that differs, and what would be right.
     """
-    config, env = trainer.config, trainer.env
+    config, env = program.config, program.env
     theirs = source.policy
     for what, ours, their_size in (
-        ("observations", trainer.network.actor_inputs or env.obs_size, theirs.inputs),
+        ("observations", program.network.actor_inputs or env.obs_size, theirs.inputs),
         ("actions", env.action_size, theirs.action_size),
     ):
         if ours != their_size:

@@ -21,7 +21,7 @@ from mjxppo.envs.build import environment
 from mjxppo.errors import UserError
 from mjxppo.files import WriteFailed, attempt
 from mjxppo.ppo import counters
-from mjxppo.ppo.program import Trainer, env_steps_of
+from mjxppo.ppo.program import TrainingProgram, env_steps_of
 from mjxppo.ppo.state import TrainState
 from mjxppo.run import checkpoint, distill, distributed, finetune, machine
 from mjxppo.run.checkpoint import CheckpointWriter
@@ -61,7 +61,7 @@ class Outcome(NamedTuple):
     """0, or 128 + the signal that stopped the run."""
 
 
-def build(config: Config, env: envs.Environment | envs.Task | None = None) -> Trainer:
+def build(config: Config, env: envs.Environment | envs.Task | None = None) -> TrainingProgram:
     """The environment and the device program that a checked configuration describes; nothing is written or run.
 
     Args:
@@ -73,7 +73,7 @@ def build(config: Config, env: envs.Environment | envs.Task | None = None) -> Tr
     """
     if config.num_devices > jax.device_count():
         raise UserError(f"num_devices: {config.num_devices} asked for, but there are {jax.device_count()}")
-    return Trainer(environment(config, env), config)
+    return TrainingProgram(environment(config, env), config)
 
 
 class Callbacks(NamedTuple):
@@ -87,7 +87,7 @@ class Callbacks(NamedTuple):
 
 
 def train(
-    trainer: Trainer,
+    program: TrainingProgram,
     run_dir: Path,
     resume: bool = False,
     callbacks: Callbacks = Callbacks(),  # noqa: B008
@@ -96,7 +96,7 @@ def train(
     """Trains to ``total_env_steps`` in an open run directory.
 
     Args:
-        trainer: what ``build`` made.
+        program: what ``build`` made.
         run_dir: where metrics and checkpoints go.
         resume: go on from the newest whole checkpoint, or from the start where none has been written yet.
         callbacks: told what happens.
@@ -108,9 +108,9 @@ def train(
             failed.
     """
     xla.enable_compilation_cache()
-    config = trainer.config
-    restored = _restore(trainer, run_dir / CKPT) if resume else None
-    total = trainer.budget(config.total_env_steps)
+    config = program.config
+    restored = _restore(program, run_dir / CKPT) if resume else None
+    total = program.budget(config.total_env_steps)
     started = time.perf_counter()
     with (
         waiting("compiling the training program (once for each configuration; later starts find it in the cache)"),
@@ -118,29 +118,29 @@ def train(
         ThreadPoolExecutor(1) as background,
     ):
         # XLA compiles most of the program on one core; meanwhile another makes the worlds.
-        compilation = background.submit(trainer.lower(total).compile)
-        state = restored or trainer.init()
-        program = compilation.result()
+        compilation = background.submit(program.lower(total).compile)
+        state = restored or program.init()
+        compiled = compilation.result()
         distributed.wait_for_all("compiled")
     compile_s = time.perf_counter() - started
     if restored is None:
-        state = distill.begin(trainer, finetune.begin(trainer, state, source))
+        state = distill.begin(program, finetune.begin(program, state, source))
     first_update = int(_host(state.update))
     if distributed.is_first():
         machine.record(run_dir, first_update)
-    loop = _Loop(trainer, run_dir, first_update, callbacks)
+    loop = _Loop(program, run_dir, first_update, callbacks)
     try:
-        outcome = loop.run(program, state, total, compile_s, trainer.num_devices)
+        outcome = loop.run(compiled, state, total, compile_s, program.layout.num_devices)
     except BaseException as error:
         # Closing takes all processes, and only this failure is sure to be everyone's.
         if not distributed.several() or isinstance(error, TrainingFailed):
             loop.close()
-        failure = trainer.env.failure
+        failure = program.env.failure
         if failure is None or not isinstance(error, jax.errors.JaxRuntimeError):
             raise
         what = f"{type(failure).__name__}: {failure}"
         # The save under way was completed when the loop was closed.
-        raise TrainingFailed(f"{trainer.env.name} failed on the host: {what}; {loop.last_good()}") from error
+        raise TrainingFailed(f"{program.env.name} failed on the host: {what}; {loop.last_good()}") from error
     loop.close()
     return outcome
 
@@ -151,7 +151,7 @@ def _host(x: jax.Array) -> np.ndarray:
     return value
 
 
-def _restore(trainer: Trainer, directory: Path) -> TrainState | None:
+def _restore(program: TrainingProgram, directory: Path) -> TrainState | None:
     """The state in the newest whole checkpoint; None where none has been written yet."""
     damage: list[str] = []
     found = checkpoint.newest_whole_step(directory, damage.append) if distributed.is_first() else None
@@ -166,11 +166,11 @@ def _restore(trainer: Trainer, directory: Path) -> TrainState | None:
     for message in damage:
         say(f"skipping a damaged checkpoint: {message}; going on from step {step.name}")
     arrays, _ = checkpoint.read(step)
-    restored = checkpoint.unflatten(trainer.shapes(), arrays)
-    if not trainer.env.restorable:
-        say(f"the worlds of {trainer.env.name} cannot be restored: new episodes begin")
-        restored = trainer.restore_worlds(restored)
-    restored = trainer.place(restored)
+    restored = checkpoint.unflatten(program.shapes(), arrays)
+    if not program.env.restorable:
+        say(f"the worlds of {program.env.name} cannot be restored: new episodes begin")
+        restored = program.restore_worlds(restored)
+    restored = program.place(restored)
     if distributed.is_first():
         _set_aside_newer(directory, int(step.name))
     return restored
@@ -188,8 +188,8 @@ def _set_aside_newer(directory: Path, step: int) -> None:
 class _Loop:
     """One run's open files and its place in time."""
 
-    def __init__(self, trainer: Trainer, run_dir: Path, first_update: int, callbacks: Callbacks):
-        self.config = config = trainer.config
+    def __init__(self, program: TrainingProgram, run_dir: Path, first_update: int, callbacks: Callbacks):
+        self.config = config = program.config
         self.directory = run_dir
         self.callbacks = callbacks
         self.enough = False
@@ -213,7 +213,7 @@ class _Loop:
         self.warned = False
         self.env_steps = 0
         self.returns: list[float | None] = [None] * len(directories)
-        self.full_update = trainer.env_steps_per_update
+        self.full_update = program.env_steps_per_update
 
     @property
     def episode_return(self) -> float | None:
@@ -229,7 +229,7 @@ class _Loop:
             metrics.close()
 
     def run(
-        self, program: Any, state: TrainState, total: counters.Counter, compile_s: float, num_devices: int
+        self, compiled: Any, state: TrainState, total: counters.Counter, compile_s: float, num_devices: int
     ) -> Outcome:
         config = self.config
         self.env_steps = first_env_steps = counters.to_int(jax.tree.map(_host, state.env_steps))
@@ -240,7 +240,7 @@ class _Loop:
         ):
             while self.env_steps < config.total_env_steps and not self._asked_to_stop(stop):
                 chunk_started = time.perf_counter()
-                state, metrics = program(state, total)
+                state, metrics = compiled(state, total)
                 rows = self._rows(jax.device_get(metrics), started, chunk_started)
                 self._warn_of_slow_calls(time.perf_counter() - chunk_started)
                 self._write(partial(self._log, rows))

@@ -16,7 +16,7 @@ import jax
 from mjxppo.config.schema import Config, minibatches_per_epoch
 from mjxppo.config.sweep import members_of
 from mjxppo.errors import UserError
-from mjxppo.ppo.program import Trainer
+from mjxppo.ppo.program import TrainingProgram
 
 _FLOAT = 4
 _STATE_COPIES = 3.0
@@ -49,13 +49,13 @@ class Estimate(NamedTuple):
         return self.state + self.batch + self.minibatch
 
 
-def estimate(trainer: Trainer) -> Estimate:
+def estimate(program: TrainingProgram) -> Estimate:
     """What training will need at its peak."""
-    config, env = trainer.config, trainer.env
+    config, env = program.config, program.env
     ppo, policy = config.ppo, config.policy
     # Members that are trained one after the other share the room for what they learn from.
-    at_a_time = 1 if trainer.in_turn else max(1, len(trainer.members))
-    state = _bytes_of_state(trainer)
+    at_a_time = 1 if program.layout.members_in_turn else max(1, len(program.members))
+    state = _bytes_of_state(program)
     samples = ppo.num_envs * ppo.rollout_length
     # Observation and action, and of each sample the log-probability, reward, last value, advantage, target, weight.
     compared = 2 * env.action_size if config.init.anchor_coef > 0 or config.distill.teacher else 0
@@ -70,33 +70,33 @@ def estimate(trainer: Trainer) -> Estimate:
     )
 
 
-def _bytes_of_state(trainer: Trainer) -> float:
+def _bytes_of_state(program: TrainingProgram) -> float:
     """Bytes of the whole training state, by its shapes alone."""
 
     def size(leaf: jax.ShapeDtypeStruct) -> int:
         is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         return math.prod(leaf.shape) * (8 if is_key else leaf.dtype.itemsize)
 
-    return float(sum(size(leaf) for leaf in jax.tree.leaves(trainer.shapes())))
+    return float(sum(size(leaf) for leaf in jax.tree.leaves(program.shapes())))
 
 
-def check(trainer: Trainer) -> None:
+def check(program: TrainingProgram) -> None:
     """Refuses a configuration that will not fit; what cannot be found out is no reason to refuse.
 
     Raises:
         UserError: it needs more memory than there is; says how much, and what would need less.
     """
-    needed = estimate(trainer)
+    needed = estimate(program)
     on_host, on_devices = needed.host, needed.device / jax.process_count()
     if jax.default_backend() == "cpu":
         on_host += on_devices
     else:
-        available = _free_on_devices(trainer)
+        available = _free_on_devices(program)
         if available is not None and on_devices > available:
-            raise _does_not_fit(trainer.config, needed, on_devices, available, "device")
+            raise _does_not_fit(program.config, needed, on_devices, available, "device")
     available = available_on_host()
     if available is not None and on_host > available:
-        raise _does_not_fit(trainer.config, needed, on_host, available, "host")
+        raise _does_not_fit(program.config, needed, on_host, available, "host")
 
 
 def _does_not_fit(config: Config, needed: Estimate, total: float, available: float, where: str) -> UserError:
@@ -114,10 +114,10 @@ def _gib(count: float) -> str:
     return f"{count / 2**30:.2g} GiB" if count < 100 * 2**30 else f"{count / 2**30:.0f} GiB"
 
 
-def _free_on_devices(trainer: Trainer) -> float | None:
+def _free_on_devices(program: TrainingProgram) -> float | None:
     """Bytes that may be allocated on the run's devices of this host together; None where they do not say."""
     free = 0.0
-    for device in trainer.mesh.local_devices:
+    for device in program.mesh.local_devices:
         stats = device.memory_stats()
         if not stats or "bytes_limit" not in stats:
             return None

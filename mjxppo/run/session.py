@@ -21,6 +21,7 @@ from mjxppo.envs.locomotion import Locomotion
 from mjxppo.envs.registry import TASKS, canonical_name, gym_id_of
 from mjxppo.errors import UserError
 from mjxppo.files import write_json
+from mjxppo.ppo.program import TrainingProgram
 from mjxppo.run import conclude, distill, distributed, failure, finetune, loop, memory, wandb
 from mjxppo.run.directory import CONFIG, SUMMARY, check_resumable, default_run_dir, latest, open_run_dir
 from mjxppo.run.load import Loaded
@@ -89,10 +90,10 @@ def run(
         if resume:
             check_resumable(path, config)
         task = made or envs.make(config.env, backend=config.physics.backend, **config.env_options)
-        trainer = loop.build(config, task)
-        _check(trainer, source, resume)
+        program = loop.build(config, task)
+        _check(program, source, resume)
         with open_run_dir(path, config, resume):
-            outcome = _train(trainer, path, resume, callbacks, source, can_be_replayed=made is None)
+            outcome = _train(program, path, resume, callbacks, source, can_be_replayed=made is None)
             distributed.leave()
             summary = None
             if distributed.is_first():
@@ -168,26 +169,31 @@ def _run_to_resume(request: Request) -> Path | None:
     return request.run_dir or latest()
 
 
-def _check(trainer: Any, source: Loaded | None, resume: bool) -> None:
+def _check(program: TrainingProgram, source: Loaded | None, resume: bool) -> None:
     """Refuses, before anything is written, what would fail after minutes of compilation."""
     if source is not None:
-        finetune.check(trainer, source)
+        finetune.check(program, source)
     if not resume:
-        distill.check(trainer)
+        distill.check(program)
     if distributed.is_first():
-        wandb.check(trainer.config)
-    memory.check(trainer)
+        wandb.check(program.config)
+    memory.check(program)
 
 
 def _train(
-    trainer: Any, path: Path, resume: bool, callbacks: Callbacks, source: Loaded | None, can_be_replayed: bool
+    program: TrainingProgram,
+    path: Path,
+    resume: bool,
+    callbacks: Callbacks,
+    source: Loaded | None,
+    can_be_replayed: bool,
 ) -> Outcome:
-    config = trainer.config
+    config = program.config
     if not resume:
-        policies = f"{len(members_of(config))} policies on " if trainer.members else ""
+        policies = f"{len(members_of(config))} policies on " if program.members else ""
         say(f"training {policies}{config.env} for {human(config.total_env_steps)} steps in {path}")
     try:
-        return loop.train(trainer, path, resume, callbacks, source)
+        return loop.train(program, path, resume, callbacks, source)
     except loop.TrainingFailed as error:
         if can_be_replayed:  # an environment that was handed in cannot be built again from the configuration
             failure.leave(config, path, error)

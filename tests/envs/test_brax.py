@@ -153,8 +153,8 @@ class TestTheirsAsOurs:
         np.testing.assert_array_equal(state.final_obs, goals[0])
 
     def test_training_learns_on_it(self, tmp_path):
-        trainer = loop.build(small_config(total_env_steps=60 * 1024), envs.make(Reacher(), max_episode_steps=20))
-        outcome = loop.train(trainer, tmp_path)
+        program = loop.build(small_config(total_env_steps=60 * 1024), envs.make(Reacher(), max_episode_steps=20))
+        outcome = loop.train(program, tmp_path)
         # Standing still costs 0.77 a step, some 15 an episode.
         assert outcome.episode_return > -7
 

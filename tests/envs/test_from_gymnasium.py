@@ -19,7 +19,7 @@ from mjxppo.envs.foreign.gymnasium import make_one
 from mjxppo.errors import UserError
 from mjxppo.policy import evaluate
 from mjxppo.ppo import counters
-from mjxppo.ppo.program import Trainer
+from mjxppo.ppo.program import TrainingProgram
 from mjxppo.run import checkpoint
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -126,21 +126,21 @@ def make(total, num_seeds=1, seed=0):
         ppo=PpoConfig(**PPO),
         log=LogConfig(every_updates=3),
     )
-    return Trainer(envs.make(config.env), config)
+    return TrainingProgram(envs.make(config.env), config)
 
 
 def trained(total, **options):
-    trainer = make(total, **options)
-    state, budget = trainer.init(), trainer.budget(total)
+    program = make(total, **options)
+    state, budget = program.init(), program.budget(total)
     for _ in range(2):
-        state, _ = trainer.train_chunk(state, budget)
-    return trainer, state
+        state, _ = program.train_chunk(state, budget)
+    return program, state
 
 
 def test_not_a_step_beyond_the_budget_is_taken_on_the_host():
-    trainer, state = trained(5 * UPDATE + 4 * 7)
+    program, state = trained(5 * UPDATE + 4 * 7)
     assert counters.to_int(state.env_steps) == 5 * UPDATE + 4 * 7
-    assert trainer.env.task._vector_envs._steps_taken == [5 * 16 + 7]
+    assert program.env.task._vector_envs._steps_taken == [5 * 16 + 7]
 
 
 def test_seeds_have_worlds_of_their_own_and_are_what_they_are_alone():

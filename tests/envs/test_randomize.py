@@ -20,7 +20,7 @@ from mjxppo.envs import Environment, build
 from mjxppo.envs.half_cheetah import HalfCheetah, HalfCheetahOptions
 from mjxppo.envs.randomize.task import RandomizedTask
 from mjxppo.errors import UserError
-from mjxppo.ppo.program import Trainer
+from mjxppo.ppo.program import TrainingProgram
 from mjxppo.run.checkpoint import flatten, unflatten
 from mjxppo.run.loop import Callbacks, train
 from mjxppo.run.metrics import read_rows
@@ -270,7 +270,7 @@ def test_observations_have_a_lasting_error_and_a_passing_one():
     assert np.asarray(state.reward) == pytest.approx(-np.square(state.worlds.inner["x"]).sum(1), abs=1e-5)
 
 
-def trainer(num_devices=1, randomize=SENSES):
+def program(num_devices=1, randomize=SENSES):
     config = Config(
         env="point_mass",
         total_env_steps=32 * 8 * 8,
@@ -279,12 +279,12 @@ def trainer(num_devices=1, randomize=SENSES):
         ppo=PpoConfig(num_envs=32, block_size=4, rollout_length=8, num_minibatches=4, num_epochs=1),
         log=LogConfig(every_updates=2),
     )
-    return Trainer(wrap(PointMass(max_episode_steps=6), randomize), config)
+    return TrainingProgram(wrap(PointMass(max_episode_steps=6), randomize), config)
 
 
 @pytest.mark.usefixtures("compiled_quickly")
 def test_training_goes_on_to_the_bit_from_what_a_checkpoint_holds():
-    run = trainer()
+    run = program()
     total = run.budget(10**6)
     state, _ = run.train_chunk(run.init(), total)
     saved = flatten(state)
@@ -300,7 +300,7 @@ def test_worlds_do_not_depend_on_the_number_of_devices():
         pytest.skip("needs 4 devices")
     states = []
     for num_devices in (2, 4):
-        run = trainer(num_devices)
+        run = program(num_devices)
         # After one update the parameters differ by the order of sums.
         state, _ = run.train_chunk(run.init(), run.budget(32 * 8))
         states.append(flatten(state.env_state))
@@ -399,7 +399,7 @@ def test_the_curriculum_widens_where_the_return_holds_and_narrows_where_it_does_
 
 @pytest.mark.usefixtures("compiled_quickly")
 def test_how_far_the_curriculum_has_come_is_a_metric_like_any(tmp_path):
-    run = trainer(randomize=dataclasses.replace(CURRICULUM, curriculum_return=-1e6))
+    run = program(randomize=dataclasses.replace(CURRICULUM, curriculum_return=-1e6))
     seen = []
     train(run, tmp_path, callbacks=Callbacks(metrics=lambda rows: seen.extend(rows)))
     extents = [row["randomization_extent"] for row in seen]

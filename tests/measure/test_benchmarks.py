@@ -65,17 +65,17 @@ class TestSplit:
     @pytest.mark.parametrize("backend", ["cpu", "gpu"], ids=["block by block", "all worlds at once"])
     def test_physics_alone_goes_where_the_policy_went(self, backend, monkeypatch):
         monkeypatch.setattr("jax.default_backend", lambda: backend)
-        trainer = loop.build(make_config(VALUES | {"num_devices": 1}))
-        state = trainer.init()
-        went, batch, *_ = trainer.collect(state, jax.random.key(0), jnp.int32(trainer.env_steps_per_update))
-        again = update_parts.replay_physics(trainer, state.env_state, batch.u)
+        program = loop.build(make_config(VALUES | {"num_devices": 1}))
+        state = program.init()
+        went, batch, *_ = program.collect(state, jax.random.key(0), jnp.int32(program.env_steps_per_update))
+        again = update_parts.replay_physics(program, state.env_state, batch.u)
         assert (again.episode_length > 0).all()
         np.testing.assert_allclose(again.obs, went.obs, rtol=1e-6)
         np.testing.assert_allclose(again.episode_return, went.episode_return, rtol=1e-6)
 
     def test_an_update_has_four_parts(self):
-        trainer = loop.build(make_config(VALUES | {"num_devices": 2}))
-        parts = update_parts.measure_parts(trainer, trainer.init(), repeats=2)
+        program = loop.build(make_config(VALUES | {"num_devices": 2}))
+        parts = update_parts.measure_parts(program, program.init(), repeats=2)
         assert list(parts) == ["physics_ms", "policy_ms", "gae_ms", "gradient_steps_ms"]
         assert parts["physics_ms"] > 0 and parts["gae_ms"] > 0
 
@@ -96,10 +96,10 @@ class TestScale:
         json.dumps(report)
 
     def test_the_program_to_compare_with_has_no_collectives(self):
-        trainer = loop.build(make_config(VALUES | {"num_devices": 2}))
-        total = trainer.budget(10**6)
-        assert "all_reduce" in trainer.lower(total).as_text()
-        assert "all_reduce" not in scale.without_reductions(trainer).lower(total).as_text()
+        program = loop.build(make_config(VALUES | {"num_devices": 2}))
+        total = program.budget(10**6)
+        assert "all_reduce" in program.lower(total).as_text()
+        assert "all_reduce" not in scale.without_reductions(program).lower(total).as_text()
 
     def test_more_devices_than_there_are_is_one_line(self):
         with pytest.raises(UserError, match="num_devices: 4096 cannot be measured with 8 devices"):

@@ -23,7 +23,7 @@ from mjxppo.errors import UserError
 from mjxppo.policy.export import export
 from mjxppo.policy.policy import Policy
 from mjxppo.ppo import networks, normalize
-from mjxppo.ppo.program import Trainer
+from mjxppo.ppo.program import TrainingProgram
 from mjxppo.run import checkpoint
 
 OBS_SIZE, ACTION_SIZE = 11, 3
@@ -214,8 +214,8 @@ class TestCheckpoint:
         policy = PolicyConfig(hidden_sizes=(32, 16), activation="silu", std=request.param)
         ppo = PpoConfig(num_envs=8, block_size=8, rollout_length=4, num_minibatches=4)
         config = Config(env="point_mass", num_devices=1, policy=policy, ppo=ppo)
-        trainer = Trainer(Environment(PointMass()), config)
-        state = trainer.init()
+        program = TrainingProgram(Environment(PointMass()), config)
+        state = program.init()
         rng = np.random.default_rng(2)
         params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32) * 0.5, state.learner.params)
         moments = dataclasses.replace(
@@ -230,7 +230,7 @@ class TestCheckpoint:
 
         @jax.jit
         def act(obs):
-            mean, _ = networks.apply_policy(trainer.network, params, normalize.normalize_obs(moments, obs))
+            mean, _ = networks.apply_policy(program.network, params, normalize.normalize_obs(moments, obs))
             return jax.numpy.tanh(mean)
 
         return tmp_path / "run", act

@@ -14,8 +14,7 @@ from mjxppo.errors import UserError
 from mjxppo.policy.evaluate import device_episodes
 from mjxppo.policy.policy import from_checkpoint
 from mjxppo.ppo.networks import apply_policy
-from mjxppo.ppo.rollout import Policy as DevicePolicy
-from mjxppo.ppo.rollout import see_obs
+from mjxppo.ppo.normalize import network_obs
 from mjxppo.run import loop
 from mjxppo.run.checkpoint import flatten
 
@@ -30,32 +29,32 @@ SMALL = {
 
 
 def trained(**changes):
-    """A trainer, its state after two updates, and the NumPy policy in it."""
+    """A program, its state after two updates, and the NumPy policy in it."""
     config = make_config(merge(SMALL, changes))
-    trainer = loop.build(config, Crosswind(max_episode_steps=6))
-    state, _ = trainer.train_chunk(trainer.init(), trainer.budget(config.total_env_steps))
-    return trainer, state, from_checkpoint(flatten(state), config)
+    program = loop.build(config, Crosswind(max_episode_steps=6))
+    state, _ = program.train_chunk(program.init(), program.budget(config.total_env_steps))
+    return program, state, from_checkpoint(flatten(state), config)
 
 
 @pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize(("history", "normalize_obs"), [(2, False), (4, True)])
 def test_a_policy_with_a_history_acts_on_its_own_as_the_network_does_in_a_rollout(history, normalize_obs):
-    trainer, state, policy = trained(policy={"history": history}, ppo={"normalize_obs": normalize_obs})
+    program, state, policy = trained(policy={"history": history}, ppo={"normalize_obs": normalize_obs})
     assert (policy.obs_size, policy.action_size, policy.history) == (3, 2, history)
     learner = state.learner
-    acting = DevicePolicy(trainer.network, learner.params, learner.obs_moments)
 
     @jax.jit
     def network_acts(worlds):
-        mean, _ = apply_policy(trainer.network, learner.params, see_obs(acting, trainer.config.ppo, worlds.obs))
+        obs = network_obs(learner.obs_moments, worlds.obs, normalize_obs)
+        mean, _ = apply_policy(program.network, learner.params, obs)
         return jax.numpy.tanh(mean)
 
-    worlds = jax.jit(trainer.env.reset)(jax.random.split(jax.random.key(3), 5))
+    worlds = jax.jit(program.env.reset)(jax.random.split(jax.random.key(3), 5))
     act, first, ends = policy.begin(), None, 0
     for _ in range(15):
         expected = network_acts(worlds)
         np.testing.assert_allclose(act(np.asarray(worlds.obs)[:, :3], first), expected, atol=1e-5)
-        worlds = jax.jit(trainer.env.step)(worlds, expected)
+        worlds = jax.jit(program.env.step)(worlds, expected)
         first = np.asarray(worlds.done)
         ends += first.sum()
     assert ends >= 10
@@ -78,9 +77,9 @@ def test_each_episode_begins_without_a_memory_of_the_last():
 
 @pytest.mark.usefixtures("compiled_quickly")
 def test_evaluation_carries_the_history():
-    trainer, _, policy = trained(policy={"history": 3})
+    program, _, policy = trained(policy={"history": 3})
     with_past = device_episodes(policy, Environment(Crosswind(max_episode_steps=6)), 4, seed=0)
-    stacked = device_episodes(lambda obs: policy.of_inputs(obs[:, : policy.inputs]), trainer.env, 4, seed=0)
+    stacked = device_episodes(lambda obs: policy.of_inputs(obs[:, : policy.inputs]), program.env, 4, seed=0)
     np.testing.assert_allclose(with_past.returns, stacked.returns, rtol=1e-5)
 
 
@@ -88,7 +87,7 @@ def test_evaluation_carries_the_history():
 def test_a_policy_that_needs_the_simulation_says_so_wherever_it_would_act_alone(tmp_path):
     from mjxppo.policy.export import export
 
-    trainer, _, policy = trained(policy={"privileged": "both"})
+    program, _, policy = trained(policy={"privileged": "both"})
     assert policy.privileged and policy.inputs == 5
     for use in (
         policy.begin,
@@ -98,7 +97,7 @@ def test_a_policy_that_needs_the_simulation_says_so_wherever_it_would_act_alone(
         with pytest.raises(UserError, match=r"policy.privileged: this policy sees what only the simulation knows"):
             use()
     assert not list(tmp_path.iterdir())
-    assert device_episodes(lambda obs: policy.of_inputs(obs), trainer.env, 2, 0).lengths.all(), "where it was trained"
+    assert device_episodes(lambda obs: policy.of_inputs(obs), program.env, 2, 0).lengths.all(), "where it was trained"
 
 
 def test_rollouts_with_history_and_privilege_are_bit_equal_on_any_number_of_devices():
@@ -115,8 +114,8 @@ def test_rollouts_with_history_and_privilege_are_bit_equal_on_any_number_of_devi
                 },
             )
         )
-        trainer = loop.build(config, Crosswind(max_episode_steps=6))
-        state, _ = trainer.train_chunk(trainer.init(), trainer.budget(10**6))
+        program = loop.build(config, Crosswind(max_episode_steps=6))
+        state, _ = program.train_chunk(program.init(), program.budget(10**6))
         return flatten(state.env_state)
 
     alone, shared = run(1), run(4)

@@ -26,11 +26,11 @@ _SMALL = {"log": {"every_updates": 1}, "ppo": {"num_envs": 512, "block_size": 64
 def states_after(task: str, num_devices: int) -> dict[int, tuple[bytes, Any]]:
     """The worlds' bits, and the flat parameters [P], after each number of ``UPDATES``."""
     values = merge(defaults_for(task), {**_SMALL, "num_devices": num_devices})
-    trainer = loop.build(make_config(values))
-    state, budget = trainer.init(), trainer.budget(10**9)
+    program = loop.build(make_config(values))
+    state, budget = program.init(), program.budget(10**9)
     found = {}
     for update in range(1, max(UPDATES) + 1):
-        state, _ = trainer.train_chunk(state, budget)
+        state, _ = program.train_chunk(state, budget)
         if update in UPDATES:
             params = np.concatenate([x.ravel() for x in flatten(state.learner.params).values()])
             found[update] = (b"".join(x.tobytes() for x in flatten(state.env_state).values()), params)

@@ -15,8 +15,8 @@ def after_one_update(env: str, num_devices: int) -> tuple[dict[str, np.ndarray],
     small = {"num_envs": 128, "block_size": 16, "rollout_length": 8, "num_minibatches": 4, "num_epochs": 2}
     values = {"num_devices": num_devices, "log": {"every_updates": 1}, "ppo": small}
     config = make_config(merge(defaults_for(env), values))
-    trainer = loop.build(config)
-    state, _ = trainer.train_chunk(trainer.init(), trainer.budget(10**6))
+    program = loop.build(config)
+    state, _ = program.train_chunk(program.init(), program.budget(10**6))
     return flatten(state.env_state), flatten(state.learner)
 
 

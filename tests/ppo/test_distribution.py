@@ -10,6 +10,11 @@ from scipy import integrate, stats
 from mjxppo.ppo import distribution
 
 
+def log_prob(u, mean, log_std):
+    """Log-density of the action tanh(u): [..., A] -> [...]."""
+    return distribution.gaussian_log_prob(u, mean, log_std) - distribution.squash_log_det(u)
+
+
 def density_of_action(action, mean, std):
     """d/da P(tanh(u) <= a), by float64 central differences of the cumulative distribution."""
     h = 1e-6 * (1 - abs(action))
@@ -23,7 +28,7 @@ def test_log_prob_is_the_density_of_the_action():
     for mean, log_std in [(0.0, 0.0), (0.7, -0.5), (-1.2, -1.0), (0.3, 0.5)]:
         for action in (-0.95, -0.3, 0.0, 0.5, 0.9):
             u = np.arctanh(action)
-            ours = distribution.log_prob(jnp.array([u]), jnp.array([mean]), jnp.array([log_std]))
+            ours = log_prob(jnp.array([u]), jnp.array([mean]), jnp.array([log_std]))
             np.testing.assert_allclose(
                 ours, np.log(density_of_action(action, mean, np.exp(log_std))), rtol=1e-4, atol=1e-4
             )
@@ -31,15 +36,15 @@ def test_log_prob_is_the_density_of_the_action():
 
 def test_dimensions_are_independent_so_their_log_probs_add_up():
     u, mean, log_std = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
-    joint = distribution.log_prob(u, mean, log_std)
-    parts = sum(distribution.log_prob(u[:, i : i + 1], mean[:, i : i + 1], log_std[:, i : i + 1]) for i in range(4))
+    joint = log_prob(u, mean, log_std)
+    parts = sum(log_prob(u[:, i : i + 1], mean[:, i : i + 1], log_std[:, i : i + 1]) for i in range(4))
     np.testing.assert_allclose(joint, parts, rtol=1e-5)
 
 
 def test_the_ratio_of_two_policies_needs_no_squashing_term():
     u, mean, log_std = np.random.default_rng(1).normal(size=(3, 50, 3)).astype(np.float32)
     log_std = 0.3 * log_std
-    full = distribution.log_prob(u, mean + 0.1, log_std) - distribution.log_prob(u, mean, log_std - 0.05)
+    full = log_prob(u, mean + 0.1, log_std) - log_prob(u, mean, log_std - 0.05)
     plain = distribution.gaussian_log_prob(u, mean + 0.1, log_std) - distribution.gaussian_log_prob(
         u, mean, log_std - 0.05
     )
@@ -52,7 +57,7 @@ def test_the_ratio_of_two_policies_needs_no_squashing_term():
 
 def test_log_prob_and_its_gradient_stay_finite_where_atanh_would_not():
     for u in (-40.0, -9.0, 9.0, 40.0):
-        value, grad = jax.value_and_grad(lambda x: distribution.log_prob(x, jnp.zeros(1), jnp.zeros(1)))(jnp.array([u]))
+        value, grad = jax.value_and_grad(lambda x: log_prob(x, jnp.zeros(1), jnp.zeros(1)))(jnp.array([u]))
         exact = stats.norm.logpdf(u) - 2 * (np.log(2) - abs(u) - np.log1p(np.exp(-2 * abs(u))))
         np.testing.assert_allclose(value, exact, rtol=1e-6)
         assert np.isfinite(grad).all()

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from mjxppo.config.schema import PolicyConfig, PpoConfig
-from mjxppo.ppo import losses, networks
+from mjxppo.ppo import distribution, losses, networks
 
 S = 64
 
@@ -88,14 +88,13 @@ def test_samples_without_meaning_weigh_nothing():
 
 def test_at_the_old_policy_all_three_losses_have_the_policy_gradient():
     network, params, samples, _ = make()
-    from mjxppo.ppo import distribution
-
     mean, log_std = network.apply(params, samples.obs, method="policy")
     samples = samples.replace(log_prob=distribution.gaussian_log_prob(samples.u, mean, log_std))
 
     def policy_gradient(p):
         mean, log_std = network.apply(p, samples.obs, method="policy")
-        return -(distribution.log_prob(samples.u, mean, log_std) * samples.advantage).mean()
+        log_prob = distribution.gaussian_log_prob(samples.u, mean, log_std) - distribution.squash_log_det(samples.u)
+        return -(log_prob * samples.advantage).mean()
 
     expected = jax.tree.leaves(jax.grad(policy_gradient)(params))
     for name in ("clip", "kl_penalty", "policy_gradient"):
@@ -119,3 +118,13 @@ def test_the_divergence_from_a_reference_is_added_with_its_weight():
     kl = np.log(np.exp(log_std) / their_std) + (their_std**2 + (theirs - mean) ** 2) / (2 * np.exp(2 * log_std)) - 0.5
     np.testing.assert_allclose(terms.reference_kl, kl.sum(-1)[: S // 2].mean(), rtol=1e-4)
     np.testing.assert_allclose(total - without, 3 * terms.reference_kl, rtol=1e-3)
+
+
+def test_imitation_takes_the_divergence_from_the_teacher_as_its_policy_loss():
+    network, params, samples, config = make(value_coef=0.0)
+    teacher = jnp.full((S, 2), 0.3), jnp.full((S, 2), -0.7)
+    total, terms = losses.loss(
+        params, network, samples.replace(reference=teacher), samples.valid.sum(), config, jnp.float32(1.0), imitate=True
+    )
+    assert float(total) == float(terms.policy_loss) == float(terms.reference_kl) > 0
+    assert float(terms.approx_kl) == float(terms.clip_fraction) == 0

@@ -24,10 +24,10 @@ def config_with(**changes):
 
 
 def after_updates(num_devices: int = 2, **ppo) -> dict[str, np.ndarray]:
-    trainer = loop.build(config_with(num_devices=num_devices, ppo=SMALL | ppo), PointMass())
-    state, total = trainer.init(), trainer.budget(10**6)
+    program = loop.build(config_with(num_devices=num_devices, ppo=SMALL | ppo), PointMass())
+    state, total = program.init(), program.budget(10**6)
     for _ in range(2):
-        state, _ = trainer.train_chunk(state, total)
+        state, _ = program.train_chunk(state, total)
     return flatten(state.learner)
 
 
@@ -85,15 +85,15 @@ def test_65536_worlds_train_on_a_cpu_and_fit_the_estimate():
         "log": {"every_updates": 1},
         "ppo": {"num_envs": 65_536, "rollout_length": 4, "minibatch_size": 16_384, "num_epochs": 1},
     }
-    trainer = loop.build(make_config(values))
-    memory.check(trainer)
+    program = loop.build(make_config(values))
+    memory.check(program)
     steps = 2 * 65_536 * 4 - 1000
-    state, total = trainer.init(), trainer.budget(steps)
-    compiled = trainer.lower(total).compile()
+    state, total = program.init(), program.budget(steps)
+    compiled = program.lower(total).compile()
     needed = compiled.memory_analysis()
     assert (
-        trainer.num_devices * (needed.argument_size_in_bytes + needed.temp_size_in_bytes)
-        < memory.estimate(trainer).device
+        program.layout.num_devices * (needed.argument_size_in_bytes + needed.temp_size_in_bytes)
+        < memory.estimate(program).device
     )
     for _ in range(2):
         state, metrics = compiled(state, total)

@@ -7,19 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mjxppo.config.schema import splits_per_step
 from mjxppo.ppo import minibatch
 
 
 def test_every_sample_is_drawn_exactly_once_an_epoch():
     blocks, steps, size, count = 3, 8, 4, 16
-    splits = splits_per_step(steps, size, count)
-    assert splits == 2
+    per_step = minibatch.slices_per_step(steps, size, count)
+    assert per_step == 2
     labels = jnp.arange(blocks * steps * size).reshape(blocks, steps, size)
-    units = minibatch.to_units(labels, splits)
-    chosen = minibatch.draw(jax.random.key(0), 0, blocks, steps * splits, count)
-    drawn = np.asarray(units[chosen])
-    assert drawn.shape == (count, blocks, size // splits)
+    slices = minibatch.to_slices(labels, per_step)
+    chosen = minibatch.draw(jax.random.key(0), 0, blocks, steps * per_step, count)
+    drawn = np.asarray(slices[chosen])
+    assert drawn.shape == (count, blocks, size // per_step)
     np.testing.assert_array_equal(np.sort(drawn.ravel()), np.arange(labels.size))
 
 
@@ -37,7 +36,7 @@ def test_a_minibatch_holds_the_same_samples_on_one_device_and_on_two():
 
 
 @pytest.mark.parametrize(
-    "steps, size, count, splits",
+    "steps, size, count, per_step",
     [
         (32, 128, 16, 1),
         (32, 128, 64, 2),
@@ -48,5 +47,5 @@ def test_a_minibatch_holds_the_same_samples_on_one_device_and_on_two():
         (1, 4, 8, None),
     ],
 )
-def test_splits_are_the_fewest_that_make_minibatches_equal(steps, size, count, splits):
-    assert splits_per_step(steps, size, count) == splits
+def test_slices_are_the_largest_that_make_minibatches_equal(steps, size, count, per_step):
+    assert minibatch.slices_per_step(steps, size, count) == per_step

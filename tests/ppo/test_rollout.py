@@ -11,7 +11,7 @@ from toy import PointMass
 from mjxppo.config.schema import PolicyConfig, PpoConfig
 from mjxppo.envs import Environment
 from mjxppo.ppo import distribution, networks, normalize
-from mjxppo.ppo.rollout import Policy, rollout
+from mjxppo.ppo.rollout import BehaviorPolicy, rollout
 
 N, T = 8, 12
 
@@ -23,15 +23,13 @@ def make(max_episode_steps=5, **options):
     params = networks.init_params(network, env.obs_size, jax.random.key(1))
     moments = normalize.RunningMoments(jnp.array([0.1, 0.0, 50.0]), jnp.array([0.5, 1.0, 3000.0]), jnp.float32(100))
     state = env.reset(jax.random.split(jax.random.key(2), N))
-    return env, config, Policy(network, params, moments), state
+    return env, config, BehaviorPolicy(network, params, moments), state
 
 
 def run(env, config, policy, state, budget=10**6, indices=None, key=None):
     indices = jnp.arange(N) if indices is None else indices
     key = jax.random.key(5) if key is None else key
-    call = jax.jit(
-        lambda state, indices, budget: rollout(env, policy, state, indices, key, budget, num_envs=N, config=config)
-    )
+    call = jax.jit(lambda state, indices, budget: rollout(env, policy, state, indices, key, budget, config=config))
     return call(state, indices, jnp.int32(budget))
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from mjxppo.config.schema import InitConfig, PolicyConfig, PpoConfig
 from mjxppo.ppo import schedules
-from mjxppo.ppo.schedules import Moment
+from mjxppo.ppo.schedules import Progress
 
 
-def at(update=0, progress=0.5):
-    return Moment(jnp.float32(progress), jnp.int32(update))
+def at(updates_done, budget_used=0.5):
+    return Progress(jnp.float32(budget_used), jnp.int32(updates_done))
 
 
 @pytest.mark.parametrize(("progress", "expected"), [(0.0, -1.2), (0.5, -1.2), (0.75, -1.6), (1.0, -2.0), (1.1, -2.0)])
@@ -69,13 +69,13 @@ def test_the_kl_penalty_doubles_and_halves_around_its_target(kl, factor):
 )
 def test_the_step_size_warms_up_once_the_policy_moves(update, share, moves):
     config = InitConfig(critic_warmup=2, step_size_warmup=4)
-    np.testing.assert_allclose(schedules.warm(config, at(update)), share)
-    assert bool(schedules.policy_moves(config, at(update))) == moves
+    np.testing.assert_allclose(schedules.warmup_factor(config, at(update)), share)
+    assert bool(schedules.policy_learns(config, at(update))) == moves
 
 
 def test_without_warm_ups_nothing_is_held_back():
-    assert float(schedules.warm(InitConfig(), at(0))) == 1
-    assert bool(schedules.policy_moves(InitConfig(), at(0)))
+    assert float(schedules.warmup_factor(InitConfig(), at(0))) == 1
+    assert bool(schedules.policy_learns(InitConfig(), at(0)))
 
 
 @pytest.mark.parametrize(("half_life", "expected"), [(0.0, 0.8), (10.0, 0.1)])

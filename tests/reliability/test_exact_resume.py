@@ -125,13 +125,13 @@ def left_behind(run_dir: Path) -> tuple[dict[str, bytes], list[list[dict]], list
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_interrupted_anywhere_it_ends_as_if_left_alone(name, variant, tmp_path, monkeypatch):
-    trainer = loop.build(small(name, VARIANTS[variant]))
-    trainer.train_chunk = CompiledOnce(trainer.train_chunk)
-    for directory in member_directories(tmp_path / "run", trainer.config):
+    program = loop.build(small(name, VARIANTS[variant]))
+    program.train_chunk = CompiledOnce(program.train_chunk)
+    for directory in member_directories(tmp_path / "run", program.config):
         directory.mkdir(parents=True)
     with monkeypatch.context() as patch:
         copies = Copies(tmp_path / "run", patch).made
-        loop.train(trainer, tmp_path / "run")
+        loop.train(program, tmp_path / "run")
     state, rows, lines = left_behind(tmp_path / "run")
     assert all([row["update"] for row in own] == list(range(1, UPDATES + 1)) for own in rows)
     assert lines == [UPDATES + 1] * len(rows)
@@ -144,7 +144,7 @@ def test_interrupted_anywhere_it_ends_as_if_left_alone(name, variant, tmp_path, 
         "during a save": 4,
     }
     for moment, copy in copies.items():
-        loop.train(trainer, copy, resume=True)
+        loop.train(program, copy, resume=True)
         resumed_state, resumed_rows, resumed_lines = left_behind(copy)
         assert resumed_state.keys() == state.keys()
         assert not [name for name in state if state[name] != resumed_state[name]], moment

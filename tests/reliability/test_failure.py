@@ -79,8 +79,8 @@ def test_the_dump_starts_from_the_last_good_checkpoint(tmp_path, monkeypatch):
     """Worlds that break only later are found by going on from the newest checkpoint, not from the beginning."""
     config = config_with(num_devices=2, ppo={"max_nonfinite_share": 1.0, "num_epochs": 1}, total_env_steps=256 * 12)
     monkeypatch.setattr(build, "make", lambda *args, **options: Environment(Fragile()))
-    trainer = loop.build(config)
-    loop.train(trainer, tmp_path)
+    program = loop.build(config)
+    loop.train(program, tmp_path)
     rows = read_rows(tmp_path)
     assert checkpoint.newest_whole_step(tmp_path / "ckpt").name == "12"
     for step in checkpoint.steps(tmp_path / "ckpt"):

@@ -27,10 +27,10 @@ VALUES = {
 def test_a_run_is_exact_past_every_32_bit_limit(tmp_path, start):
     def part(total: int, resume: bool) -> loop.Outcome:
         config = make_config(merge(VALUES, {"total_env_steps": total}))
-        trainer = loop.build(config, PointMass())
-        init = trainer.init
-        trainer.init = lambda: trainer.place(init().replace(env_steps=counters.make(start)))
-        return loop.train(trainer, tmp_path, resume)
+        program = loop.build(config, PointMass())
+        init = program.init
+        program.init = lambda: program.place(init().replace(env_steps=counters.make(start)))
+        return loop.train(program, tmp_path, resume)
 
     first = part(start + 1000, resume=False)
     assert (first.env_steps, first.new_env_steps) == (start + 1000, 1000)

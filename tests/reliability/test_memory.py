@@ -18,28 +18,28 @@ from mjxppo.run import loop, memory
 GIB = 2**30
 
 
-def trainer(num_envs: int = 1024, **ppo) -> loop.Trainer:
+def program(num_envs: int = 1024, **ppo) -> loop.TrainingProgram:
     values = merge(defaults_for("half_cheetah"), {"ppo": {"num_envs": num_envs, **ppo}})
     return loop.build(make_config(values))
 
 
 def test_it_grows_with_what_is_asked_for():
-    base = memory.estimate(trainer())
-    assert memory.estimate(trainer(num_envs=4096)).state > 3 * base.state
-    assert memory.estimate(trainer(rollout_length=64)).batch == pytest.approx(2 * base.batch)
-    assert memory.estimate(trainer(num_minibatches=8)).minibatch == pytest.approx(2 * base.minibatch)
+    base = memory.estimate(program())
+    assert memory.estimate(program(num_envs=4096)).state > 3 * base.state
+    assert memory.estimate(program(rollout_length=64)).batch == pytest.approx(2 * base.batch)
+    assert memory.estimate(program(num_minibatches=8)).minibatch == pytest.approx(2 * base.minibatch)
 
 
 @pytest.mark.parametrize("num_envs", [65_536, 131_072])
 def test_large_batches_of_worlds_are_estimated_in_full(num_envs, monkeypatch):
-    needed = memory.estimate(trainer(num_envs=num_envs))
+    needed = memory.estimate(program(num_envs=num_envs))
     # A sample's observation, action and six numbers, once, is the least that a batch can take.
     assert num_envs * 32 * 4 * (17 + 6 + 6) < needed.batch < needed.device + needed.host
     monkeypatch.setattr(memory, "available_on_host", lambda: needed.device + needed.host)
-    memory.check(trainer(num_envs=num_envs))
+    memory.check(program(num_envs=num_envs))
     monkeypatch.setattr(memory, "available_on_host", lambda: needed.device + needed.host - 1)
     with pytest.raises(UserError, match=f"{num_envs} worlds"):
-        memory.check(trainer(num_envs=num_envs))
+        memory.check(program(num_envs=num_envs))
 
 
 MEASURED = """import re, sys
@@ -54,9 +54,9 @@ from mjxppo.run import loop, memory
 ppo = {"num_envs": 4096, "rollout_length": 32, "num_minibatches": 4, "num_epochs": 1}
 policy = {"hidden_sizes": [256, 256]}
 values = {"env": "hopper", "num_devices": 2, "ppo": ppo, "policy": policy, "total_env_steps": 4096 * 32}
-trainer = loop.build(make_config(values), PointMass())
-needed = memory.estimate(trainer)
-loop.train(trainer, Path(sys.argv[1]))
+program = loop.build(make_config(values), PointMass())
+needed = memory.estimate(program)
+loop.train(program, Path(sys.argv[1]))
 peak_kb = re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]
 print(needed.device, needed.host, 1024 * int(peak_kb))
 """
@@ -86,17 +86,17 @@ def test_what_will_not_fit_is_refused_with_the_numbers_before_anything_is_writte
     assert not list(tmp_path.iterdir())
 
 
-def several(num_seeds: int) -> loop.Trainer:
+def several(num_seeds: int) -> loop.TrainingProgram:
     config = from_dict(defaults_for("half_cheetah") | {"num_seeds": num_seeds})
     return loop.build(check_config(config))
 
 
 def test_policies_trained_one_after_the_other_share_all_but_their_state(monkeypatch):
-    one, eight = memory.estimate(trainer()), memory.estimate(several(8))
+    one, eight = memory.estimate(program()), memory.estimate(several(8))
     assert eight.state == pytest.approx(8 * one.state, rel=1e-3)
     assert (eight.batch, eight.minibatch) == (one.batch, one.minibatch)
     vectorised = several(8)
-    monkeypatch.setattr(loop.Trainer, "in_turn", False)
+    vectorised.layout = vectorised.layout._replace(members_in_turn=False)
     assert memory.estimate(vectorised).batch == 8 * one.batch
     monkeypatch.setattr(memory, "available_on_host", lambda: 1.0)
     with pytest.raises(UserError, match=r"for each of 8 policies \(num_seeds, grid\)"):
@@ -105,9 +105,9 @@ def test_policies_trained_one_after_the_other_share_all_but_their_state(monkeypa
 
 def test_devices_that_say_what_they_have_are_asked(monkeypatch):
     monkeypatch.setattr(memory.jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr(memory, "_free_on_devices", lambda trainer: 0.1 * GIB)
+    monkeypatch.setattr(memory, "_free_on_devices", lambda program: 0.1 * GIB)
     with pytest.raises(UserError, match="of device memory"):
-        memory.check(trainer(num_envs=65_536))
+        memory.check(program(num_envs=65_536))
 
 
 def write_system(root: Path, available_kb: int, limit: str, used: int = 0, cache: int = 0) -> dict[str, Path]:
@@ -134,4 +134,4 @@ def test_the_tighter_of_the_machines_and_the_control_groups_limit_counts(tmp_pat
 def test_where_nothing_can_be_found_out_nothing_is_refused(tmp_path, monkeypatch):
     assert memory.available_on_host(tmp_path, tmp_path) is None
     monkeypatch.setattr(memory, "available_on_host", lambda: None)
-    memory.check(trainer(num_envs=2**20))
+    memory.check(program(num_envs=2**20))

@@ -22,9 +22,8 @@ from mjxppo.envs import Environment
 from mjxppo.envs.observed import ObservedTask
 from mjxppo.envs.randomize.task import RandomizedTask
 from mjxppo.errors import UserError
-from mjxppo.ppo import networks, normalize, schedules
-from mjxppo.ppo import reference as distillation
-from mjxppo.ppo.rollout import Policy, draw_action
+from mjxppo.ppo import networks, normalize, reference, schedules
+from mjxppo.ppo.rollout import BehaviorPolicy, draw_action
 from mjxppo.run import checkpoint, distill, load, loop
 from mjxppo.run.metrics import read_rows
 
@@ -103,7 +102,7 @@ def test_the_teacher_sees_in_the_students_worlds_what_it_saw_in_its_own(privileg
     keys = jax.random.split(jax.random.key(0), 5)
     a, b = own.reset(keys), students.reset(keys)
     for t in range(6):
-        np.testing.assert_array_equal(distillation.view(students, config, b.obs), a.obs)
+        np.testing.assert_array_equal(reference.teacher_obs(students, config, b.obs), a.obs)
         action = jax.random.uniform(jax.random.key(t), (5, 2), minval=-1, maxval=1)
         a, b = own.step(a, action), students.step(b, action)
 
@@ -114,7 +113,7 @@ def test_the_teacher_acts_in_its_share_of_steps_and_densities_are_the_students(s
         2, PolicyConfig(hidden_sizes=(8,), std="state_independent", init_log_std=-2.0, min_log_std=-3.0)
     )
     params = networks.init_params(network, 3, jax.random.key(0))
-    policy = Policy(network, params, normalize.initial_moments((3,)), jnp.float32(share))
+    policy = BehaviorPolicy(network, params, normalize.initial_moments((3,)), jnp.float32(share))
     obs, indices = jnp.ones((500, 3)), jnp.arange(500)
     teacher = jnp.full((500, 2), 4.0), jnp.full((500, 2), -2.0)
     u, log_prob = draw_action(policy, obs, jax.random.key(1), indices, teacher)
@@ -182,9 +181,9 @@ def test_two_devices_distil_alike_and_seeds_side_by_side(teacher):
     )
     states = {}
     for changes in ({"num_devices": 1}, {"num_devices": 2}, {"num_devices": 2, "num_seeds": 2}):
-        trainer = loop.build(make_config(merge(config, changes)), Crosswind())
-        state = distill.begin(trainer, trainer.init())
-        state, _ = trainer.train_chunk(state, trainer.budget(10 * UPDATE))
+        program = loop.build(make_config(merge(config, changes)), Crosswind())
+        state = distill.begin(program, program.init())
+        state, _ = program.train_chunk(state, program.budget(10 * UPDATE))
         states[tuple(changes.values())] = checkpoint.flatten(state)
     one, two, seeds = states.values()
     for name in one:
@@ -239,7 +238,7 @@ class TestCommandLine:
             (["distill", "--policy.history", "2"], "say first whom to imitate"),
             (["distill", "teacher", "--resume"], "goes on with mjxppo train --resume"),
             (["distill", "teacher", "--set-from", "more.yaml"], "randomize: what varies must be what the teacher"),
-            (["train", *self.ENV, "--ppo.loss", "imitation"], "imitation goes with distill.teacher"),
+            (["train", *self.ENV, "--ppo.loss", "imitation"], "imitation"),
             (["distill", "teacher", "--ppo.learning-rate-schedule", "adaptive_kl"], "must be constant or linear"),
             (["distill", "teacher", "--init.path", "student"], "init.path: a student begins afresh"),
             (["distill", "teacher", "--init.path", "student"], "init.path: a student begins afresh"),

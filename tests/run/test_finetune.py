@@ -75,8 +75,8 @@ def begun(**fields):
     loaded = finetune.source_of(values)
     values = merge(merge(values, finetune.inherited(loaded)), fields)
     config = make_config(values)
-    trainer = loop.build(config, PointMass())
-    return checkpoint.flatten(finetune.begin(trainer, trainer.init())), checkpoint.flatten(trainer.init())
+    program = loop.build(config, PointMass())
+    return checkpoint.flatten(finetune.begin(program, program.init())), checkpoint.flatten(program.init())
 
 
 @pytest.mark.parametrize(

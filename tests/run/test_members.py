@@ -19,9 +19,8 @@ from mjxppo.config.values import read_yaml
 from mjxppo.envs import Environment
 from mjxppo.errors import UserError
 from mjxppo.policy import scores
-from mjxppo.ppo import counters
-from mjxppo.ppo import program as trainer_module
-from mjxppo.ppo.program import Trainer
+from mjxppo.ppo import counters, placement
+from mjxppo.ppo.program import TrainingProgram
 from mjxppo.run.checkpoint import flatten
 from mjxppo.run.directory import open_run_dir, run_of_member
 from mjxppo.run.load import load, load_all
@@ -40,10 +39,10 @@ def trained(num_devices: int = 1, ppo: PpoConfig = PPO, total: int = 5 * 256 + 3
         log=LogConfig(every_updates=3),
         **fields,
     )
-    trainer = Trainer(Environment(PointMass()), config)
-    state, budget = trainer.init(), trainer.budget(total)
+    program = TrainingProgram(Environment(PointMass()), config)
+    state, budget = program.init(), program.budget(total)
     for _ in range(2):
-        state, _ = trainer.train_chunk(state, budget)
+        state, _ = program.train_chunk(state, budget)
     steps = jax.tree.map(lambda x: x.ravel()[-1], state.env_steps)
     assert counters.to_int(steps) == total
     return flatten(state)
@@ -55,7 +54,7 @@ def member(arrays: dict[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("num_devices", [pytest.param(1, marks=pytest.mark.exhaustive), 2])
 def test_seeds_trained_in_turn_are_to_the_bit_what_they_are_alone(num_devices, monkeypatch):
-    monkeypatch.setattr(trainer_module, "VECTORIZED_WORLDS", 1)
+    monkeypatch.setattr(placement, "VECTORIZED_WORLDS", 1)
     together, alone = trained(num_devices, seed=7, num_seeds=2), trained(num_devices, seed=8)
     for name, values in alone.items():
         np.testing.assert_array_equal(member(together, 1)[name], values, err_msg=name)

@@ -15,13 +15,13 @@ from toy import PointMass
 from mjxppo.config.schema import Config, LogConfig, PolicyConfig, PpoConfig
 from mjxppo.envs import Environment
 from mjxppo.ppo import counters
-from mjxppo.ppo.program import Trainer, env_steps_of
+from mjxppo.ppo.program import TrainingProgram, env_steps_of
 from mjxppo.run.checkpoint import flatten
 
 PPO = PpoConfig(num_envs=32, block_size=4, rollout_length=8, num_minibatches=4, num_epochs=2, learning_rate=3e-3)
 
 
-def build(num_devices=1, every_updates=3, **options) -> Trainer:
+def build(num_devices=1, every_updates=3, **options) -> TrainingProgram:
     config = Config(
         env="point_mass",
         num_devices=num_devices,
@@ -29,16 +29,16 @@ def build(num_devices=1, every_updates=3, **options) -> Trainer:
         ppo=dataclasses.replace(PPO, **options),
         log=LogConfig(every_updates=every_updates),
     )
-    return Trainer(Environment(PointMass()), config)
+    return TrainingProgram(Environment(PointMass()), config)
 
 
 build_once = functools.cache(build)
-"""A trainer holds nothing that training changes, so that tests share its program."""
+"""A program holds nothing that training changes, so that tests share it."""
 
 
-def make(total=10**6, **options) -> tuple[Trainer, counters.Counter]:
-    trainer = build_once(**options)
-    return trainer, trainer.budget(total)
+def make(total=10**6, **options) -> tuple[TrainingProgram, counters.Counter]:
+    program = build_once(**options)
+    return program, program.budget(total)
 
 
 def primitives(jaxpr) -> set[str]:
@@ -55,9 +55,11 @@ def primitives(jaxpr) -> set[str]:
 
 
 def test_one_jaxpr_holds_the_whole_loop_and_never_calls_the_host():
-    trainer, total = make()
-    state = trainer.init()
-    jaxpr = jax.make_jaxpr(partial(trainer._chunk, config=trainer.config.ppo))(state, total).jaxpr
+    program, total = make()
+    state = program.init()
+    jaxpr = jax.make_jaxpr(partial(program.advance, config=program.config.ppo, num_updates=3))(
+        state, total_env_steps=total
+    ).jaxpr
     outer = [equation.primitive.name for equation in jaxpr.eqns]
     assert outer.count("scan") == 1, "one scan over updates"
     names = primitives(jaxpr)
@@ -67,35 +69,35 @@ def test_one_jaxpr_holds_the_whole_loop_and_never_calls_the_host():
 
 @pytest.mark.parametrize("num_devices", [1, 2])
 def test_training_compiles_once_and_moves_nothing_between_log_points(num_devices):
-    trainer, total = make(num_devices=num_devices)
-    state = trainer.init()
-    state, _ = trainer.train_chunk(state, total)
+    program, total = make(num_devices=num_devices)
+    state = program.init()
+    state, _ = program.train_chunk(state, total)
     compilations = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **_: compilations.append(event) if "backend_compile" in event else None
     )
     with jax.transfer_guard("disallow"):
         for _ in range(3):
-            state, _ = trainer.train_chunk(state, total)
+            state, _ = program.train_chunk(state, total)
     assert not compilations
     jax.jit(lambda x: x * 3 + num_devices)(jnp.ones(7))
     assert compilations, "the listener hears compilations"
 
 
 def test_the_state_given_is_donated():
-    trainer, total = make()
-    state = trainer.init()
-    trainer.train_chunk(state, total)
+    program, total = make()
+    state = program.init()
+    program.train_chunk(state, total)
     assert state.learner.opt_state[1].mu.is_deleted()
 
 
 @pytest.mark.parametrize("total", [1, 255, 256, 257, 1000, 3 * 256, 5 * 256 + 33])
 def test_the_step_budget_is_exact(total):
-    trainer, budget = make(total=total)
-    state = trainer.init()
+    program, budget = make(total=total)
+    state = program.init()
     rows = []
     while counters.to_int(state.env_steps) < total:
-        state, metrics = trainer.train_chunk(state, budget)
+        state, metrics = program.train_chunk(state, budget)
         metrics = jax.device_get(metrics)
         rows += [{k: v[i] for k, v in metrics.items()} for i in range(int(metrics["ran"].sum()))]
     assert counters.to_int(state.env_steps) == total
@@ -103,7 +105,7 @@ def test_the_step_budget_is_exact(total):
     assert sum(int(row["env_steps_this_update"]) for row in rows) == total
     assert [int(row["update"]) for row in rows] == list(range(1, len(rows) + 1))
     before = flatten(state)
-    state, metrics = trainer.train_chunk(state, budget)
+    state, metrics = program.train_chunk(state, budget)
     assert not np.asarray(metrics["ran"]).any()
     after = flatten(state)
     assert all(np.array_equal(before[name], after[name]) for name in before), "a spent budget changes nothing"
@@ -112,10 +114,10 @@ def test_the_step_budget_is_exact(total):
 def test_chunks_of_any_length_give_the_same_bits():
     states = []
     for every_updates, chunks in ((1, 6), (3, 2)):
-        trainer, total = make(every_updates=every_updates)
-        state = trainer.init()
+        program, total = make(every_updates=every_updates)
+        state = program.init()
         for _ in range(chunks):
-            state, _ = trainer.train_chunk(state, total)
+            state, _ = program.train_chunk(state, total)
         states.append(flatten(state))
     first, second = states
     assert all(np.array_equal(first[name], second[name]) for name in first)
@@ -123,8 +125,8 @@ def test_chunks_of_any_length_give_the_same_bits():
 
 def rollout_only(num_devices):
     """Trains one update and returns the worlds after it, and the learner."""
-    trainer, total = make(num_devices=num_devices, every_updates=1)
-    state, _ = trainer.train_chunk(trainer.init(), total)
+    program, total = make(num_devices=num_devices, every_updates=1)
+    state, _ = program.train_chunk(program.init(), total)
     return flatten(state.env_state), flatten(state.learner)
 
 
@@ -140,9 +142,9 @@ def test_rollouts_are_bit_equal_on_any_number_of_devices_and_parameters_equal_to
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
     def run(seed):
-        trainer = build()
-        trainer.config = dataclasses.replace(trainer.config, seed=seed)
-        state, _ = trainer.train_chunk(trainer.init(), trainer.budget(10**6))
+        program = build()
+        program.config = dataclasses.replace(program.config, seed=seed)
+        state, _ = program.train_chunk(program.init(), program.budget(10**6))
         return flatten(state)
 
     first, again, other = run(0), run(0), run(1)
@@ -152,38 +154,38 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
 
 @pytest.mark.parametrize("start", [2**31 - 300, 2**32 - 300])
 def test_counting_goes_on_past_32_bits(start):
-    trainer, _ = make()
-    total = trainer.budget(start + 10**6)
-    state = trainer.init().replace(env_steps=counters.make(start))
-    state, metrics = trainer.train_chunk(trainer.place(state), total)
+    program, _ = make()
+    total = program.budget(start + 10**6)
+    state = program.init().replace(env_steps=counters.make(start))
+    state, metrics = program.train_chunk(program.place(state), total)
     assert counters.to_int(state.env_steps) == start + 3 * 256
     assert np.isfinite(np.asarray(metrics["learning_rate"])).all()
 
 
 def test_a_nonfinite_world_is_reset_and_does_not_spoil_learning():
-    trainer, total = make()
-    state = trainer.init()
+    program, total = make()
+    state = program.init()
     env_state = state.env_state.replace(worlds={"x": state.env_state.worlds["x"].at[5].set(jnp.nan)})
-    state, metrics = trainer.train_chunk(trainer.place(state.replace(env_state=env_state)), total)
+    state, metrics = program.train_chunk(program.place(state.replace(env_state=env_state)), total)
     assert np.asarray(metrics["nonfinite_steps"]).tolist() == [1, 0, 0]
     assert all(np.isfinite(value).all() for name, value in flatten(state).items() if value.dtype == np.float32)
 
 
 def test_a_nonfinite_gradient_skips_that_step_and_is_counted():
-    trainer, total = make(every_updates=1, normalize_returns=False)
-    state = trainer.init()
+    program, total = make(every_updates=1, normalize_returns=False)
+    state = program.init()
     head = state.learner.params["params"]["critic"]["head"]
     head["bias"] = head["bias"] + jnp.inf
     before = flatten(state.learner.params)
-    state, metrics = trainer.train_chunk(trainer.place(state), total)
+    state, metrics = program.train_chunk(program.place(state), total)
     assert int(metrics["skipped_gradient_steps"][0]) == 4 * 2
     after = flatten(state.learner.params)
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
 def test_the_learning_rate_falls_linearly_to_zero_at_the_end_of_the_budget():
-    trainer, total = make(total=6 * 256, every_updates=6, learning_rate_schedule="linear")
-    _, metrics = trainer.train_chunk(trainer.init(), total)
+    program, total = make(total=6 * 256, every_updates=6, learning_rate_schedule="linear")
+    _, metrics = program.train_chunk(program.init(), total)
     np.testing.assert_allclose(metrics["learning_rate"], 3e-3 * (1 - np.arange(6) / 6), rtol=1e-5)
 
 
@@ -208,8 +210,8 @@ def test_the_learning_rate_falls_linearly_to_zero_at_the_end_of_the_budget():
     ids=lambda options: "-".join(map(str, options)) or "default",
 )
 def test_every_member_of_the_family_learns(options):
-    trainer, total = make(every_updates=120, total=120 * 256, **options)
-    _, metrics = trainer.train_chunk(trainer.init(), total)
+    program, total = make(every_updates=120, total=120 * 256, **options)
+    _, metrics = program.train_chunk(program.init(), total)
     returns = np.asarray(metrics["episode_return"])
     first, last = np.nanmean(returns[:8]), np.nanmean(returns[-8:])
     # Standing still at a random start costs about -13 an episode; moving to the origin about -1.
@@ -220,13 +222,19 @@ def test_every_member_of_the_family_learns(options):
 def test_max_kl_stops_an_updates_epochs():
     free, total = make(num_epochs=8, learning_rate=3e-2, every_updates=1)
     bounded, _ = make(num_epochs=8, learning_rate=3e-2, every_updates=1, max_kl=0.01)
-    kls = [float(t.train_chunk(t.init(), total)[1]["approx_kl"][0]) for t in (free, bounded)]
+    kls, steps_taken = [], []
+    for program in (free, bounded):
+        state, metrics = program.train_chunk(program.init(), total)
+        kls.append(float(metrics["approx_kl"][0]))
+        steps_taken.append(int(state.learner.opt_state[1].count))
     assert kls[1] < kls[0]
+    assert steps_taken[0] == 8 * 4, "Adam counts the gradient steps"
+    assert steps_taken[1] % 4 == 0 and 4 <= steps_taken[1] < 8 * 4, "whole epochs, and fewer"
 
 
 def test_minibatches_that_the_budget_left_empty_change_neither_parameters_nor_metrics():
-    trainer, budget = make(total=256 + 1, every_updates=2, num_minibatches=8, num_epochs=1)
-    state, metrics = trainer.train_chunk(trainer.init(), budget)
+    program, budget = make(total=256 + 1, every_updates=2, num_minibatches=8, num_epochs=1)
+    state, metrics = program.train_chunk(program.init(), budget)
     whole, last = (jax.tree.map(lambda x, i=i: float(x[i]), metrics) for i in range(2))
     assert last["env_steps_this_update"] == 1
     assert last["std"] == pytest.approx(whole["std"], rel=0.05), "the mean is over the one minibatch with a sample"

@@ -1,0 +1,235 @@
+"""The gradient steps of an update: epochs of minibatches, and one Adam step for each minibatch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jax.flatten_util import ravel_pytree
+
+from mjxppo.config.schema import InitConfig, PolicyConfig, PpoConfig, minibatches_per_epoch
+from mjxppo.ppo import losses, minibatch
+from mjxppo.ppo.collective import Devices
+from mjxppo.ppo.networks import ActorCritic, Params, is_actor, parameter_floor
+from mjxppo.ppo.normalize import EPSILON
+
+Array = jax.Array
+T = TypeVar("T")
+
+Carry = tuple[Array, Any]
+"""Flat parameters and the optimiser's state."""
+
+
+class Algorithm(NamedTuple):
+    """What stays fixed in all updates: networks, settings and devices."""
+
+    network: ActorCritic
+    policy: PolicyConfig
+    ppo: PpoConfig
+    devices: Devices
+    init: InitConfig = InitConfig()
+    imitate: bool = False
+    """Whether the policy imitates a teacher, instead of seeking rewards."""
+
+
+class StepSettings(NamedTuple):
+    """What is the same in all gradient steps of one update, each []."""
+
+    learning_rate: Array
+    min_log_std: Array
+    policy_learns: Array | None
+    """False while only the critic learns; None in runs in which the policy always learns."""
+    kl_penalty: Array
+    reference_coef: Array
+
+
+@flax.struct.dataclass
+class StepMetrics:
+    """Measurements of one gradient step, each []; of several steps, with their axes in front."""
+
+    terms: losses.LossTerms
+    grad_norm: Array
+    skipped: Array
+    """1 where the gradient was not finite and no step was taken, else 0."""
+    taken: Array
+    """1, or 0 where the step budget left the minibatch without samples."""
+
+    def mean(self, x: Array) -> Array:
+        """Mean over the gradient steps that had samples."""
+        return (x * self.taken).sum() / jnp.maximum(self.taken.sum(), 1)
+
+
+def optimizer(config: PpoConfig) -> optax.GradientTransformation:
+    """Clipping to a global norm, and Adam's direction; the step size is applied in ``_adam_step``."""
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_grad_norm),
+        optax.scale_by_adam(config.adam_b1, config.adam_b2, config.adam_eps),
+    )
+
+
+def gradient_steps(
+    algorithm: Algorithm, opt_state: Any, params: Params, samples: losses.Samples, key: Array, settings: StepSettings
+) -> tuple[Params, Any, StepMetrics]:
+    """Takes all gradient steps of an update.
+
+    Args:
+        algorithm: networks and settings.
+        opt_state: the optimiser's state, over the flat parameters.
+        params: the parameters.
+        samples: this device's samples, arrays [blocks, T, B, ...].
+        key: the update's random key, the same on all devices.
+        settings: what the steps share.
+
+    Returns:
+        Parameters and optimiser's state after the last step, and metrics [num_epochs, minibatches].
+    """
+    config, devices = algorithm.ppo, algorithm.devices
+    blocks, steps, size = samples.advantage.shape
+    minibatches, parts = minibatches_per_epoch(config), config.num_microbatches
+    per_step = minibatch.slices_per_step(steps, size, minibatches * parts)
+    assert per_step is not None, "checked when the config was read"
+    slices = jax.tree.map(lambda x: minibatch.to_slices(x, per_step), samples)
+    # One flat vector: one reduction over devices and one fused Adam step, instead of one for each weight matrix.
+    flat_params, unravel = ravel_pytree(params)
+    gradient_step = _gradient_step(algorithm, params, unravel, slices, settings)
+
+    def epoch(carry: Carry, number: Array) -> tuple[Carry, StepMetrics]:
+        epoch_key = jax.random.fold_in(key, number)
+        first_block = devices.index() * blocks
+        chosen = minibatch.draw(epoch_key, first_block, blocks, steps * per_step, minibatches * parts)
+        chosen = chosen.reshape(minibatches, parts, -1)
+        counts = devices.mean(slices.valid.sum(-1)[chosen].sum((-2, -1)))
+        carry, metrics = lax.scan(gradient_step, carry, (chosen, jnp.maximum(counts, 1e-6)))
+        # Each reduction makes the devices wait for each other, so the terms are reduced once an epoch.
+        return carry, replace(metrics, terms=devices.mean(metrics.terms))
+
+    carry = (flat_params, opt_state)
+    if config.max_kl > 0:
+        carry, metrics = _epochs_until(epoch, carry, config.num_epochs, config.max_kl)
+    else:
+        carry, metrics = lax.scan(epoch, carry, jnp.arange(config.num_epochs))
+    return unravel(carry[0]), carry[1], metrics
+
+
+def _epochs_until(
+    epoch: Callable[[Carry, Array], tuple[Carry, StepMetrics]], carry: Carry, num_epochs: int, max_kl: float
+) -> tuple[Carry, StepMetrics]:
+    """Epochs until the KL divergence exceeds ``max_kl``; the metrics of skipped ones repeat the last one's."""
+
+    def maybe_epoch(state: tuple[Carry, StepMetrics], number: Array) -> tuple[tuple[Carry, StepMetrics], StepMetrics]:
+        stop = (number > 0) & (state[1].terms.approx_kl.mean() > max_kl)
+        state = lax.cond(stop, lambda: state, lambda: epoch(state[0], number))
+        return state, state[1]
+
+    shapes = jax.eval_shape(epoch, carry, jnp.int32(0))[1]
+    none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    (carry, _), metrics = lax.scan(maybe_epoch, (carry, none), jnp.arange(num_epochs))
+    return carry, metrics
+
+
+def _gradient_step(
+    algorithm: Algorithm,
+    params: Params,
+    unravel: Callable[[Array], Params],
+    slices: losses.Samples,
+    settings: StepSettings,
+) -> Callable[[Carry, tuple[Array, Array]], tuple[Carry, StepMetrics]]:
+    """The function that takes one gradient step.
+
+    Its second argument is one minibatch: indices of its slices [parts, ...], and the number of its valid samples over
+    the number of devices, [].
+    """
+    config, devices = algorithm.ppo, algorithm.devices
+    floor, _ = ravel_pytree(parameter_floor(params, settings.min_log_std))
+    frozen = None
+    if settings.policy_learns is not None:
+        frozen = ravel_pytree(is_actor(params))[0] & ~settings.policy_learns
+
+    def gradient_step(carry: Carry, drawn: tuple[Array, Array]) -> tuple[Carry, StepMetrics]:
+        chosen, count = drawn
+        normalize_advantage = _advantage_normalizer(config, slices, chosen, count, devices)
+
+        def of_part(chosen: Array) -> tuple[Array, losses.LossTerms]:
+            part = jax.tree.map(lambda x: x[chosen].reshape(-1, *x.shape[2:]), slices)
+            part = replace(part, advantage=normalize_advantage(part.advantage))
+
+            def objective(flat: Array) -> tuple[Array, losses.LossTerms]:
+                coefficients = settings.kl_penalty, settings.reference_coef, algorithm.imitate
+                return losses.loss(unravel(flat), algorithm.network, part, count, config, *coefficients)
+
+            return jax.grad(objective, has_aux=True)(carry[0])
+
+        gradient, terms = _sum_of_parts(of_part, chosen)
+        gradient, any_samples = devices.mean(gradient), count >= 0.5 / devices.count
+        carry, norm, finite = _adam_step(config, carry, gradient, settings.learning_rate, floor, frozen, any_samples)
+        norm = jnp.where(finite, norm, 0)
+        return carry, StepMetrics(terms=terms, grad_norm=norm, skipped=~finite, taken=any_samples.astype(norm.dtype))
+
+    return gradient_step
+
+
+def _sum_of_parts(of_part: Callable[[Array], T], parts: Array) -> T:
+    """``of_part`` of each part, [parts, ...], added up one after the other, so that only one needs memory at a time."""
+    if parts.shape[0] == 1:
+        return of_part(parts[0])
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(of_part, parts[0]))
+    total: T = lax.scan(lambda sums, part: (jax.tree.map(jnp.add, sums, of_part(part)), None), zeros, parts)[0]
+    return total
+
+
+def _advantage_normalizer(
+    config: PpoConfig, slices: losses.Samples, chosen: Array, count: Array, devices: Devices
+) -> Callable[[Array], Array]:
+    """Brings advantages to zero mean and unit variance over a minibatch, if configured; ``count`` as in ``loss``."""
+    if config.advantage_normalization != "minibatch":
+        return lambda advantage: advantage
+    advantage, valid = slices.advantage[chosen], slices.valid[chosen]
+
+    def average(x: Array) -> Array:
+        return devices.mean((x * valid).sum() / count)
+
+    mean = average(advantage)
+    scale = lax.rsqrt(average(jnp.square(advantage - mean)) + EPSILON)
+    return lambda advantage: (advantage - mean) * scale
+
+
+def _adam_step(
+    config: PpoConfig,
+    carry: Carry,
+    gradient: Array,
+    learning_rate: Array,
+    floor: Array,
+    frozen: Array | None,
+    any_samples: Array,
+) -> tuple[Carry, Array, Array]:
+    """One Adam step on the flat parameters [P], or none where the gradient is not finite or of no samples.
+
+    Args:
+        config: the algorithm's settings.
+        carry: parameters and the optimiser's state.
+        gradient: the gradient of the loss, [P].
+        learning_rate: the step size, [].
+        floor: the least value of each parameter, [P].
+        frozen: parameters that keep their values, [P] bool; None: no parameter.
+        any_samples: whether the gradient is of any sample, [] bool.
+
+    Returns:
+        Parameters and optimiser's state, the gradient's norm [], and whether the gradient is finite [] bool.
+    """
+    flat, opt_state = carry
+    norm = optax.tree.norm(gradient)
+    finite = jnp.isfinite(norm)
+    # Gradients of frozen parameters enter Adam's moments all the same: with moments of zeros, and a count that no
+    # longer corrects for that, these parameters' first steps would be several times too large.
+    direction, stepped = optimizer(config).update(gradient, opt_state)
+    stepped_flat = jnp.maximum(flat - learning_rate * direction, floor)
+    if frozen is not None:
+        stepped_flat = jnp.where(frozen, flat, stepped_flat)
+    keep = lambda new, old: jnp.where(finite & any_samples, new, old)  # noqa: E731
+    return (keep(stepped_flat, flat), jax.tree.map(keep, stepped, opt_state)), norm, finite

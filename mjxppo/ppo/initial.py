@@ -1,0 +1,58 @@
+"""The training state before the first update."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from mjxppo.config.schema import Config, PpoConfig
+from mjxppo.envs import Environment
+from mjxppo.ppo import counters, networks, normalize
+from mjxppo.ppo.gradient import optimizer
+from mjxppo.ppo.networks import ActorCritic
+from mjxppo.ppo.reference import untrained_teacher
+from mjxppo.ppo.state import Learner, ReferencePolicy, TrainState
+
+Array = jax.Array
+
+
+def initial_state(env: Environment, config: Config, network: ActorCritic, key: Array, ppo: PpoConfig) -> TrainState:
+    """Fresh worlds and an untrained policy.
+
+    A pretrained policy, the anchor and the teacher are put in their places when the run begins (``run/finetune.py``,
+    ``run/distill.py``).
+
+    Args:
+        env: the environment.
+        config: the run's configuration.
+        network: the actor and the critic.
+        key: the run's random key.
+        ppo: the algorithm's settings, of one member where there are several.
+    """
+    run_key, params_key, reset_key, clock_key = jax.random.split(key, 4)
+    params = networks.init_params(network, env.obs_size, params_key)
+    indices = jnp.arange(ppo.num_envs)
+    env_state = env.reset(jax.vmap(partial(jax.random.fold_in, reset_key))(indices))
+    if ppo.stagger_resets:
+        env_state = env.stagger(env_state, clock_key, indices)
+    obs_moments = normalize.initial_moments((env.obs_size,))
+    anchor = None
+    if config.init.anchor_coef > 0:
+        # Copies, because the state is donated: no two of its arrays may be one.
+        anchor = ReferencePolicy(*jax.tree.map(jnp.copy, (networks.actor_of(params), obs_moments)))
+    learner = Learner(
+        params=params,
+        opt_state=optimizer(ppo).init(ravel_pytree(params)[0]),
+        obs_moments=obs_moments,
+        return_moments=normalize.initial_moments(()),
+        learning_rate=jnp.float32(ppo.learning_rate),
+        kl_penalty=jnp.float32(ppo.kl_penalty),
+        anchor=anchor,
+        teacher=untrained_teacher(env, config) if config.distill.teacher else None,
+    )
+    return TrainState(
+        learner=learner, env_state=env_state, key=run_key, update=jnp.int32(0), env_steps=counters.make(0)
+    )
