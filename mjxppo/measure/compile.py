@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from mjxppo import envs
 from mjxppo.config.check import make_config
 from mjxppo.config.values import defaults_for
-from mjxppo.run import loop
+from mjxppo.run import start
 from mjxppo.run.machine import describe
 
 PROGRAMS = ("step", "train")
@@ -60,5 +60,5 @@ def _step(task: str) -> Callable[[], Any]:
 
 def _training(task: str) -> Callable[[], Any]:
     """A function that traces the training program."""
-    trainer = loop.build(make_config(defaults_for(task)))
+    trainer = start.build(make_config(defaults_for(task)))
     return partial(trainer.lower, trainer.budget(10**9))

@@ -23,7 +23,7 @@ from mjxppo.measure.arguments import check_known
 from mjxppo.measure.training_rounds import UPDATES, TrainingRounds, with_rounds
 from mjxppo.ppo.collective import Devices
 from mjxppo.ppo.program import TrainingProgram
-from mjxppo.run import loop
+from mjxppo.run import start
 from mjxppo.run.machine import describe
 
 T = TypeVar("T")
@@ -95,7 +95,7 @@ def _scale(config: Config, mode: str, counts: Sequence[int], repeats: int) -> It
         changed = dataclasses.replace(
             with_rounds(config), num_devices=count, ppo=dataclasses.replace(config.ppo, num_envs=num_envs)
         )
-        program = loop.build(check_config(changed))
+        program = start.build(check_config(changed))
         measured = _measure(program, repeats)
         rate = program.env_steps_per_update / measured.update_s
         first_rate = first_rate or rate / count

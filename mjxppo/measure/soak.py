@@ -25,7 +25,7 @@ from mjxppo.config.check import make_config
 from mjxppo.config.values import defaults_for
 from mjxppo.console import human, say
 from mjxppo.envs.registry import canonical_name
-from mjxppo.run import loop
+from mjxppo.run import loop, start
 from mjxppo.run.directory import open_run_dir
 from mjxppo.run.metrics import Row, read_rows
 
@@ -125,7 +125,7 @@ def soak(env: str, env_steps: int, directory: Path) -> dict[str, Any]:
     config = replace(config, total_env_steps=env_steps)
     sampler = Sampler()
     with open_run_dir(directory, config, resume=False):
-        program = loop.build(config)
+        program = start.build(config)
         sampler.start()
         outcome = loop.train(program, directory)
         finished = time.perf_counter()

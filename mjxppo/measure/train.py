@@ -17,7 +17,7 @@ from mjxppo.config.values import read_yaml
 from mjxppo.files import write_json
 from mjxppo.measure.training_rounds import UPDATES, TrainingRounds, with_rounds
 from mjxppo.measure.update_parts import measure_parts
-from mjxppo.run import loop
+from mjxppo.run import start
 from mjxppo.run.directory import CONFIG
 from mjxppo.run.machine import describe
 
@@ -54,7 +54,7 @@ def measure_training(configs: Sequence[Config], repeats: int = 5, skip_updates: 
         everything included, ``relative`` to the first configuration (median over rounds), milliseconds of an update
         and of its parts (see ``update_parts``), and ``compile_s``.
     """
-    runs = [TrainingRounds(loop.build(with_rounds(members_of(config)[0].config))) for config in configs]
+    runs = [TrainingRounds(start.build(with_rounds(members_of(config)[0].config))) for config in configs]
     for _ in range(1 + skip_updates // UPDATES):  # the first round is a warm-up
         for run in runs:
             run.train_round()

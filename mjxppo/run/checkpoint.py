@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mjxppo.config.check import make_config
@@ -26,6 +25,7 @@ from mjxppo.config.values import to_dict
 from mjxppo.errors import UserError
 from mjxppo.files import WriteFailed, check_room, reason, write_bytes
 from mjxppo.run import distributed
+from mjxppo.run.arrays import copied_shards, named_arrays
 from mjxppo.run.directory import CHECKSUMS
 
 _STEP = re.compile(r"0|[1-9][0-9]{0,17}")
@@ -34,71 +34,12 @@ _MOST_WAITING_S = 300
 """Seconds that processes wait for each other while a step is written."""
 _OVERHEAD = 2**18
 """Bytes that a step takes on disk at most, beside its arrays."""
-FORMAT = 1
+FORMAT = 2
 """Version of what a checkpoint holds; raised when an older program could misread it."""
 
 
 class DamagedCheckpoint(Exception):
     """A step's folder is incomplete or its contents changed since they were written; says which file."""
-
-
-def flatten(state: Any) -> dict[str, np.ndarray]:
-    """A pytree as named host arrays: names are paths, random keys become their raw words.
-
-    The arrays are copies, because the device program reuses the buffers of the state it is given. Arrays without any
-    element, such as a simulator's contacts in a model that has none, are left out: Orbax refuses them.
-    """
-    return {name: np.array(leaf, copy=True) for name, leaf in _named(state).items()}
-
-
-def _named(state: Any) -> dict[str, Any]:
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): _raw(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-        if leaf.size
-    }
-
-
-def _copy_shards(state: Any) -> dict[str, jax.Array]:
-    """As ``flatten``, but arrays stay on their devices, each process holding its own shards."""
-    named = _named(state)
-    shardings = {name: array.sharding for name, array in named.items()}
-    copy = jax.jit(lambda arrays: jax.tree.map(jnp.copy, arrays), out_shardings=shardings)
-    copies: dict[str, jax.Array] = copy(named)
-    return copies
-
-
-def unflatten(template: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """The pytree of ``template``'s structure whose leaves are ``arrays``.
-
-    Raises:
-        UserError: a leaf is missing, superfluous, or of another shape or type than the template's.
-    """
-    leaves, structure = jax.tree_util.tree_flatten_with_path(template)
-    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
-    unknown = sorted(set(arrays) - set(names))
-    if unknown:
-        raise UserError(f"checkpoint: holds {unknown[0]}, which this configuration has no place for")
-    restored = []
-    for name, (_, leaf) in zip(names, leaves, strict=True):
-        if not leaf.size:
-            restored.append(jnp.zeros(leaf.shape, leaf.dtype))
-            continue
-        if name not in arrays:
-            raise UserError(f"checkpoint: lacks {name}, which this configuration needs")
-        array, wanted = arrays[name], jax.eval_shape(_raw, leaf)
-        if array.shape != wanted.shape or array.dtype != wanted.dtype:
-            raise UserError(
-                f"checkpoint: {name} is {array.dtype}{list(array.shape)}, this configuration needs "
-                f"{wanted.dtype}{list(wanted.shape)}"
-            )
-        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        restored.append(jax.random.wrap_key_data(jnp.asarray(array)) if is_key else jnp.asarray(array))
-    return jax.tree_util.tree_unflatten(structure, restored)
-
-
-def _raw(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 
 
 class CheckpointWriter:
@@ -154,7 +95,7 @@ class CheckpointWriter:
             WriteFailed: this step, or the one still under way, could not be written.
         """
         self.finish()
-        arrays = _copy_shards(state) if distributed.several() else flatten(state)
+        arrays = copied_shards(state) if distributed.several() else named_arrays(state)
         with distributed.failing_together(WriteFailed):
             if distributed.is_first():
                 self._directory.mkdir(parents=True, exist_ok=True)
@@ -331,7 +272,10 @@ def read(step: Path) -> tuple[dict[str, np.ndarray], Config]:
         raise UserError(f"checkpoint: cannot read {step}: {' '.join(str(error).split())[:200]}") from error
     version = content.get("format") if isinstance(content, dict) else None
     if version != FORMAT:
-        raise UserError(f"checkpoint: {step} has format {version}, this version reads {FORMAT}")
+        raise UserError(
+            f"checkpoint: {step} was written by another version of mjxppo: it has format {version}, and this one reads "
+            f"{FORMAT}; use that version, or train again"
+        )
     if not isinstance(arrays, dict) or not all(isinstance(array, np.ndarray) for array in arrays.values()):
         raise UserError(f"checkpoint: {step} does not hold named arrays")
     if not isinstance(content.get("config"), dict):

@@ -24,13 +24,14 @@ from mjxppo.errors import UserError
 from mjxppo.files import replacing, write_bytes
 from mjxppo.ppo.program import TrainingProgram
 from mjxppo.ppo.state import TrainState
-from mjxppo.run import checkpoint, distill, distributed, finetune, loop
+from mjxppo.run import checkpoint, distill, distributed, finetune, loop, start
+from mjxppo.run.arrays import from_named_arrays, named_arrays
 from mjxppo.run.directory import CKPT
 
 Array = jax.Array
 
 DIRECTORY, REPORT, STATE, WORLDS = "failure", "failure.json", "update.npz", "worlds.npz"
-FORMAT = 1
+FORMAT = 2
 _MOST_WORLDS = 16
 """Failing worlds that a dump holds one by one at most; the state before the update holds all."""
 
@@ -58,20 +59,20 @@ def record(config: Config, run_dir: Path, update: int, member: int = 0) -> Path:
     Raises:
         UserError: it cannot be written, or the worlds cannot be computed again.
     """
-    program = loop.build(config)
+    program = start.build(config)
     if not program.env.restorable:
         raise UserError(f"the worlds of {program.env.name} cannot be restored, and so not computed again")
     state, total = _last_checkpoint(program, run_dir / CKPT), program.budget(config.total_env_steps)
     while int(state.update.ravel()[0]) < update - 1:
         state, _ = program.one_update(state, total)
-    arrays = checkpoint.flatten(state)
+    arrays = named_arrays(state)
     if trains_several(config):
         arrays, config = {name: array[member] for name, array in arrays.items()}, members_of(config)[member].config
-        program = loop.build(config)
+        program = start.build(config)
     report, worlds = examine(program, arrays)
     directory = run_dir / DIRECTORY
     _save(directory / STATE, arrays)
-    _save(directory / WORLDS, checkpoint.flatten(worlds._asdict()) if worlds else {})
+    _save(directory / WORLDS, named_arrays(worlds._asdict()) if worlds else {})
     # The report comes last: with it the dump is whole.
     content = {"format": FORMAT, **report, "config": to_dict(config)}
     write_bytes(directory / REPORT, (json.dumps(content, indent=1) + "\n").encode())
@@ -108,16 +109,16 @@ def replay(path: Path) -> dict[str, Any]:
     """
     directory = path / DIRECTORY if (path / DIRECTORY).is_dir() else path
     recorded, config = _read_report(directory / REPORT)
-    program = loop.build(config)
+    program = start.build(config)
     arrays = _load(directory / STATE)
     report, worlds = examine(program, arrays)
     result = {**report, "reproduced": all(recorded.get(name) == value for name, value in report.items())}
     if worlds is not None:
-        template = checkpoint.flatten(worlds._asdict())
-        saved = Worlds(**checkpoint.unflatten(worlds._asdict(), _load(directory / WORLDS)))
+        template = named_arrays(worlds._asdict())
+        saved = Worlds(**from_named_arrays(worlds._asdict(), _load(directory / WORLDS)))
         result["reproduced"] &= all(
             np.array_equal(template[name], array, equal_nan=array.dtype.kind == "f")
-            for name, array in checkpoint.flatten(saved._asdict()).items()
+            for name, array in named_arrays(saved._asdict()).items()
         )
         stepped = jax.jit(program.env.step)(saved.state, saved.action)
         result["worlds_nonfinite"] = np.asarray(stepped.nonfinite).tolist()
@@ -129,7 +130,7 @@ def examine(program: TrainingProgram, arrays: dict[str, np.ndarray]) -> tuple[di
 
     Args:
         program: of a single policy.
-        arrays: the training state before the update, as ``checkpoint.flatten`` returns it.
+        arrays: the training state before the update, as ``named_arrays`` returns it.
 
     Returns:
         The update's counts, and ``step`` (the first of the rollout in which worlds fail) and ``worlds`` (all that fail
@@ -166,7 +167,7 @@ def _last_checkpoint(program: TrainingProgram, directory: Path) -> TrainState:
 
 
 def _state(program: TrainingProgram, arrays: dict[str, np.ndarray]) -> TrainState:
-    return program.place(checkpoint.unflatten(program.shapes(), arrays))
+    return program.place(from_named_arrays(program.shapes(), arrays))
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -13,17 +13,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mjxppo import envs, xla
-from mjxppo.config.schema import Config, minibatches_per_epoch
+from mjxppo import xla
+from mjxppo.config.schema import minibatches_per_epoch
 from mjxppo.config.sweep import member_directories, members_of
 from mjxppo.console import ProgressLine, say, waiting
-from mjxppo.envs.build import environment
-from mjxppo.errors import UserError
 from mjxppo.files import WriteFailed, attempt
 from mjxppo.ppo import counters
 from mjxppo.ppo.program import TrainingProgram, env_steps_of
 from mjxppo.ppo.state import TrainState
-from mjxppo.run import checkpoint, distill, distributed, finetune, machine
+from mjxppo.run import distill, distributed, finetune, machine, start
 from mjxppo.run.checkpoint import CheckpointWriter
 from mjxppo.run.directory import CKPT
 from mjxppo.run.load import Loaded
@@ -61,21 +59,6 @@ class Outcome(NamedTuple):
     """0, or 128 + the signal that stopped the run."""
 
 
-def build(config: Config, env: envs.Environment | envs.Task | None = None) -> TrainingProgram:
-    """The environment and the device program that a checked configuration describes; nothing is written or run.
-
-    Args:
-        config: the configuration.
-        env: trains on this instead of on what ``config.env`` names.
-
-    Raises:
-        UserError: the task, its options or the number of devices cannot be had.
-    """
-    if config.num_devices > jax.device_count():
-        raise UserError(f"num_devices: {config.num_devices} asked for, but there are {jax.device_count()}")
-    return TrainingProgram(environment(config, env), config)
-
-
 class Callbacks(NamedTuple):
     """What the caller of a training loop is told. An exception ends the run as it stands at its last checkpoint."""
 
@@ -109,7 +92,7 @@ def train(
     """
     xla.enable_compilation_cache()
     config = program.config
-    restored = _restore(program, run_dir / CKPT) if resume else None
+    restored = start.restore(program, run_dir / CKPT) if resume else None
     total = program.budget(config.total_env_steps)
     started = time.perf_counter()
     with (
@@ -149,40 +132,6 @@ def _host(x: jax.Array) -> np.ndarray:
     """The value of a replicated array, []; all members have the same, where there are several."""
     value: np.ndarray = np.asarray(x).ravel()[0]
     return value
-
-
-def _restore(program: TrainingProgram, directory: Path) -> TrainState | None:
-    """The state in the newest whole checkpoint; None where none has been written yet."""
-    damage: list[str] = []
-    found = checkpoint.newest_whole_step(directory, damage.append) if distributed.is_first() else None
-    # All processes have to read the same step, whatever each of them sees at this moment.
-    name = distributed.of_first(found.name if found else None)
-    step = directory / name if name else None
-    if step is None:
-        if damage:
-            raise UserError(f"checkpoint: no step in {directory} is whole; the newest: {damage[0]}")
-        say("no checkpoint yet: starting from the beginning")
-        return None
-    for message in damage:
-        say(f"skipping a damaged checkpoint: {message}; going on from step {step.name}")
-    arrays, _ = checkpoint.read(step)
-    restored = checkpoint.unflatten(program.shapes(), arrays)
-    if not program.env.restorable:
-        say(f"the worlds of {program.env.name} cannot be restored: new episodes begin")
-        restored = program.restore_worlds(restored)
-    restored = program.place(restored)
-    if distributed.is_first():
-        _set_aside_newer(directory, int(step.name))
-    return restored
-
-
-def _set_aside_newer(directory: Path, step: int) -> None:
-    """Moves damaged steps out of the way, because their numbers will be written again; deletes nothing."""
-    for number in checkpoint.steps(directory):
-        if number > step:
-            aside = directory.parent / "damaged" / f"{number}-{time.time_ns()}"
-            aside.parent.mkdir(exist_ok=True)
-            (directory / str(number)).rename(aside)
 
 
 class _Loop:

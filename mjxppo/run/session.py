@@ -22,7 +22,7 @@ from mjxppo.envs.registry import TASKS, canonical_name, gym_id_of
 from mjxppo.errors import UserError
 from mjxppo.files import write_json
 from mjxppo.ppo.program import TrainingProgram
-from mjxppo.run import conclude, distill, distributed, failure, finetune, loop, memory, wandb
+from mjxppo.run import conclude, distill, distributed, failure, finetune, loop, memory, start, wandb
 from mjxppo.run.directory import CONFIG, SUMMARY, check_resumable, default_run_dir, latest, open_run_dir
 from mjxppo.run.load import Loaded
 from mjxppo.run.loop import Callbacks, Outcome
@@ -90,7 +90,7 @@ def run(
         if resume:
             check_resumable(path, config)
         task = made or envs.make(config.env, backend=config.physics.backend, **config.env_options)
-        program = loop.build(config, task)
+        program = start.build(config, task)
         _check(program, source, resume)
         with open_run_dir(path, config, resume):
             outcome = _train(program, path, resume, callbacks, source, can_be_replayed=made is None)

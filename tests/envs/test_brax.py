@@ -19,7 +19,7 @@ from mjxppo.config.check import make_config
 from mjxppo.config.schema import Config
 from mjxppo.envs.foreign.brax import from_playground
 from mjxppo.errors import UserError
-from mjxppo.run import loop
+from mjxppo.run import loop, start
 
 N = 4
 
@@ -153,7 +153,7 @@ class TestTheirsAsOurs:
         np.testing.assert_array_equal(state.final_obs, goals[0])
 
     def test_training_learns_on_it(self, tmp_path):
-        program = loop.build(small_config(total_env_steps=60 * 1024), envs.make(Reacher(), max_episode_steps=20))
+        program = start.build(small_config(total_env_steps=60 * 1024), envs.make(Reacher(), max_episode_steps=20))
         outcome = loop.train(program, tmp_path)
         # Standing still costs 0.77 a step, some 15 an episode.
         assert outcome.episode_return > -7
@@ -195,7 +195,7 @@ class TestTheirsAsOurs:
     def test_playgrounds_environments(self, tmp_path):
         pytest.importorskip("mujoco_playground")
         env = from_playground("CartpoleBalance", max_episode_steps=10)
-        outcome = loop.train(loop.build(small_config(total_env_steps=2048), env), tmp_path)
+        outcome = loop.train(start.build(small_config(total_env_steps=2048), env), tmp_path)
         assert outcome.episode_return > 0
         with pytest.raises(UserError, match="no environment 'Nothing'"):
             envs.make("playground:Nothing")

@@ -21,6 +21,7 @@ from mjxppo.policy import evaluate
 from mjxppo.ppo import counters
 from mjxppo.ppo.program import TrainingProgram
 from mjxppo.run import checkpoint
+from mjxppo.run.arrays import named_arrays
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -144,7 +145,7 @@ def test_not_a_step_beyond_the_budget_is_taken_on_the_host():
 
 
 def test_seeds_have_worlds_of_their_own_and_are_what_they_are_alone():
-    together, alone = (checkpoint.flatten(trained(2 * UPDATE, **o)[1]) for o in ({"num_seeds": 2}, {"seed": 1}))
+    together, alone = (named_arrays(trained(2 * UPDATE, **o)[1]) for o in ({"num_seeds": 2}, {"seed": 1}))
     for name, values in alone.items():
         if not name.endswith("worlds/vector_env"):
             np.testing.assert_array_equal(together[name][1], values, err_msg=name)

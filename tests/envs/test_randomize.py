@@ -21,7 +21,7 @@ from mjxppo.envs.half_cheetah import HalfCheetah, HalfCheetahOptions
 from mjxppo.envs.randomize.task import RandomizedTask
 from mjxppo.errors import UserError
 from mjxppo.ppo.program import TrainingProgram
-from mjxppo.run.checkpoint import flatten, unflatten
+from mjxppo.run.arrays import from_named_arrays, named_arrays
 from mjxppo.run.loop import Callbacks, train
 from mjxppo.run.metrics import read_rows
 
@@ -287,11 +287,11 @@ def test_training_goes_on_to_the_bit_from_what_a_checkpoint_holds():
     run = program()
     total = run.budget(10**6)
     state, _ = run.train_chunk(run.init(), total)
-    saved = flatten(state)
+    saved = named_arrays(state)
     assert any("past_actions" in name for name in saved)
     whole, _ = run.train_chunk(state, total)
-    resumed, _ = run.train_chunk(run.place(unflatten(run.init(), saved)), total)
-    whole, resumed = flatten(whole), flatten(resumed)
+    resumed, _ = run.train_chunk(run.place(from_named_arrays(run.init(), saved)), total)
+    whole, resumed = named_arrays(whole), named_arrays(resumed)
     assert all(whole[name].tobytes() == resumed[name].tobytes() for name in whole)
 
 
@@ -303,7 +303,7 @@ def test_worlds_do_not_depend_on_the_number_of_devices():
         run = program(num_devices)
         # After one update the parameters differ by the order of sums.
         state, _ = run.train_chunk(run.init(), run.budget(32 * 8))
-        states.append(flatten(state.env_state))
+        states.append(named_arrays(state.env_state))
     assert all(states[0][name].tobytes() == states[1][name].tobytes() for name in states[0])
 
 

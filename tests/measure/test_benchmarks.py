@@ -12,7 +12,7 @@ from mjxppo.errors import UserError
 from mjxppo.measure import compile as compilation
 from mjxppo.measure import physics, scale, update_parts
 from mjxppo.physics.mjx.model import compiler_aborts
-from mjxppo.run import loop
+from mjxppo.run import start
 
 
 @pytest.mark.skipif(compiler_aborts(), reason="XLA of this JAX aborts on MJX with multi-output fusion")
@@ -65,7 +65,7 @@ class TestSplit:
     @pytest.mark.parametrize("backend", ["cpu", "gpu"], ids=["block by block", "all worlds at once"])
     def test_physics_alone_goes_where_the_policy_went(self, backend, monkeypatch):
         monkeypatch.setattr("jax.default_backend", lambda: backend)
-        program = loop.build(make_config(VALUES | {"num_devices": 1}))
+        program = start.build(make_config(VALUES | {"num_devices": 1}))
         state = program.init()
         went, batch, *_ = program.collect(state, jax.random.key(0), jnp.int32(program.env_steps_per_update))
         again = update_parts.replay_physics(program, state.env_state, batch.u)
@@ -74,7 +74,7 @@ class TestSplit:
         np.testing.assert_allclose(again.episode_return, went.episode_return, rtol=1e-6)
 
     def test_an_update_has_four_parts(self):
-        program = loop.build(make_config(VALUES | {"num_devices": 2}))
+        program = start.build(make_config(VALUES | {"num_devices": 2}))
         parts = update_parts.measure_parts(program, program.init(), repeats=2)
         assert list(parts) == ["physics_ms", "policy_ms", "gae_ms", "gradient_steps_ms"]
         assert parts["physics_ms"] > 0 and parts["gae_ms"] > 0
@@ -96,7 +96,7 @@ class TestScale:
         json.dumps(report)
 
     def test_the_program_to_compare_with_has_no_collectives(self):
-        program = loop.build(make_config(VALUES | {"num_devices": 2}))
+        program = start.build(make_config(VALUES | {"num_devices": 2}))
         total = program.budget(10**6)
         assert "all_reduce" in program.lower(total).as_text()
         assert "all_reduce" not in scale.without_reductions(program).lower(total).as_text()

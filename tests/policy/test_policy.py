@@ -15,8 +15,8 @@ from mjxppo.policy.evaluate import device_episodes
 from mjxppo.policy.policy import from_checkpoint
 from mjxppo.ppo.networks import apply_policy
 from mjxppo.ppo.normalize import network_obs
-from mjxppo.run import loop
-from mjxppo.run.checkpoint import flatten
+from mjxppo.run import start
+from mjxppo.run.arrays import named_arrays
 
 SMALL = {
     "env": "crosswind",
@@ -31,9 +31,9 @@ SMALL = {
 def trained(**changes):
     """A program, its state after two updates, and the NumPy policy in it."""
     config = make_config(merge(SMALL, changes))
-    program = loop.build(config, Crosswind(max_episode_steps=6))
+    program = start.build(config, Crosswind(max_episode_steps=6))
     state, _ = program.train_chunk(program.init(), program.budget(config.total_env_steps))
-    return program, state, from_checkpoint(flatten(state), config)
+    return program, state, from_checkpoint(named_arrays(state), config)
 
 
 @pytest.mark.usefixtures("compiled_quickly")
@@ -114,9 +114,9 @@ def test_rollouts_with_history_and_privilege_are_bit_equal_on_any_number_of_devi
                 },
             )
         )
-        program = loop.build(config, Crosswind(max_episode_steps=6))
+        program = start.build(config, Crosswind(max_episode_steps=6))
         state, _ = program.train_chunk(program.init(), program.budget(10**6))
-        return flatten(state.env_state)
+        return named_arrays(state.env_state)
 
     alone, shared = run(1), run(4)
     for name in alone:

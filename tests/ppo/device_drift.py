@@ -15,8 +15,8 @@ import numpy as np
 
 from mjxppo.config.check import make_config
 from mjxppo.config.values import defaults_for, merge
-from mjxppo.run import loop
-from mjxppo.run.checkpoint import flatten
+from mjxppo.run import start
+from mjxppo.run.arrays import named_arrays
 
 UPDATES = (1, 2, 5, 10, 20, 50)
 DEVICES = (2, 8)
@@ -26,14 +26,14 @@ _SMALL = {"log": {"every_updates": 1}, "ppo": {"num_envs": 512, "block_size": 64
 def states_after(task: str, num_devices: int) -> dict[int, tuple[bytes, Any]]:
     """The worlds' bits, and the flat parameters [P], after each number of ``UPDATES``."""
     values = merge(defaults_for(task), {**_SMALL, "num_devices": num_devices})
-    program = loop.build(make_config(values))
+    program = start.build(make_config(values))
     state, budget = program.init(), program.budget(10**9)
     found = {}
     for update in range(1, max(UPDATES) + 1):
         state, _ = program.train_chunk(state, budget)
         if update in UPDATES:
-            params = np.concatenate([x.ravel() for x in flatten(state.learner.params).values()])
-            found[update] = (b"".join(x.tobytes() for x in flatten(state.env_state).values()), params)
+            params = np.concatenate([x.ravel() for x in named_arrays(state.learner.params).values()])
+            found[update] = (b"".join(x.tobytes() for x in named_arrays(state.env_state).values()), params)
     return found
 
 

@@ -7,17 +7,17 @@ import pytest
 
 from mjxppo.config.check import make_config
 from mjxppo.config.values import defaults_for, merge
-from mjxppo.run import loop
-from mjxppo.run.checkpoint import flatten
+from mjxppo.run import start
+from mjxppo.run.arrays import named_arrays
 
 
 def after_one_update(env: str, num_devices: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     small = {"num_envs": 128, "block_size": 16, "rollout_length": 8, "num_minibatches": 4, "num_epochs": 2}
     values = {"num_devices": num_devices, "log": {"every_updates": 1}, "ppo": small}
     config = make_config(merge(defaults_for(env), values))
-    program = loop.build(config)
+    program = start.build(config)
     state, _ = program.train_chunk(program.init(), program.budget(10**6))
-    return flatten(state.env_state), flatten(state.learner)
+    return named_arrays(state.env_state), named_arrays(state.learner)
 
 
 @pytest.mark.slow

@@ -12,8 +12,8 @@ from mjxppo.config.schema import minibatches_per_epoch
 from mjxppo.config.values import merge
 from mjxppo.errors import UserError
 from mjxppo.ppo import counters
-from mjxppo.run import loop, memory
-from mjxppo.run.checkpoint import flatten
+from mjxppo.run import memory, start
+from mjxppo.run.arrays import named_arrays
 
 SMALL = {"num_envs": 32, "block_size": 4, "rollout_length": 8, "num_epochs": 2, "learning_rate": 3e-3}
 
@@ -24,11 +24,11 @@ def config_with(**changes):
 
 
 def after_updates(num_devices: int = 2, **ppo) -> dict[str, np.ndarray]:
-    program = loop.build(config_with(num_devices=num_devices, ppo=SMALL | ppo), PointMass())
+    program = start.build(config_with(num_devices=num_devices, ppo=SMALL | ppo), PointMass())
     state, total = program.init(), program.budget(10**6)
     for _ in range(2):
         state, _ = program.train_chunk(state, total)
-    return flatten(state.learner)
+    return named_arrays(state.learner)
 
 
 def test_a_minibatch_keeps_its_size_while_worlds_are_added():
@@ -71,7 +71,7 @@ def test_sizes_that_do_not_fit_are_one_line_with_one_that_does(ppo, message):
 
 def test_parts_of_minibatches_need_less_memory():
     def estimated(**ppo):
-        return memory.estimate(loop.build(config_with(ppo=ppo), PointMass())).minibatch
+        return memory.estimate(start.build(config_with(ppo=ppo), PointMass())).minibatch
 
     assert estimated(num_microbatches=8) == pytest.approx(estimated() / 8)
     assert estimated(num_envs=65_536, minibatch_size=2048) == pytest.approx(estimated())
@@ -85,7 +85,7 @@ def test_65536_worlds_train_on_a_cpu_and_fit_the_estimate():
         "log": {"every_updates": 1},
         "ppo": {"num_envs": 65_536, "rollout_length": 4, "minibatch_size": 16_384, "num_epochs": 1},
     }
-    program = loop.build(make_config(values))
+    program = start.build(make_config(values))
     memory.check(program)
     steps = 2 * 65_536 * 4 - 1000
     state, total = program.init(), program.budget(steps)

@@ -16,7 +16,7 @@ from mjxppo.config.schema import Config, LogConfig, PolicyConfig, PpoConfig
 from mjxppo.envs import Environment
 from mjxppo.ppo import counters
 from mjxppo.ppo.program import TrainingProgram, env_steps_of
-from mjxppo.run.checkpoint import flatten
+from mjxppo.run.arrays import named_arrays
 
 PPO = PpoConfig(num_envs=32, block_size=4, rollout_length=8, num_minibatches=4, num_epochs=2, learning_rate=3e-3)
 
@@ -104,10 +104,10 @@ def test_the_step_budget_is_exact(total):
     assert [env_steps_of(row) for row in rows] == [*range(256, total, 256), total]
     assert sum(int(row["env_steps_this_update"]) for row in rows) == total
     assert [int(row["update"]) for row in rows] == list(range(1, len(rows) + 1))
-    before = flatten(state)
+    before = named_arrays(state)
     state, metrics = program.train_chunk(state, budget)
     assert not np.asarray(metrics["ran"]).any()
-    after = flatten(state)
+    after = named_arrays(state)
     assert all(np.array_equal(before[name], after[name]) for name in before), "a spent budget changes nothing"
 
 
@@ -118,7 +118,7 @@ def test_chunks_of_any_length_give_the_same_bits():
         state = program.init()
         for _ in range(chunks):
             state, _ = program.train_chunk(state, total)
-        states.append(flatten(state))
+        states.append(named_arrays(state))
     first, second = states
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
@@ -127,7 +127,7 @@ def rollout_only(num_devices):
     """Trains one update and returns the worlds after it, and the learner."""
     program, total = make(num_devices=num_devices, every_updates=1)
     state, _ = program.train_chunk(program.init(), total)
-    return flatten(state.env_state), flatten(state.learner)
+    return named_arrays(state.env_state), named_arrays(state.learner)
 
 
 @pytest.mark.parametrize("num_devices", [2, 8])
@@ -145,7 +145,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
         program = build()
         program.config = dataclasses.replace(program.config, seed=seed)
         state, _ = program.train_chunk(program.init(), program.budget(10**6))
-        return flatten(state)
+        return named_arrays(state)
 
     first, again, other = run(0), run(0), run(1)
     assert all(np.array_equal(first[name], again[name]) for name in first)
@@ -168,7 +168,7 @@ def test_a_nonfinite_world_is_reset_and_does_not_spoil_learning():
     env_state = state.env_state.replace(worlds={"x": state.env_state.worlds["x"].at[5].set(jnp.nan)})
     state, metrics = program.train_chunk(program.place(state.replace(env_state=env_state)), total)
     assert np.asarray(metrics["nonfinite_steps"]).tolist() == [1, 0, 0]
-    assert all(np.isfinite(value).all() for name, value in flatten(state).items() if value.dtype == np.float32)
+    assert all(np.isfinite(value).all() for name, value in named_arrays(state).items() if value.dtype == np.float32)
 
 
 def test_a_nonfinite_gradient_skips_that_step_and_is_counted():
@@ -176,10 +176,10 @@ def test_a_nonfinite_gradient_skips_that_step_and_is_counted():
     state = program.init()
     head = state.learner.params["params"]["critic"]["head"]
     head["bias"] = head["bias"] + jnp.inf
-    before = flatten(state.learner.params)
+    before = named_arrays(state.learner.params)
     state, metrics = program.train_chunk(program.place(state), total)
     assert int(metrics["skipped_gradient_steps"][0]) == 4 * 2
-    after = flatten(state.learner.params)
+    after = named_arrays(state.learner.params)
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 

@@ -16,7 +16,7 @@ from mjxppo.config.schema import Config
 from mjxppo.config.sweep import member_directories
 from mjxppo.config.values import configs_dir, from_dict, merge, read_yaml
 from mjxppo.measure.kill import TIMES
-from mjxppo.run import checkpoint, loop
+from mjxppo.run import checkpoint, loop, start
 from mjxppo.run.checkpoint import CheckpointWriter
 from mjxppo.run.metrics import CSV, MetricsWriter, read_rows
 
@@ -125,7 +125,7 @@ def left_behind(run_dir: Path) -> tuple[dict[str, bytes], list[list[dict]], list
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_interrupted_anywhere_it_ends_as_if_left_alone(name, variant, tmp_path, monkeypatch):
-    program = loop.build(small(name, VARIANTS[variant]))
+    program = start.build(small(name, VARIANTS[variant]))
     program.train_chunk = CompiledOnce(program.train_chunk)
     for directory in member_directories(tmp_path / "run", program.config):
         directory.mkdir(parents=True)

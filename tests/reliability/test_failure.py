@@ -14,7 +14,7 @@ from mjxppo.config.check import make_config
 from mjxppo.config.values import merge
 from mjxppo.envs import Environment, build
 from mjxppo.errors import UserError
-from mjxppo.run import checkpoint, failure, loop
+from mjxppo.run import checkpoint, failure, loop, start
 from mjxppo.run.metrics import read_rows
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -54,7 +54,7 @@ def fail(monkeypatch, run_dir, env, config) -> loop.TrainingFailed:
     monkeypatch.setattr(build, "make", lambda *args, **options: Environment(env))
     run_dir.mkdir()
     with pytest.raises(loop.TrainingFailed) as error:
-        loop.train(loop.build(config), run_dir)
+        loop.train(start.build(config), run_dir)
     return error.value
 
 
@@ -79,7 +79,7 @@ def test_the_dump_starts_from_the_last_good_checkpoint(tmp_path, monkeypatch):
     """Worlds that break only later are found by going on from the newest checkpoint, not from the beginning."""
     config = config_with(num_devices=2, ppo={"max_nonfinite_share": 1.0, "num_epochs": 1}, total_env_steps=256 * 12)
     monkeypatch.setattr(build, "make", lambda *args, **options: Environment(Fragile()))
-    program = loop.build(config)
+    program = start.build(config)
     loop.train(program, tmp_path)
     rows = read_rows(tmp_path)
     assert checkpoint.newest_whole_step(tmp_path / "ckpt").name == "12"

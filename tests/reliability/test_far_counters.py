@@ -27,7 +27,7 @@ VALUES = {
 def test_a_run_is_exact_past_every_32_bit_limit(tmp_path, start):
     def part(total: int, resume: bool) -> loop.Outcome:
         config = make_config(merge(VALUES, {"total_env_steps": total}))
-        program = loop.build(config, PointMass())
+        program = start.build(config, PointMass())
         init = program.init
         program.init = lambda: program.place(init().replace(env_steps=counters.make(start)))
         return loop.train(program, tmp_path, resume)

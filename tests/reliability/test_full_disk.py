@@ -16,7 +16,7 @@ from mjxppo.config.check import make_config
 from mjxppo.config.schema import Config
 from mjxppo.config.values import merge
 from mjxppo.files import AppendFile, WriteFailed
-from mjxppo.run import checkpoint, loop, metrics
+from mjxppo.run import checkpoint, loop, metrics, start
 from mjxppo.run.metrics import MetricsWriter, read_rows
 
 OWN_NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
@@ -111,7 +111,7 @@ def test_a_run_that_stops_names_the_checkpoint_that_was_under_way(reason, tmp_pa
     monkeypatch.setattr(loop._Loop, "_check_health", check_health)
     monkeypatch.setattr(checkpoint.CheckpointWriter, "poll", lambda self: None)
     with pytest.raises(loop.TrainingFailed, match=r"the last good checkpoint is step 3$"):
-        loop.train(loop.build(config, PointMass()), tmp_path)
+        loop.train(start.build(config, PointMass()), tmp_path)
     assert checkpoint.newest_whole_step(tmp_path / "ckpt").name == "3"
 
 

@@ -13,14 +13,14 @@ from mjxppo import cli
 from mjxppo.config.check import check_config, make_config
 from mjxppo.config.values import defaults_for, from_dict, merge
 from mjxppo.errors import UserError
-from mjxppo.run import loop, memory
+from mjxppo.run import loop, memory, start
 
 GIB = 2**30
 
 
 def program(num_envs: int = 1024, **ppo) -> loop.TrainingProgram:
     values = merge(defaults_for("half_cheetah"), {"ppo": {"num_envs": num_envs, **ppo}})
-    return loop.build(make_config(values))
+    return start.build(make_config(values))
 
 
 def test_it_grows_with_what_is_asked_for():
@@ -54,7 +54,7 @@ from mjxppo.run import loop, memory
 ppo = {"num_envs": 4096, "rollout_length": 32, "num_minibatches": 4, "num_epochs": 1}
 policy = {"hidden_sizes": [256, 256]}
 values = {"env": "hopper", "num_devices": 2, "ppo": ppo, "policy": policy, "total_env_steps": 4096 * 32}
-program = loop.build(make_config(values), PointMass())
+program = start.build(make_config(values), PointMass())
 needed = memory.estimate(program)
 loop.train(program, Path(sys.argv[1]))
 peak_kb = re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]
@@ -88,7 +88,7 @@ def test_what_will_not_fit_is_refused_with_the_numbers_before_anything_is_writte
 
 def several(num_seeds: int) -> loop.TrainingProgram:
     config = from_dict(defaults_for("half_cheetah") | {"num_seeds": num_seeds})
-    return loop.build(check_config(config))
+    return start.build(check_config(config))
 
 
 def test_policies_trained_one_after_the_other_share_all_but_their_state(monkeypatch):

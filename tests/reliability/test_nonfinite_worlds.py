@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 
 from mjxppo import envs
+from mjxppo.run.arrays import named_arrays
 
 N, BAD = 8, 5
 PLACES = ("qpos", "qvel", "qacc_warmstart", "action")
 
 
 def bits(state) -> dict[str, np.ndarray]:
-    from mjxppo.run.checkpoint import flatten
-
-    return flatten(state)
+    return named_arrays(state)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import pytest
 from mjxppo.config.schema import CheckpointConfig, Config
 from mjxppo.errors import UserError
 from mjxppo.run import checkpoint, load
+from mjxppo.run.arrays import from_named_arrays, named_arrays
 
 
 def state_of(value: float):
@@ -46,22 +47,22 @@ def test_the_newest_and_the_best_are_kept(saved):
 def test_what_is_read_back_is_what_was_saved_to_the_bit(saved):
     arrays, config = checkpoint.read(saved / "4")
     assert config == Config(env="hopper", checkpoint=CheckpointConfig(keep_latest=2, keep_best=1))
-    restored = checkpoint.unflatten(state_of(0), arrays)
-    expected = checkpoint.flatten(state_of(4))
-    for name, array in checkpoint.flatten(restored).items():
+    restored = from_named_arrays(state_of(0), arrays)
+    expected = named_arrays(state_of(4))
+    for name, array in named_arrays(restored).items():
         assert array.dtype == expected[name].dtype and array.tobytes() == expected[name].tobytes()
 
 
 def test_arrays_without_elements_are_not_saved_and_come_back_from_the_template():
     state = {"contacts": jnp.zeros((2, 0, 3)), "qpos": jnp.ones((2, 4))}
-    arrays = checkpoint.flatten(state)
+    arrays = named_arrays(state)
     assert set(arrays) == {"qpos"}
-    assert checkpoint.unflatten(state, arrays)["contacts"].shape == (2, 0, 3)
+    assert from_named_arrays(state, arrays)["contacts"].shape == (2, 0, 3)
 
 
 def test_saving_copies_so_that_donated_buffers_may_be_overwritten():
     state = jnp.arange(4.0)
-    copy = checkpoint.flatten(state)[""]
+    copy = named_arrays(state)[""]
     assert not np.shares_memory(copy, np.asarray(state))
 
 
@@ -202,7 +203,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_naming_the_array(saved, chang
     template = state_of(0)
     change(template)
     with pytest.raises(UserError, match=message):
-        checkpoint.unflatten(template, arrays)
+        from_named_arrays(template, arrays)
 
 
 def test_a_checkpoint_of_another_format_is_refused(saved):

@@ -24,7 +24,8 @@ from mjxppo.envs.randomize.task import RandomizedTask
 from mjxppo.errors import UserError
 from mjxppo.ppo import networks, normalize, reference, schedules
 from mjxppo.ppo.rollout import BehaviorPolicy, draw_action
-from mjxppo.run import checkpoint, distill, load, loop
+from mjxppo.run import checkpoint, distill, load, loop, start
+from mjxppo.run.arrays import named_arrays
 from mjxppo.run.metrics import read_rows
 
 TIMES = ("time_s", "env_steps_per_s")
@@ -181,10 +182,10 @@ def test_two_devices_distil_alike_and_seeds_side_by_side(teacher):
     )
     states = {}
     for changes in ({"num_devices": 1}, {"num_devices": 2}, {"num_devices": 2, "num_seeds": 2}):
-        program = loop.build(make_config(merge(config, changes)), Crosswind())
+        program = start.build(make_config(merge(config, changes)), Crosswind())
         state = distill.begin(program, program.init())
         state, _ = program.train_chunk(state, program.budget(10 * UPDATE))
-        states[tuple(changes.values())] = checkpoint.flatten(state)
+        states[tuple(changes.values())] = named_arrays(state)
     one, two, seeds = states.values()
     for name in one:
         if name.startswith("env_state"):

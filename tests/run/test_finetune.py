@@ -16,7 +16,8 @@ from mjxppo import cli
 from mjxppo.config.check import make_config
 from mjxppo.config.values import merge
 from mjxppo.errors import UserError
-from mjxppo.run import checkpoint, load
+from mjxppo.run import load, start
+from mjxppo.run.arrays import named_arrays
 from mjxppo.run.metrics import MetricsWriter
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -69,14 +70,14 @@ def source(pretrained, working_directory):  # noqa: F811
 
 def begun(**fields):
     """What a run holds before its first update that changes anything: the budget allows for one step of one world."""
-    from mjxppo.run import finetune, loop
+    from mjxppo.run import finetune
 
     values = merge({"env": "point_mass", **SMALL, "policy": {}}, fields)
     loaded = finetune.source_of(values)
     values = merge(merge(values, finetune.inherited(loaded)), fields)
     config = make_config(values)
-    program = loop.build(config, PointMass())
-    return checkpoint.flatten(finetune.begin(program, program.init())), checkpoint.flatten(program.init())
+    program = start.build(config, PointMass())
+    return named_arrays(finetune.begin(program, program.init())), named_arrays(program.init())
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from mjxppo.errors import UserError
 from mjxppo.policy import scores
 from mjxppo.ppo import counters, placement
 from mjxppo.ppo.program import TrainingProgram
-from mjxppo.run.checkpoint import flatten
+from mjxppo.run.arrays import named_arrays
 from mjxppo.run.directory import open_run_dir, run_of_member
 from mjxppo.run.load import load, load_all
 from mjxppo.run.metrics import MetricsWriter
@@ -45,7 +45,7 @@ def trained(num_devices: int = 1, ppo: PpoConfig = PPO, total: int = 5 * 256 + 3
         state, _ = program.train_chunk(state, budget)
     steps = jax.tree.map(lambda x: x.ravel()[-1], state.env_steps)
     assert counters.to_int(steps) == total
-    return flatten(state)
+    return named_arrays(state)
 
 
 def member(arrays: dict[str, np.ndarray], index: int) -> dict[str, np.ndarray]:

@@ -1,0 +1,67 @@
+"""What a run starts from: the device program that its configuration describes, and its first training state."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import jax
+
+from mjxppo import envs
+from mjxppo.config.schema import Config
+from mjxppo.console import say
+from mjxppo.envs.build import environment
+from mjxppo.errors import UserError
+from mjxppo.ppo.program import TrainingProgram
+from mjxppo.ppo.state import TrainState
+from mjxppo.run import checkpoint, distributed
+from mjxppo.run.arrays import from_named_arrays
+
+
+def build(config: Config, env: envs.Environment | envs.Task | None = None) -> TrainingProgram:
+    """The environment and the device program that a checked configuration describes; nothing is written or run.
+
+    Args:
+        config: the configuration.
+        env: trains on this instead of on what ``config.env`` names.
+
+    Raises:
+        UserError: the task, its options or the number of devices does not exist.
+    """
+    if config.num_devices > jax.device_count():
+        raise UserError(f"num_devices: {config.num_devices} asked for, but there are {jax.device_count()}")
+    return TrainingProgram(environment(config, env), config)
+
+
+def restore(program: TrainingProgram, directory: Path) -> TrainState | None:
+    """The state in the newest whole checkpoint; None where none has been written yet."""
+    damage: list[str] = []
+    found = checkpoint.newest_whole_step(directory, damage.append) if distributed.is_first() else None
+    # All processes have to read the same step, whatever each of them sees at this moment.
+    name = distributed.of_first(found.name if found else None)
+    step = directory / name if name else None
+    if step is None:
+        if damage:
+            raise UserError(f"checkpoint: no step in {directory} is whole; the newest: {damage[0]}")
+        say("no checkpoint yet: starting from the beginning")
+        return None
+    for message in damage:
+        say(f"skipping a damaged checkpoint: {message}; going on from step {step.name}")
+    saved, _ = checkpoint.read(step)
+    restored = from_named_arrays(program.shapes(), saved)
+    if not program.env.restorable:
+        say(f"the worlds of {program.env.name} cannot be restored: new episodes begin")
+        restored = program.restore_worlds(restored)
+    restored = program.place(restored)
+    if distributed.is_first():
+        _set_aside_newer(directory, int(step.name))
+    return restored
+
+
+def _set_aside_newer(directory: Path, step: int) -> None:
+    """Moves damaged steps out of the way, because their numbers will be written again; deletes nothing."""
+    for number in checkpoint.steps(directory):
+        if number > step:
+            aside = directory.parent / "damaged" / f"{number}-{time.time_ns()}"
+            aside.parent.mkdir(exist_ok=True)
+            (directory / str(number)).rename(aside)
