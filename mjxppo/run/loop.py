@@ -242,12 +242,14 @@ class _Loop:
             self.reported.clear()
 
         self._write(self.checkpoints.finish)
+        self._tell_checkpoint()
         self._write(save)
         self.saved_update = self.update
 
     def _save_last(self, state: TrainState) -> None:
         """Saves where the run ends, unless the newest checkpoint is of this moment."""
         self._write(self.checkpoints.finish)
+        self._tell_checkpoint()
         if self.update == self.checkpoints.newest:
             return
         try:
