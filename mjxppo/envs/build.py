@@ -40,7 +40,7 @@ def make(env: str | Task | Environment | Any, *, backend: BackendName = "auto", 
 def _task(env: str | Any, backend: BackendName, options: dict[str, Any]) -> Task:
     # Imported here: each library takes seconds to import, and Brax and Playground are optional.
     if not isinstance(env, str):
-        from mjxppo.envs.foreign.brax import BraxTask
+        from mjxppo.envs.foreign.brax import BraxTask  # see above
 
         return BraxTask(env, **options)
     name = canonical_name(env)
@@ -48,10 +48,10 @@ def _task(env: str | Any, backend: BackendName, options: dict[str, Any]) -> Task
         return _own_task(name, backend, options)
     library, _, foreign_name = name.partition(":")
     if library == GYMNASIUM:
-        from mjxppo.envs.foreign.gymnasium import GymnasiumTask
+        from mjxppo.envs.foreign.gymnasium import GymnasiumTask  # see above
 
         return GymnasiumTask(foreign_name, **options)
-    from mjxppo.envs.foreign import brax
+    from mjxppo.envs.foreign import brax  # see above
 
     from_library = {"brax": brax.from_brax, "playground": brax.from_playground}[library]
     return from_library(foreign_name, **options)

@@ -207,7 +207,7 @@ class MjxVectorEnv(VectorEnv):
         if self._state is None:
             raise error.ResetNeeded("call reset before the first render")
         if self._view is None:
-            from mjxppo.render.worlds import WorldsView
+            from mjxppo.render.worlds import WorldsView  # starts OpenGL, which only drawing needs
 
             assert isinstance(self.env.task, Locomotion), "_render_mode has checked it"
             self._view = WorldsView(self.env.task.model, *self._picture_size)

@@ -16,6 +16,7 @@ from mjxppo.config.schema import Config, PpoConfig
 from mjxppo.config.sweep import members_of, swept_values, trains_several
 from mjxppo.envs import Environment, EnvState
 from mjxppo.envs.host import HostEnvironment
+from mjxppo.physics.worlds import from_blocks, to_blocks
 from mjxppo.ppo import counters, networks, normalize, placement, schedules
 from mjxppo.ppo.collective import Devices
 from mjxppo.ppo.counters import Counter
@@ -275,10 +276,9 @@ class TrainingProgram:
             env_state, indices = portion
             return rollout(self.env, policy, env_state, indices, key, budget, config=config, reference=reference)
 
-        portions = jax.tree.map(lambda x: x.reshape(local_envs // at_a_time, at_a_time, *x.shape[1:]), state.env_state)
-        indices = (first + jnp.arange(local_envs)).reshape(-1, at_a_time)
-        env_state, batch, last_obs, stats = lax.map(simulate, (portions, indices))
-        env_state = jax.tree.map(lambda x: x.reshape(local_envs, *x.shape[2:]), env_state)
+        portions = to_blocks((state.env_state, first + jnp.arange(local_envs)), at_a_time)
+        env_state, batch, last_obs, stats = lax.map(simulate, portions)
+        env_state = from_blocks(env_state)
         batch = jax.tree.map(partial(_to_blocks, block_size=config.block_size), batch)
         last_obs = last_obs.reshape(-1, config.block_size, self.env.obs_size)
         return env_state, batch, last_obs, jax.tree.map(lambda x: x.sum(0), stats)

@@ -14,14 +14,13 @@ import jax
 import numpy as np
 
 from mjxppo import xla
-from mjxppo.config.schema import minibatches_per_epoch
 from mjxppo.config.sweep import member_directories, members_of
 from mjxppo.console import ProgressLine, say, waiting
 from mjxppo.files import WriteFailed, attempt
 from mjxppo.ppo import counters
 from mjxppo.ppo.program import TrainingProgram, env_steps_of
 from mjxppo.ppo.state import TrainState
-from mjxppo.run import distill, distributed, finetune, machine, start
+from mjxppo.run import distill, distributed, finetune, health, machine, start
 from mjxppo.run.checkpoint import CheckpointWriter
 from mjxppo.run.directory import CKPT
 from mjxppo.run.load import Loaded
@@ -316,23 +315,8 @@ class _Loop:
         return rows
 
     def _check_health(self, rows_of_members: list[list[Row]]) -> None:
-        """Ends the run when too much of a device call's work came to nothing."""
-        ppo, rows = self.config.ppo, [row for own in rows_of_members for row in own]
-        steps = sum(row["env_steps_this_update"] for row in rows)
-        gradient_steps = len(rows) * ppo.num_epochs * minibatches_per_epoch(ppo)
-        for name, of, what in (
-            ("nonfinite_steps", steps, "steps ended in a non-finite world"),
-            ("skipped_gradient_steps", gradient_steps, "gradient steps were skipped for a non-finite gradient"),
-        ):
-            count = sum(row[name] for row in rows)
-            if count > ppo.max_nonfinite_share * of:
-                raise TrainingFailed(
-                    f"{count} of the last {of} {what} (more than ppo.max_nonfinite_share = "
-                    f"{ppo.max_nonfinite_share}); {self.last_good_at_the_end()}",
-                    nonfinite=min(
-                        (row["update"], member)
-                        for member, own in enumerate(rows_of_members)
-                        for row in own
-                        if row[name]
-                    ),
-                )
+        """Ends the run when too much of a device call's work was lost to non-finite numbers."""
+        problem = health.problem_of(rows_of_members, self.config.ppo)
+        if problem is not None:
+            first = problem.update, problem.member
+            raise TrainingFailed(f"{problem.message}; {self.last_good_at_the_end()}", nonfinite=first)

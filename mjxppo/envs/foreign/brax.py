@@ -113,7 +113,7 @@ def from_playground(name: str, *, max_episode_steps: int = 1000, **options: Any)
     """
     import_mjx()
     try:
-        from mujoco_playground import registry
+        from mujoco_playground import registry  # an optional package
     except ImportError as error:
         raise UserError(f"env: playground:{name} needs MuJoCo Playground: pip install playground") from error
     if name not in registry.ALL_ENVS:
