@@ -11,4 +11,4 @@ def check_known(field: str, given: Iterable[str], known: Collection[str]) -> Non
     """Raises UserError, which names the nearest known value, unless all given values of ``field`` are known."""
     for value in given:
         if value not in known:
-            raise UserError(f"{field}: there is no {value!r}; {hint(value, known)}")
+            raise UserError(f"{field}: {value!r} is unknown; {hint(value, known)}")
