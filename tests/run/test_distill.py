@@ -175,7 +175,8 @@ def test_a_resumed_student_ends_with_the_same_bits_though_its_teacher_is_gone(te
 
 def test_two_devices_distil_alike_and_seeds_side_by_side(teacher):
     config = merge(
-        distill.configuration(distill.load(str(teacher))), {"policy": {"history": 2}, "log": {"every_updates": 1}}
+        distill.configuration(distill.load_teacher(str(teacher))),
+        {"policy": {"history": 2}, "log": {"every_updates": 1}},
     )
     states = {}
     for changes in ({"num_devices": 1}, {"num_devices": 2}, {"num_devices": 2, "num_seeds": 2}):
@@ -236,7 +237,7 @@ class TestCommandLine:
             (["distill", "--policy.history", "2"], "say first whom to imitate"),
             (["distill", "teacher", "--resume"], "goes on with mjxppo train --resume"),
             (["distill", "teacher", "--set-from", "more.yaml"], "randomize: what varies must be what the teacher"),
-            (["train", *self.ENV, "--ppo.loss", "imitation"], "imitation"),
+            (["train", *self.ENV, "--ppo.loss", "imitation"], "ppo.loss: 'imitation' is not possible"),
             (["distill", "teacher", "--ppo.learning-rate-schedule", "adaptive_kl"], "must be constant or linear"),
             (["distill", "teacher", "--init-from", "student"], "init.path: a student begins afresh"),
             (["distill", "teacher", "--init.path", "student"], "init.path: a student begins afresh"),
@@ -248,7 +249,7 @@ class TestCommandLine:
 
 
 def test_what_a_fine_tuned_teacher_began_with_is_not_the_students(teacher):
-    loaded = distill.load(str(teacher))
+    loaded = distill.load_teacher(str(teacher))
     tuned = replace(loaded.config, init=InitConfig(path="gone", anchor_coef=1.0))
     config = make_config(distill.configuration(loaded._replace(config=tuned)))
     assert config.init == InitConfig() and config.distill.policy == loaded.config.policy
