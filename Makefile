@@ -104,7 +104,7 @@ test: $(READY) $(extra_stamp)warp ## run the tests: make test ARGS="-k gae"
 
 .PHONY: test-all
 test-all: EXHAUSTIVE := all
-test-all: test ## run the tests with every exhaustive case: about an hour on two cores
+test-all: test ## run the tests with every exhaustive case
 
 .PHONY: lint
 lint: $(READY) ## check style and formatting (ruff)
