@@ -92,11 +92,11 @@ study: $(READY) ## compare variants, five seeds each: make study NAME=advantage_
 
 .PHONY: kill
 kill: $(READY) ## kill a run 50 times and compare it with one left alone: make kill ARGS="--kills 10"
-	@$(BIN)/python -m mjxppo.measure.kill $(ARGS)
+	@$(BIN)/python tests/kill.py $(ARGS)
 
 .PHONY: soak
 soak: $(READY) ## train for 500M steps and look for leaks, slowdown and non-finite numbers
-	@$(BIN)/python -m mjxppo.measure.soak $(ARGS)
+	@$(BIN)/python tests/soak.py $(ARGS)
 
 .PHONY: test
 test: $(READY) $(extra_stamp)warp ## run the tests: make test ARGS="-k gae"

@@ -10,12 +10,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from kill import TIMES
 
 from mjxppo.config.check import make_config
 from mjxppo.config.schema import Config
 from mjxppo.config.sweep import member_directories
 from mjxppo.config.values import configs_dir, from_dict, merge, read_yaml
-from mjxppo.measure.kill import TIMES
 from mjxppo.run import checkpoint, loop, start
 from mjxppo.run.checkpoint import CheckpointWriter
 from mjxppo.run.metrics import CSV, MetricsWriter, read_rows

@@ -10,10 +10,10 @@ import sys
 import time
 from pathlib import Path
 
+import kill
 import pytest
 
 from mjxppo import cli
-from mjxppo.measure import kill
 from mjxppo.run import checkpoint
 from mjxppo.run.metrics import read_rows
 
@@ -27,7 +27,7 @@ TINY = [
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(kill.__file__).removesuffix("/mjxppo/measure/kill.py"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(kill.__file__).parents[1]))
 
 
 @pytest.mark.slow

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from mjxppo.measure import soak
+import soak
 
 
 def rows(speeds=(100,) * 10, nonfinite=0):

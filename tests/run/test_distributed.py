@@ -13,12 +13,12 @@ import hosts
 import numpy as np
 import pytest
 import yaml
+from kill import TIMES
 
 from mjxppo import cli
 from mjxppo.config.check import make_config
 from mjxppo.config.values import merge, read_named
 from mjxppo.errors import UserError
-from mjxppo.measure.kill import TIMES
 from mjxppo.ppo import placement
 from mjxppo.run import checkpoint, distributed
 from mjxppo.run.metrics import read_rows
