@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module as _import_module
 from os import PathLike as _PathLike
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING as _TYPE_CHECKING
@@ -41,8 +42,10 @@ def load_policy(path: str | _PathLike[str]) -> Policy:
 
 
 def __getattr__(name: str) -> object:
-    if name in ("TrainedRun", "train_policies", "train_policy"):  # bring JAX in, which a bare import does not
-        from mjxppo.run import trained  # brings JAX in
+    if name in ("envs", "physics"):
+        return _import_module(f"mjxppo.{name}")
+    if name in ("TrainedRun", "train_policies", "train_policy"):
+        from mjxppo.run import trained  # brings JAX in, which a bare import does without
 
         return getattr(trained, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from collections.abc import Iterator
 from types import TracebackType
@@ -24,6 +25,11 @@ def say(message: str) -> None:
     """Prose for a person, on standard error."""
     if not _silent:
         print(message, file=sys.stderr, flush=True)
+
+
+def print_json(result: object) -> None:
+    """A result for programs, on standard output."""
+    print(json.dumps(result, indent=1), flush=True)
 
 
 def _for_a_terminal() -> bool:

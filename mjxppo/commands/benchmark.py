@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mjxppo.commands.parsing import parse
-from mjxppo.console import say
+from mjxppo.config.check import make_config
+from mjxppo.config.schema import Config
+from mjxppo.config.values import defaults_for, merge, read_named
+from mjxppo.console import print_json, say
+from mjxppo.envs.registry import canonical_name
 from mjxppo.errors import UserError, hint
+from mjxppo.files import write_json
 from mjxppo.run import distributed
-
-_KINDS = {
-    "physics": "environment steps a second: ours, stock MJX and C MuJoCo, in one run",
-    "train": "training throughput, everything included, and its split",
-    "scale": "training on 1, 2, 4, ... devices, and the share of the collectives",
-    "compile": "seconds to compile, without a cache",
-    "return": "seconds from the start of the program until the policy has given returns",
-    "gymnasium": "steps a second through Gymnasium's vector interface: ours, its sync and async one",
-}
 
 
 @dataclass(frozen=True)
@@ -133,105 +128,66 @@ class GymnasiumArguments:
     """Also write the JSON to this file."""
 
 
-ARGUMENTS = {
-    "physics": (PhysicsArguments, _KINDS["physics"]),
-    "train": (TrainArguments, _KINDS["train"]),
-    "scale": (ScaleArguments, _KINDS["scale"]),
-    "compile": (CompileArguments, _KINDS["compile"]),
-    "return": (ReturnArguments, _KINDS["return"]),
-    "gymnasium": (GymnasiumArguments, _KINDS["gymnasium"]),
-}
-"""What each kind takes."""
-
-
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        lines = "\n".join(f"  {name:<9} {text}" for name, text in _KINDS.items())
+        lines = "\n".join(f"  {name:<9} {text}" for name, (_, text) in ARGUMENTS.items())
         print(f"usage: mjxppo benchmark KIND [OPTIONS]\n\nkinds:\n{lines}")
         return 0
-    kind, rest = arguments[0], arguments[1:]
-    if kind not in _KINDS:
-        raise UserError(f"benchmark: there is no kind {kind!r}; {hint(kind, _KINDS)}")
-    measure = {
-        "physics": _physics,
-        "train": _train,
-        "scale": _scale,
-        "compile": _compile,
-        "return": _return,
-        "gymnasium": _gymnasium,
-    }[kind]
-    result, out = measure(rest)
+    kind, *rest = arguments
+    if kind not in ARGUMENTS:
+        raise UserError(f"benchmark: there is no kind {kind!r}; {hint(kind, ARGUMENTS)}")
+    cls, text = ARGUMENTS[kind]
+    parsed = parse(cls, rest, prog=f"mjxppo benchmark {kind}", description=text)
+    result = _MEASURE[kind](parsed, [canonical_name(task) for task in parsed.tasks])
     if not distributed.is_first():
         return 0
-    _print_table(result["results"])
+    for rows in filter(None, (result.get("against"), result["results"])):
+        _print_table(rows)
     for task, backend in result.get("fastest", {}).items():
         say(f"{task}: fastest is {backend}: --physics.backend {backend.split(':')[0]}")
-    text = json.dumps(result, indent=1)
-    if out is not None:
-        from mjxppo.files import write_bytes
-
-        write_bytes(out, (text + "\n").encode())
-    print(text)
+    if parsed.out is not None:
+        write_json(parsed.out, result)
+    print_json(result)
     return 0
 
 
-def _physics(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
-    parsed = parse(PhysicsArguments, arguments, prog="mjxppo benchmark physics", description=_KINDS["physics"])
+def _physics(parsed: PhysicsArguments, tasks: list[str]) -> dict[str, Any]:
     from mjxppo.measure import physics
 
-    tasks = [_canonical(task) for task in parsed.tasks]
-    result = physics.measure_physics(tasks, parsed.backends, parsed.num_envs, parsed.num_steps, parsed.repeats)
-    return result, parsed.out
+    return physics.measure_physics(tasks, parsed.backends, parsed.num_envs, parsed.num_steps, parsed.repeats)
 
 
-def _train(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
-    parsed = parse(TrainArguments, arguments, prog="mjxppo benchmark train", description=_KINDS["train"])
-    from mjxppo.config.check import make_config
-    from mjxppo.config.values import defaults_for, read_named
+def _train(parsed: TrainArguments, tasks: list[str]) -> dict[str, Any]:
     from mjxppo.measure import train
+    from mjxppo.measure.other_trainers import compare_trainers
 
-    files = [read_named(name) for name in parsed.config]
-    values = files or [defaults_for(_canonical(task)) for task in parsed.tasks]
-    configs = [make_config(v) for v in values]
+    configs = _configurations(parsed.config, tasks, {})
     if parsed.randomized:
         configs = [variant for c in configs for variant in (c, dataclasses.replace(c, randomize=train.EVERYTHING))]
     result = train.measure_training(configs, parsed.repeats, parsed.skip_updates)
     if parsed.against:
-        from mjxppo.measure.other_trainers import compare_trainers
-
         speeds = [row["env_steps_per_s"] for row in result["results"]]
-        compared = [
-            compare_trainers(config, parsed.against, speed) for config, speed in zip(configs, speeds, strict=True)
-        ]
-        result["against"] = [row for rows in compared for row in rows]
-        _print_table(result["against"])
-    return result, parsed.out
+        pairs = zip(configs, speeds, strict=True)
+        result["against"] = [row for pair in pairs for row in compare_trainers(pair[0], parsed.against, pair[1])]
+    return result
 
 
-def _scale(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
-    parsed = parse(ScaleArguments, arguments, prog="mjxppo benchmark scale", description=_KINDS["scale"])
-    from mjxppo.config.check import make_config
-    from mjxppo.config.values import defaults_for, merge, read_named
+def _scale(parsed: ScaleArguments, tasks: list[str]) -> dict[str, Any]:
     from mjxppo.measure import scale
 
-    changes = {"ppo": {"num_envs": parsed.num_envs}} if parsed.num_envs else {}
-    files = [read_named(name) for name in parsed.config]
-    values = files or [defaults_for(_canonical(task)) for task in parsed.tasks]
-    configs = [make_config(merge(v, changes)) for v in values]
+    configs = _configurations(parsed.config, tasks, {"ppo": {"num_envs": parsed.num_envs}} if parsed.num_envs else {})
     with distributed.joined():
-        return scale.measure_scaling(configs, parsed.modes, parsed.num_devices, parsed.repeats), parsed.out
+        return scale.measure_scaling(configs, parsed.modes, parsed.num_devices, parsed.repeats)
 
 
-def _compile(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
-    parsed = parse(CompileArguments, arguments, prog="mjxppo benchmark compile", description=_KINDS["compile"])
+def _compile(parsed: CompileArguments, tasks: list[str]) -> dict[str, Any]:
     from mjxppo.measure import compile as compilation
 
-    return compilation.measure_compilation([_canonical(task) for task in parsed.tasks]), parsed.out
+    return compilation.measure_compilation(tasks)
 
 
-def _return(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
-    parsed = parse(ReturnArguments, arguments, prog="mjxppo benchmark return", description=_KINDS["return"])
+def _return(parsed: ReturnArguments, tasks: list[str]) -> dict[str, Any]:
     from mjxppo.measure import time_to_return
 
     seeds = range(parsed.seed, parsed.seed + parsed.num_seeds)
@@ -239,26 +195,46 @@ def _return(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
     config = str(Path(parsed.config).resolve()) if parsed.config and is_file else parsed.config
     options = [] if config is None else ["--config", config]
     measured = []
-    for task in map(_canonical, parsed.tasks):
+    for task in tasks:
         marks = parsed.marks or time_to_return.MARKS.get(task)
         if not marks:
             raise UserError(f"marks: say which returns of {task} to wait for, such as --marks 1000")
         measured.append(time_to_return.measure_time_to_return(task, sorted(marks), seeds, parsed.cold, options))
-    return {**measured[0], "results": [row for one in measured for row in one["results"]]}, parsed.out
+    return {**measured[0], "results": [row for one in measured for row in one["results"]]}
 
 
-def _gymnasium(arguments: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
-    parsed = parse(GymnasiumArguments, arguments, prog="mjxppo benchmark gymnasium", description=_KINDS["gymnasium"])
+def _gymnasium(parsed: GymnasiumArguments, tasks: list[str]) -> dict[str, Any]:
     from mjxppo.measure import gymnasium
 
-    tasks = [_canonical(task) for task in parsed.tasks]
-    return gymnasium.measure_gymnasium(tasks, parsed.modes, parsed.num_envs, parsed.seconds, parsed.repeats), parsed.out
+    return gymnasium.measure_gymnasium(tasks, parsed.modes, parsed.num_envs, parsed.seconds, parsed.repeats)
 
 
-def _canonical(task: str) -> str:
-    from mjxppo.envs.registry import canonical_name
+ARGUMENTS: dict[str, tuple[Any, str]] = {
+    "physics": (PhysicsArguments, "environment steps a second: ours, stock MJX and C MuJoCo, in one run"),
+    "train": (TrainArguments, "training throughput, everything included, and its split"),
+    "scale": (ScaleArguments, "training on 1, 2, 4, ... devices, and the share of the collectives"),
+    "compile": (CompileArguments, "seconds to compile, without a cache"),
+    "return": (ReturnArguments, "seconds from the start of the program until the policy has given returns"),
+    "gymnasium": (
+        GymnasiumArguments,
+        "steps a second through Gymnasium's vector interface: ours, sync and async",
+    ),
+}
+"""What each kind takes, and what it measures."""
+_MEASURE: dict[str, Callable[[Any, list[str]], dict[str, Any]]] = {
+    "physics": _physics,
+    "train": _train,
+    "scale": _scale,
+    "compile": _compile,
+    "return": _return,
+    "gymnasium": _gymnasium,
+}
 
-    return canonical_name(task)
+
+def _configurations(names: Sequence[str], tasks: Sequence[str], changes: Mapping[str, Any]) -> list[Config]:
+    """The named configurations, or else those of the tasks, with changes on top."""
+    values = [read_named(name) for name in names] or [defaults_for(task) for task in tasks]
+    return [make_config(merge(one, changes)) for one in values]
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mjxppo.commands.parsing import parse
 from mjxppo.config.values import defaults_for, from_dict, to_yaml
+from mjxppo.envs.registry import canonical_name
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,5 @@ def main(arguments: list[str]) -> int:
     parsed = parse(
         ConfigArguments, arguments, prog="mjxppo config", description="Prints a task's configuration as YAML."
     )
-    from mjxppo.envs.registry import canonical_name
-
     sys.stdout.write(to_yaml(from_dict(defaults_for(canonical_name(parsed.env)))))
     return 0

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mjxppo.commands.parsing import parse
+from mjxppo.console import print_json
 
 if TYPE_CHECKING:
     from mjxppo.measure.doctor import Check
@@ -33,8 +32,7 @@ def main(arguments: list[str]) -> int:
         checks = doctor.examine()
     result = doctor.to_dict(checks)
     if parsed.json:
-        json.dump(result, sys.stdout, indent=1)
-        print()
+        print_json(result)
     else:
         _print(checks)
     return 0 if result["ok"] else 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from mjxppo.commands.options import POSITIONAL, REPEATED
 from mjxppo.commands.parsing import parse
+from mjxppo.console import print_json
 from mjxppo.errors import UserError
 from mjxppo.policy.engine import Engine
 
@@ -63,8 +62,7 @@ def main(arguments: list[str]) -> int:
         from mjxppo.files import write_json
 
         write_json(parsed.out, result)
-    json.dump(result, sys.stdout, indent=1)
-    print()
+    print_json(result)
     return 0
 
 

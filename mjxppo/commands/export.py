@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from mjxppo.commands.options import POSITIONAL
 from mjxppo.commands.parsing import parse
+from mjxppo.console import print_json
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,5 @@ def main(arguments: list[str]) -> int:
     loaded = load(parsed.path)
     out, config = parsed.out or loaded.run_dir / POLICY, loaded.config
     result = export(loaded.policy, config.env, out, config.env_options)
-    json.dump({"checkpoint": str(loaded.step), **result}, sys.stdout, indent=1)
-    print()
+    print_json({"checkpoint": str(loaded.step), **result})
     return 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +10,7 @@ from mjxppo.analysis.plot.curves import XAxis
 from mjxppo.analysis.plot.groups import Band
 from mjxppo.commands.options import POSITIONAL
 from mjxppo.commands.parsing import parse
+from mjxppo.console import print_json
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,5 @@ def main(arguments: list[str]) -> int:
     from mjxppo.analysis.plot import plot
 
     result = plot(parsed.runs, parsed.out, y=parsed.y, x=parsed.x, smooth=parsed.smooth, band=parsed.band)
-    json.dump(result, sys.stdout, indent=1)
-    print()
+    print_json(result)
     return 0

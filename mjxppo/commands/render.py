@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from mjxppo.commands.options import POSITIONAL
 from mjxppo.commands.parsing import parse
+from mjxppo.console import print_json
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,5 @@ def main(arguments: list[str]) -> int:
     out = parsed.out or (found.source.with_suffix(".mp4") if is_exported(found.source) else found.run_dir / VIDEO)
     size = {"width": parsed.width, "height": parsed.height, "max_steps": parsed.max_steps}
     result = film(found.policy, found.config, out, seed=parsed.seed, **size)
-    json.dump({"checkpoint": str(found.source), **result}, sys.stdout, indent=1)
-    print()
+    print_json({"checkpoint": str(found.source), **result})
     return 0

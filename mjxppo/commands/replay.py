@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from mjxppo.commands.options import POSITIONAL
 from mjxppo.commands.parsing import parse
+from mjxppo.console import print_json
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,5 @@ def main(arguments: list[str]) -> int:
 
     xla.enable_compilation_cache()
     result = failure.replay(parsed.path)
-    json.dump(result, sys.stdout, indent=1)
-    print()
+    print_json(result)
     return 0 if result["reproduced"] else 1

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from mjxppo.commands.options import POSITIONAL
 from mjxppo.commands.parsing import parse
+from mjxppo.console import print_json
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,5 @@ def main(arguments: list[str]) -> int:
 
         with waiting("measuring how an update splits into parts"):
             measure_split(parsed.run)
-    json.dump(report(parsed.run, parsed.out), sys.stdout, indent=1)
-    print()
+    print_json(report(parsed.run, parsed.out))
     return 0

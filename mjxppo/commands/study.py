@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from mjxppo.commands.options import POSITIONAL
 from mjxppo.commands.parsing import parse
+from mjxppo.console import print_json
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,5 @@ def main(arguments: list[str]) -> int:
     read = study.read_study(path)
     content = study.run_study(read, directory, parsed.jobs)
     say(study.to_markdown(read, content))
-    json.dump(content, sys.stdout, indent=1)
-    print()
+    print_json(content)
     return 0

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ from mjxppo.commands.options import REPEATED, Option, options_of, read
 from mjxppo.config.layers import changes_of
 from mjxppo.config.schema import Config, sections
 from mjxppo.config.values import build, defaults_for, from_dict, merge
-from mjxppo.console import say
+from mjxppo.console import print_json, say
 
 if TYPE_CHECKING:
     from mjxppo.run.session import Request
@@ -79,8 +77,7 @@ def run(request: Request) -> int:
     if result.summary is not None:
         if not result.outcome.exit_code:
             say(f"everything is in {result.run_dir}; film it again with: python scripts/render.py ckpt/")
-        json.dump(result.summary, sys.stdout, indent=1)
-        print(flush=True)
+        print_json(result.summary)
     return result.outcome.exit_code
 
 

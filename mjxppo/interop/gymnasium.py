@@ -6,6 +6,7 @@ program steps all worlds; a step is one call of it.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -266,47 +267,21 @@ def _action_space(task: Task) -> gymnasium.spaces.Box:
     return gymnasium.spaces.Box(low, high, dtype=np.float32)
 
 
-def make_vec(
-    task: str,
-    num_envs: int = 1,
-    *,
-    backend: BackendName = "auto",
-    autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-    arrays: Arrays = "numpy",
-    dtype: Any = np.float64,
-    num_devices: int = 0,
-    render_mode: str | None = None,
-    width: int = 480,
-    height: int = 480,
-    **options: Any,
-) -> MjxVectorEnv:
+def make_vec(task: str, num_envs: int = 1, *, backend: BackendName = "auto", **arguments: Any) -> MjxVectorEnv:
     """A task by name as a vector environment; ``gymnasium.make_vec`` calls this.
 
     Args:
         task: as ``envs.make`` takes it.
         num_envs: number of worlds.
         backend: the physics backend.
-        autoreset_mode: see ``MjxVectorEnv``, as for the arguments that follow.
-        arrays: "numpy" or "jax".
-        dtype: of NumPy observations.
-        num_devices: devices that share the worlds.
-        render_mode: "rgb_array" or None.
-        width: of a picture, in pixels.
-        height: of a picture, in pixels.
-        options: the task's options under Gymnasium's names, such as ``ctrl_cost_weight``.
+        arguments: keyword arguments of ``MjxVectorEnv``, and the task's options under Gymnasium's names, such as
+            ``ctrl_cost_weight``.
 
     Raises:
         UserError: an argument or option is wrong.
     """
     xla.enable_compilation_cache()
-    return MjxVectorEnv(
-        envs.make(task, backend=backend, **options),
-        num_envs,
-        autoreset_mode=autoreset_mode,
-        arrays=arrays,
-        dtype=dtype,
-        num_devices=num_devices,
-        render_mode=render_mode,
-        width=width,
-        height=height,
-    )
+    of_vector = inspect.signature(MjxVectorEnv).parameters.keys() & arguments.keys()
+    options = {name: value for name, value in arguments.items() if name not in of_vector}
+    env = envs.make(task, backend=backend, **options)
+    return MjxVectorEnv(env, num_envs, **{name: arguments[name] for name in of_vector})
