@@ -239,7 +239,7 @@ class TestCommandLine:
             (["distill", "--policy.history", "2"], "say first whom to imitate"),
             (["distill", "teacher", "--resume"], "goes on with mjxppo train --resume"),
             (["distill", "teacher", "--set-from", "more.yaml"], "randomize: what varies must be what the teacher"),
-            (["train", *self.ENV, "--ppo.loss", "imitation"], "ppo.loss: 'imitation' is not possible"),
+            (["train", *self.ENV, "--ppo.loss", "imitation"], "ppo.loss: input should be 'clip', 'kl_penalty' or 'policy_gradient'"),
             (["distill", "teacher", "--ppo.learning-rate-schedule", "adaptive_kl"], "must be constant or linear"),
             (["distill", "teacher", "--init.path", "student"], "init.path: a student begins afresh"),
             (["distill", "teacher", "--init.path", "student"], "init.path: a student begins afresh"),
