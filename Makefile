@@ -39,7 +39,7 @@ $(error name the task: make train ENV=halfcheetah (or hopper, walker2d))
 endif
 READY := $(STAMP) $(addprefix $(extra_stamp),$(extras))
 
-# The stamp holds the checkout's path: a .venv that was moved or lost its interpreter is made anew. An interpreter
+# The stamp holds the checkout's path: a .venv that was moved or lost its interpreter is made again. An interpreter
 # named on the command line always gets a look, because .venv may be of another version.
 state := $(shell $(BIN)/python -c '' 2>/dev/null && cat $(STAMP) 2>/dev/null)
 ifneq ($(or $(PYTHON),$(filter-out "$(state)","$(CURDIR)")),)

@@ -45,7 +45,7 @@ def _command(name: str) -> Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0, 1 where training failed, 2 for bad input, 128 + a signal."""
-    # With MUJOCO_GL set to what cannot be had, importing mujoco itself fails; rendering looks into that when it is
+    # With MUJOCO_GL set to what is not installed, importing mujoco itself fails; rendering looks into that when it is
     # needed, and every other command can do without.
     if "MUJOCO_GL" in os.environ:
         os.environ["MJXPPO_GL"] = os.environ.pop("MUJOCO_GL")

@@ -69,7 +69,7 @@ class ScaleArguments:
     config: tuple[str, ...] = ()
     """YAML files, or names of shipped configurations, to measure instead."""
     modes: tuple[str, ...] = ("weak", "strong")
-    """weak (the configuration's worlds on each device), strong (so many on all together)."""
+    """weak (the configuration's worlds on each device), strong (that number on all devices together)."""
     num_devices: tuple[int, ...] = ()
     """Numbers of devices; none: 1, 2, 4, ... up to those there are."""
     num_envs: int = 0

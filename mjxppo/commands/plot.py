@@ -26,7 +26,7 @@ class PlotArguments:
     x: XAxis = "env_steps"
     """env_steps, or time_s (seconds of training, without compilation)."""
     smooth: int = 100
-    """Metrics of episodes are averaged over at least so many of the last ones; 0: over each update's only."""
+    """Metrics of episodes are averaged over at least this number of the last ones; 0: over each update's only."""
     band: Band = "range"
     """Around the mean of several seeds: range (min to max), std, or ci95 (confidence interval of the mean)."""
 

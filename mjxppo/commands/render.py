@@ -22,7 +22,7 @@ class RenderArguments:
     seed: int = 1_000_000
     """Seed of the episode."""
     max_steps: int | None = None
-    """Stop filming after so many steps; default: the whole episode."""
+    """Environment steps to film; default: the whole episode."""
     width: int = 640
     """Width of the picture (pixels)."""
     height: int = 480

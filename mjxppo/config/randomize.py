@@ -64,8 +64,8 @@ class RandomizeConfig:
     observation_bias: Spread = field(default_factory=Spread)
     """Error of each observation that lasts for an episode (added); always a number for each."""
     redraw: Literal["episode", "never"] = "episode"
-    """When all of the above is drawn: anew for every episode, or once for each world. The latter is cheaper where
-    episodes are short, and still shows the policy as many robots as there are worlds."""
+    """When all of the above is drawn: for every episode, or once for each world and never again. The latter is cheaper
+    where episodes are short; the policy still sees a robot for each world."""
     curriculum_return: Number | None = None
     """With a number, every world starts as the model itself: an episode with at least this return widens the world's
     ranges (all of the above), any other narrows them. Without, they have their full width from the start."""
@@ -74,7 +74,7 @@ class RandomizeConfig:
     observation_noise: NonNegative = 0.0
     """Standard deviation of an error of each observation, new at every step."""
     max_action_delay: Annotated[int, Ge(0), Le(100)] = 0
-    """Actions take effect 0 to so many environment steps late; drawn for each episode."""
+    """Actions take effect late by 0 to this number of environment steps, drawn for each episode."""
     drop_action: Probability = 0.0
     """Probability of a step at which the action gets lost, and the one before stays in effect."""
     push: Probability = 0.0

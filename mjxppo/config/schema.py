@@ -44,7 +44,7 @@ class InitConfig:
     """Its run directory, ckpt/, or one step's folder; its networks are taken over as well."""
     carry: tuple[Literal["policy", "critic", "normalizer", "optimizer"], ...] = ("policy", "critic", "normalizer")
     """What of it the run begins with: policy, critic (with the moments of returns), normalizer (moments of the
-    observations), optimizer (Adam's moments); the rest begins afresh."""
+    observations), optimizer (Adam's moments); the rest starts as in a new run."""
     critic_warmup: Updates = 0
     """First updates in which only the critic learns, and the policy stays as it is."""
     step_size_warmup: Updates = 0
@@ -218,9 +218,9 @@ class Config:
     """Settings to train every combination of, side by side, such as ppo.gamma: [0.99, 0.995] in a file; as an option
     once for each setting."""
     total_env_steps: Annotated[int, Ge(1), Le(2**63 - 1)] = 10_000_000
-    """Environment steps to train each policy for; exactly so many are run."""
+    """Environment steps to train each policy for; exactly this number is run."""
     num_devices: Annotated[int, Ge(0), Le(2**20)] = 0
-    """Devices to share the worlds; 0: as many of those present as divide the number of blocks."""
+    """Devices to share the worlds; 0: the most that are there and divide the number of blocks."""
     on_write_error: Literal["continue", "stop"] = "continue"
     """When a checkpoint or metrics cannot be written (a full disk): continue, and try again with the next ones, or
     stop."""
@@ -242,7 +242,7 @@ def sections() -> dict[str, str]:
 
 
 def minibatches_per_epoch(ppo: PpoConfig) -> int:
-    """As many as ``num_minibatches`` says, or as the batch holds of ``minibatch_size`` samples."""
+    """Gradient steps per epoch: ``num_minibatches``, or the minibatches of ``minibatch_size`` samples in a batch."""
     if ppo.minibatch_size:
         return ppo.num_envs * ppo.rollout_length // ppo.minibatch_size
     return ppo.num_minibatches

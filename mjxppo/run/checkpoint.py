@@ -58,7 +58,7 @@ class CheckpointWriter:
         self._config = to_dict(config)
         self._directory = directory
         self.newest: int | None = distributed.of_first(next(iter(steps(directory)), None))
-        """The newest whole step; what is there at the start has been looked at by whoever resumes."""
+        """The newest whole step; the one that is there at the start has been verified by the caller."""
         self._pending: int | None = None
         self._manager: Any = None
 

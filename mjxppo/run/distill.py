@@ -39,7 +39,7 @@ def configuration(teacher: Loaded) -> dict[str, Any]:
     """A student's configuration, before its own settings: the teacher's worlds, networks and scale.
 
     The student sees nothing privileged, its critic does. The step size falls to 0, and no entropy is asked for. It
-    begins afresh, even where the teacher did not.
+    starts from new parameters, even where the teacher did not.
     """
     values = to_dict(teacher.config)
     del values["init"]

@@ -2,7 +2,7 @@
 
 All of them run the same program over one mesh of all their devices; worlds are split over it, parameters are copied.
 The first process alone writes metrics, configuration and results, and speaks. What the host decides, such as to stop
-after a signal, is agreed here, because a process that goes its own way leaves the others waiting for ever.
+after a signal, is agreed here, because the others would wait without end for a process that decides otherwise.
 
 ``MJXPPO_COORDINATOR`` asks for it: ``host:port`` of the first process, with ``MJXPPO_NUM_PROCESSES`` and
 ``MJXPPO_PROCESS_ID``; or ``auto``, where JAX can tell from SLURM, Kubernetes, Open MPI or a TPU pod. Without it a

@@ -96,7 +96,7 @@ def begin(program: TrainingProgram, state: TrainState, source: Loaded | None = N
 
 
 def _origin(name: str, config: Config) -> str | None:
-    """Which array of the source's learner one of ours begins as; None for one that begins afresh."""
+    """Name of the source's array that one of the run's arrays starts as; None for one that is not carried over."""
     if name.startswith("anchor/"):
         return name.removeprefix("anchor/")
     wanted = [beginning for part in config.init.carry for beginning in _CARRIED[part]]

@@ -306,7 +306,7 @@ class _Loop:
         for i in range(int(metrics["ran"].sum())):
             row = {name: values[i] for name, values in metrics.items()}
             self.env_steps, self.update = env_steps_of(row), int(row["update"])
-            # An update that the budget cut short has few episodes: only for want of another is it the run's return.
+            # An update that the budget cut short has few episodes: its return counts only where there is no other.
             cut_short = row["env_steps_this_update"] < self.full_update
             if row["episodes"] > 0 and not (cut_short and self.returns[member] is not None):
                 self.returns[member] = float(row["episode_return"])

@@ -64,7 +64,7 @@ def main() -> None:
     for name, frame_skip in GYMNASIUM.items():
         error = errors(gymnasium_model(name), gymnasium_worlds(name, 10_000), frame_skip, jnp.float32)
         print(f"  {name}: largest {error.max():.1e}, median {np.median(error):.1e}, above 1e-2: {np.sum(error > 1e-2)}")
-    print("float32, share of worlds that need more than so many Newton steps:")
+    print("float32, share of worlds that need more Newton steps than:")
     for name in GYMNASIUM:
         for kind, worlds in (
             ("rollouts", gymnasium_worlds(name, 20_000)),

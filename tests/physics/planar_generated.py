@@ -175,7 +175,7 @@ def planar_models() -> st.SearchStrategy[str]:
 
 
 def generated(max_examples: int) -> settings:
-    """So many models, the same ones every time."""
+    """Hypothesis settings for ``max_examples`` models, the same ones every time."""
     return settings(
         max_examples=max_examples,
         derandomize=True,

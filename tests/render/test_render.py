@@ -96,11 +96,11 @@ class TestEpisode:
         assert (trajectory.length, trajectory.truncated, trajectory.terminated) == (1000, True, False)
 
     def test_takes_environment_options(self):
-        free, dear = (
+        free, expensive = (
             record_episode(sinusoid("HalfCheetah-v5"), "HalfCheetah-v5", 0, 5, {"ctrl_cost_weight": weight})
             for weight in (0.0, 10.0)
         )
-        assert dear.returns[-1] < free.returns[-1]
+        assert expensive.returns[-1] < free.returns[-1]
 
     def test_prints_nothing(self, tmp_path):
         code = "from mjxppo.render.trajectory import record_episode; import numpy as np\n"
