@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from toy import PointMass
 
-from mjxppo import cli, envs
+from mjxppo import cli
 from mjxppo.config.check import make_config
 from mjxppo.config.values import merge
+from mjxppo.envs import build
 from mjxppo.errors import UserError
 from mjxppo.run import checkpoint, failure, loop
 from mjxppo.run.metrics import read_rows
@@ -50,7 +51,7 @@ def config_with(**changes):
 
 
 def fail(monkeypatch, run_dir, env, config) -> loop.TrainingFailed:
-    monkeypatch.setattr(envs, "make", lambda *args, **options: env)
+    monkeypatch.setattr(build, "make", lambda *args, **options: env)
     run_dir.mkdir()
     with pytest.raises(loop.TrainingFailed) as error:
         loop.train(loop.build(config), run_dir)
@@ -77,7 +78,7 @@ def test_the_dump_of_failing_worlds_replays_them_with_one_command(tmp_path, monk
 def test_the_dump_starts_from_the_last_good_checkpoint(tmp_path, monkeypatch):
     """Worlds that break only later are found by going on from the newest checkpoint, not from the beginning."""
     config = config_with(num_devices=2, ppo={"max_nonfinite_share": 1.0, "num_epochs": 1}, total_env_steps=256 * 12)
-    monkeypatch.setattr(envs, "make", lambda *args, **options: Fragile())
+    monkeypatch.setattr(build, "make", lambda *args, **options: Fragile())
     trainer = loop.build(config)
     loop.train(trainer, tmp_path)
     rows = read_rows(tmp_path)
