@@ -139,12 +139,9 @@ class TrainingProgram:
         return state
 
     def on_each_device(self, function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
-        """A function of one device's part of the worlds as one of all worlds.
+        """The function of all worlds that is ``function`` on each device's worlds; it may reduce over devices.
 
-        Args:
-            function: computes with the worlds of one device, and may reduce over devices.
-            in_specs: how each argument lies on the devices.
-            out_specs: how each result does.
+        ``in_specs`` and ``out_specs`` say how each argument and each result lies on the devices.
         """
         if self.layout.num_devices == 1:
             return function
@@ -169,13 +166,10 @@ class TrainingProgram:
         return jax.jit(self.on_each_device(collect, (self.specs, COPIED), SPLIT))
 
     def actions(self, state: TrainState, worlds: EnvState, indices: Array, t: int) -> Array:
-        """Actions that the coming update's rollout takes in some worlds at step t, [K, action_size].
+        """Actions that the coming update's rollout takes in K worlds at its step t (from 0), [K, action_size].
 
-        Args:
-            state: the training state before the update.
-            worlds: K worlds as they are before step t.
-            indices: their global indices, [K].
-            t: the step of the rollout, from 0.
+        ``state`` is the training state before the update, ``worlds`` are as they are before step t, and ``indices`` [K]
+        are their global indices.
         """
         step_key = jax.random.fold_in(update_keys(state)[0], t)
         policy, reference = self.policy(state.learner), self.reference(state.learner)
@@ -229,25 +223,15 @@ class TrainingProgram:
 
         progress = Progress(counters.fraction(state.env_steps, total_env_steps), state.update)
         learner, metrics = learn(self.algorithm(config), state.learner, batch, last_obs, learn_key, progress)
-        learner = replace(
-            learner,
-            obs_moments=normalize.merge_standardized_sums(
-                learner.obs_moments, stats.obs_sum, stats.obs_sum_of_squares, stats.steps - stats.nonfinite
-            ),
-        )
+        seen = stats.obs_sum, stats.obs_sum_of_squares, stats.steps - stats.nonfinite
+        learner = replace(learner, obs_moments=normalize.merge_standardized_sums(learner.obs_moments, *seen))
         of_worlds = {name: devices.mean(x.mean()) for name, x in self.env.metrics(env_state).items()}
         env_steps = counters.add(state.env_steps, stats.steps)
         if learner.teacher is not None:
             metrics["teacher_share"] = learner.teacher.share
             share = schedules.teacher_share(self.config.distill, counters.fraction(env_steps, total_env_steps))
             learner = replace(learner, teacher=replace(learner.teacher, share=share))
-        state = TrainState(
-            learner=learner,
-            env_state=env_state,
-            key=state.key,
-            update=state.update + 1,
-            env_steps=env_steps,
-        )
+        state = replace(state, learner=learner, env_state=env_state, update=state.update + 1, env_steps=env_steps)
         return state, metrics | episode_metrics(stats) | of_worlds | {
             "ran": jnp.array(True),
             "update": state.update,
@@ -256,16 +240,11 @@ class TrainingProgram:
         }
 
     def collect(self, state: TrainState, key: Array, budget: Array) -> tuple[EnvState, Batch, Array, RolloutStats]:
-        """One device's part of an update's rollout.
+        """One device's part of an update's rollout, with the rollout's random key; ``state`` has this device's worlds.
 
-        Args:
-            state: the training state, with this device's worlds.
-            key: the rollout's random key.
-            budget: environment steps that all worlds together may take, [] int32.
-
-        Returns:
-            The worlds afterwards, the batch [blocks, T, B, ...], the last observations as the networks see them
-            [blocks, B, obs_size], and sums for the statistics.
+        All worlds of all devices together take at most ``budget`` environment steps, [] int32. Returns the worlds
+        afterwards, the batch [blocks, T, B, ...], the last observations as the networks see them [blocks, B, obs_size],
+        and sums for the statistics.
         """
         config, at_a_time = self.config.ppo, self.layout.worlds_at_a_time
         local_envs = config.num_envs // self.layout.num_devices

@@ -21,19 +21,15 @@ from mjxppo.ppo.state import Learner, ReferencePolicy, Teacher
 Array = jax.Array
 
 ReferenceFunction = Callable[[EnvState], tuple[Array, Array]]
-"""A reference policy: mean and log-std before squashing, each [B, action_size], in B worlds that have not acted yet."""
+"""A reference policy: mean and log-std before squashing, each [B, action_size], for B worlds before their step."""
 
 
 def reference_function(
     env: Environment, config: Config, network: ActorCritic, learner: Learner
 ) -> ReferenceFunction | None:
-    """The run's reference policy as a function of worlds; None where there is none.
+    """The run's reference policy, the teacher or the anchor in ``learner``, as a function; None where there is none.
 
-    Args:
-        env: the environment of the learned policy.
-        config: the run's configuration.
-        network: the learned policy's networks.
-        learner: holds the teacher or the anchor.
+    ``env`` and ``network`` are those of the learned policy.
     """
     if learner.teacher is not None:
         return _teacher_function(env, config, learner.teacher)

@@ -1,4 +1,4 @@
-"""What changes in the course of training: step size, KL penalty, log-std floor, weights of reference policies."""
+"""Settings that change during training: step size, KL penalty, log-std floor, weights of reference policies."""
 
 from __future__ import annotations
 
