@@ -42,13 +42,8 @@ class Problem:
 
 
 def build_problem(model: PlanarModel, qpos: Arrays, qvel: Arrays, ctrl: Arrays) -> Problem:
-    """The problem of N worlds (mj_fwdPosition, mj_fwdVelocity, mj_fwdActuation).
-
-    Args:
-        model: the tree.
-        qpos: joint positions, nv arrays [N].
-        qvel: joint velocities, nv arrays [N].
-        ctrl: controls, nu arrays [N].
+    """The problem of N worlds, from qpos, qvel and ctrl, arrays [N] (mj_fwdPosition, mj_fwdVelocity,
+    mj_fwdActuation).
     """
     kin = forward_kinematics(model, qpos, qvel)
     inertia, force = smooth_dynamics(model, kin, qpos, qvel, ctrl)

@@ -69,14 +69,8 @@ def changes_side(problem: Problem, before: Residuals, after: Residuals) -> jax.A
 def line_search(problem: Problem, slope: jax.Array, at_start: Residuals, at_full_step: Residuals) -> jax.Array:
     """The step length that minimises the cost along the Newton direction: safeguarded Newton in one dimension.
 
-    Args:
-        problem: the problem.
-        slope: the cost's slope along the direction at its start, [N].
-        at_start: the residuals there.
-        at_full_step: the residuals at step length 1.
-
-    Returns:
-        Step lengths [N].
+    ``slope`` [N] is the cost's slope along the direction at its start; ``at_start`` and ``at_full_step`` are the
+    residuals at step lengths 0 and 1. Returns step lengths [N].
     """
     # The rows are evaluated in the loop only, also at the start: this code runs rarely, but takes long to compile.
     rates = tuple(full - start for start, full in zip(at_start, at_full_step, strict=True))
@@ -104,14 +98,11 @@ def line_search(problem: Problem, slope: jax.Array, at_start: Residuals, at_full
 
 
 def minimize(model: PlanarModel, problem: Problem, qacc: Arrays, early_exit: bool = True) -> Arrays:
-    """Newton's method.
+    """The qacc that minimises the cost, by Newton's method from the given one, nv arrays [N].
 
-    Args:
-        model: the tree.
-        problem: the problem to solve.
-        qacc: the starting point, nv arrays [N].
-        early_exit: stop as soon as all worlds have converged. Outside a kernel a GPU's host has to read after each
-            step whether they have; with False it reads only once: the first two stages then take all their steps.
+    With ``early_exit`` it stops as soon as all worlds have converged. On a GPU, outside a kernel, the host then has to
+    read after each step whether they have. Without it the host reads only in the third stage, because the first two
+    take all their steps.
     """
     if not problem.planes and not problem.rows:
         step, _ = newton_direction(model, problem, qacc, ())
