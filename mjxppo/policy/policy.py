@@ -78,16 +78,16 @@ class Policy:
         return self.of_inputs(obs)
 
     def begin(self) -> ActFunction:
-        """A function of observations for a new episode, or for several side by side, called once a step.
+        """A function of observations, to be called once a step, for one new episode or a batch of new episodes.
 
         Raises:
-            UserError: the policy needs what only the simulation knows.
+            UserError: the policy has privileged observations.
         """
         self.check_can_act_alone()
         return PolicyWithPast(self) if self.history > 1 else self
 
     def check_can_act_alone(self) -> None:
-        """Raises UserError where the policy needs what only the simulation knows."""
+        """Raises UserError where the policy has privileged observations, which only the simulation can give."""
         if self.privileged:
             raise UserError(
                 "policy.privileged: this policy sees what only the simulation knows; mjxppo distill makes one that can "
@@ -117,9 +117,8 @@ class PolicyWithPast:
     def __call__(self, obs: np.ndarray, first: np.ndarray | None = None) -> np.ndarray:
         """Actions [..., action_size] for the next observations [..., obs_size].
 
-        Args:
-            obs: observations of the same worlds, in the same order, at each call.
-            first: True where an episode begins with this observation, [...] bool; default: in the first call only.
+        They are of the same worlds in the same order at each call. ``first`` [...] bool is true where an episode begins
+        with this observation; default: in the first call only.
         """
         policy, obs = self.policy, np.asarray(obs)
         if obs.shape[-1:] != (policy.obs_size,):
@@ -154,12 +153,5 @@ def from_checkpoint(arrays: Mapping[str, np.ndarray], config: Config) -> Policy:
     clip, scale = OBS_CLIP, (1 / np.sqrt(var + np.float32(EPSILON))).astype(np.float32)
     if not config.ppo.normalize_obs:
         mean, clip, scale = np.zeros_like(mean), float("inf"), np.ones_like(mean)
-    return Policy(
-        mean,
-        scale,
-        clip,
-        tuple(layers),
-        config.policy.activation,
-        config.policy.history,
-        config.policy.privileged == "both",
-    )
+    own = config.policy
+    return Policy(mean, scale, clip, tuple(layers), own.activation, own.history, own.privileged == "both")
