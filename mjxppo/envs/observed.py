@@ -16,7 +16,7 @@ class ObservedWorlds:
     """N worlds, and their past observations."""
 
     inner: Any
-    """The worlds of the task inside."""
+    """The inner task's worlds."""
     stack: Array
     """The newest observation, then each earlier action with the observation that it was chosen for, the latest first:
     ``o[t], a[t-1], o[t-1], a[t-2], o[t-2], ...``, [N, k * obs_size + (k - 1) * action_size]."""
@@ -41,7 +41,9 @@ class ObservedTask(WrappedTask):
         self.stack_size = history * inner.obs_size + (history - 1) * inner.action_size
         self.privileged = inner.hidden_sizes() if privileged else {}
         if privileged and not self.privileged:
-            raise UserError(f"policy.privileged: {inner.name} hides nothing, unless randomize varies something")
+            raise UserError(
+                f"policy.privileged: {inner.name} has no privileged observations, unless randomize varies something"
+            )
         self.privileged_size = sum(self.privileged.values())
         self.obs_size = self.stack_size + self.privileged_size
 

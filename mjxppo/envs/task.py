@@ -1,6 +1,6 @@
 """Task: what a world is, what is observed of it, and what one step does to it.
 
-A task knows nothing of episodes: ``environment.Environment`` counts steps, ends episodes at the time limit, resets
+A task has no episodes: ``environment.Environment`` counts steps, ends episodes at the time limit, resets
 worlds, and replaces those that become non-finite.
 """
 
@@ -45,7 +45,7 @@ class Task(ABC):
     step_duration: float
     """Simulated seconds per environment step."""
     privileged_size: int = 0
-    """How many numbers at the end of each observation only a simulation knows (``hidden``)."""
+    """How many numbers at the end of each observation are privileged (the facts in ``hidden``)."""
 
     @abstractmethod
     def initial(self, keys: Array) -> Any:

@@ -10,7 +10,7 @@ Engine = Literal["gymnasium", "own", "planar", "mjx", "mjx-warp"]
 
 
 def physics_of(engine: str) -> str:
-    """The words for a person that name the physics of an evaluation's ``engine``."""
+    """Text for the user that names the physics of an evaluation's ``engine``."""
     if engine == "gymnasium":
         return "Gymnasium's C MuJoCo"
     return "the environment's own physics" if engine == "own" else f"{engine} physics"

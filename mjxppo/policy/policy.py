@@ -50,7 +50,7 @@ class Policy:
     history: int = 1
     """Number of observations among the network's inputs: ``[o[t], a[t-1], o[t-1], ...]``."""
     privileged: bool = False
-    """Whether the inputs contain values that only the simulation knows; the policy can then act in simulation only."""
+    """Whether the inputs contain privileged observations; the policy can then act in simulation only."""
 
     @property
     def inputs(self) -> int:
@@ -74,7 +74,7 @@ class Policy:
             ValueError: the policy has a ``history``; use ``begin``.
         """
         if self.history > 1:
-            raise ValueError("this policy remembers: at an episode's start act = policy.begin(), then act(obs)")
+            raise ValueError("this policy has a history: act = policy.begin() at an episode's start, then act(obs)")
         return self.of_inputs(obs)
 
     def begin(self) -> ActFunction:
@@ -90,8 +90,8 @@ class Policy:
         """Raises UserError where the policy has privileged observations, which only the simulation can give."""
         if self.privileged:
             raise UserError(
-                "policy.privileged: this policy sees what only the simulation knows; mjxppo distill makes one that can "
-                "do without, mjxppo evaluate --engine own --as-trained tests it where it was trained"
+                "policy.privileged: this policy observes what only the simulation knows; mjxppo distill trains one "
+                "that does not, mjxppo evaluate --engine own --as-trained evaluates it in the worlds of its training"
             )
 
     def of_inputs(self, obs: np.ndarray) -> np.ndarray:

@@ -210,8 +210,8 @@ def _adam_step(
     flat, opt_state = carry
     norm = optax.tree.norm(gradient)
     finite = jnp.isfinite(norm)
-    # Gradients of frozen parameters enter Adam's moments all the same: with moments of zeros, and a count that no
-    # longer corrects for that, these parameters' first steps would be several times too large.
+    # Gradients of frozen parameters enter Adam's moments, too: otherwise the moments would stay 0 while the step count,
+    # which corrects for that, rises, and these parameters' first steps would be several times too large.
     direction, stepped = optimizer(config).update(gradient, opt_state)
     stepped_flat = jnp.maximum(flat - learning_rate * direction, floor)
     if frozen is not None:

@@ -86,9 +86,9 @@ class ActorCritic(nn.Module):
     init_log_std: float
     min_log_std: float
     actor_inputs: int | None = None
-    """Numbers of an observation, from its beginning, that the actor sees; None: all."""
+    """Numbers of an observation, from its beginning, that the actor takes; None: all."""
     critic_inputs: int | None = None
-    """Numbers of an observation, from its beginning, that the critic sees; None: all."""
+    """Numbers of an observation, from its beginning, that the critic takes; None: all."""
 
     def setup(self) -> None:
         layers = self.hidden_sizes, self.activation, self.initialization

@@ -1,4 +1,4 @@
-"""Running mean and variance: of the observations that the policy sees, and of the returns that the critic predicts."""
+"""Running mean and variance: of the observations, and of the returns that the critic predicts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_COUNT = 1e9
 
 @flax.struct.dataclass
 class RunningMoments:
-    """Mean and variance of everything seen so far."""
+    """Mean and variance of all samples so far."""
 
     mean: Array
     var: Array

@@ -36,10 +36,7 @@ TrainChunk = Callable[[TrainState, Counter], tuple[TrainState, Metrics]]
 
 
 class TrainingProgram:
-    """The initial training state of a run, and the jitted functions that advance it.
-
-    It holds nothing that changes while training.
-    """
+    """The initial training state of a run, and the jitted functions that advance it; nothing in it changes."""
 
     def __init__(self, env: Environment, config: Config):
         self.env = env
@@ -73,7 +70,7 @@ class TrainingProgram:
         return shapes
 
     def lower(self, total_env_steps: Counter) -> jax.stages.Lowered:
-        """``train_chunk`` as it will be called, traced and ready to be compiled; no state is needed for that."""
+        """``train_chunk`` traced for the arguments that it will have, ready to be compiled; needs no state."""
         shapes = self.shapes()
         placed = jax.tree.map(
             lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
@@ -116,7 +113,8 @@ class TrainingProgram:
     def _each(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """``function(*arguments, config)`` for each member, whose index leads the arguments' and the results' arrays.
 
-        Where members are trained one after the other, a seed's numbers are those of a run of its own, to the bit.
+        Where members are trained one after the other, a seed's numbers equal those of a run with that seed alone, to
+        the bit.
         """
         swept: dict[str, Any] = {name: jnp.float32(values) for name, values in swept_values(self.config).items()}
 
@@ -139,7 +137,7 @@ class TrainingProgram:
         return state
 
     def on_each_device(self, function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
-        """The function of all worlds that is ``function`` on each device's worlds; it may reduce over devices.
+        """The function of all worlds that runs ``function``, which may reduce over devices, on each device's worlds.
 
         ``in_specs`` and ``out_specs`` say how each argument and each result lies on the devices.
         """

@@ -58,7 +58,7 @@ def _teacher_function(env: Environment, config: Config, teacher: Teacher) -> Ref
 
 
 def teacher_obs(env: Environment, config: Config, obs: Array) -> Array:
-    """The part of the student's observations [N, obs_size] that the teacher sees, in the teacher's order, [N, any].
+    """The part of the student's observations [N, obs_size] that the teacher takes, in the teacher's order, [N, any].
 
     A shorter stack is the beginning of a longer one; what is privileged comes last, and is the same for both.
     """

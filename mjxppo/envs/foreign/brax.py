@@ -1,6 +1,6 @@
 """BraxTask: an environment of Brax, of MuJoCo Playground, or any with their interface, as a task.
 
-That interface is: ``reset(key) -> state`` and ``step(state, action) -> state`` of one world, with ``state.obs``,
+The interface is: ``reset(key) -> state`` and ``step(state, action) -> state`` of one world, with ``state.obs``,
 ``state.reward`` and ``state.done``, and ``action_size``. No base class is required.
 """
 
@@ -23,8 +23,8 @@ _PRIVILEGED = "privileged_state"
 class BraxTask(Task):
     """An environment with Brax's interface. Worlds are its states, batched.
 
-    Of observations in several parts the policy sees the one that Playground names "state"; "privileged_state" is
-    hidden.
+    Where an observation has several parts, as in Playground, the policy has "state"; "privileged_state" is a hidden
+    fact.
     """
 
     gym_id = None
@@ -70,7 +70,7 @@ class BraxTask(Task):
 
 
 def _observation(obs: Any) -> Any:
-    """The part of an observation that the policy sees."""
+    """The part of an observation that the policy has."""
     return obs.get("state") if isinstance(obs, Mapping) else obs
 
 

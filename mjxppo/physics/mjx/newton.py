@@ -39,8 +39,8 @@ RowArrays = tuple[Array, ...]
 """One array [rows, N] for each group of rows."""
 
 MAX_ITERATIONS = 30
-"""Far more than visited states need (at most 4 for 99 % of them). A world that has not converged by then keeps its last
-iterate, as in MuJoCo after ``iterations``."""
+"""Far more than the states in training need (99 % of them at most 4). A world that has not converged by then keeps its
+last iterate, as in MuJoCo after ``iterations``."""
 
 LINE_SEARCH_EVALUATIONS = 4
 """Evaluations of the line search's derivative; an inexact step length costs at most one more iteration."""

@@ -25,7 +25,7 @@ from mjxppo.physics.sparse import Matrix, multiply
 
 Arrays = list[jax.Array]
 Residuals = tuple[jax.Array, ...]
-"""Residuals at one acceleration: the plane contacts' one or two each, then one for every scalar row."""
+"""Residuals at one acceleration: one or two for each plane contact, then one for each scalar row."""
 
 
 @register_dataclass

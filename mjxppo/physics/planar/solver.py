@@ -1,14 +1,14 @@
 """Newton's method on the primal problem (MuJoCo documentation, Computation: "Newton solver").
 
-The cost is piecewise quadratic, and the warm start is good: full Newton steps land on the solution as soon as no
-row changes sides, almost always within three. So a batch takes
+The cost is piecewise quadratic, and the warm start is near the solution: a full Newton step reaches it as soon as no
+row changes sides, almost always within three steps. So a batch takes
 
 1. ``FIXED_STEPS`` full Newton steps, without a test;
 2. full Newton steps until every world has converged, at most ``FULL_STEPS`` in all;
 3. Newton steps with a line search, which cannot cycle, until every world has, at most ``MAX_STEPS`` in all.
 
-A world that has converged is frozen: neither its neighbours' hard states nor the batch's size change a bit of
-its result. A world that is not finite counts as converged.
+A world that has converged is frozen: its result does not depend, by a bit, on the other worlds or on the batch's size.
+A world that is not finite counts as converged.
 """
 
 from __future__ import annotations
