@@ -45,7 +45,7 @@ class Task(ABC):
     step_duration: float
     """Simulated seconds per environment step."""
     privileged_size: int = 0
-    """How many numbers at the end of each observation are privileged (the facts in ``hidden``)."""
+    """Number of privileged numbers (the facts in ``hidden``), which are at the end of each observation."""
 
     @abstractmethod
     def initial(self, keys: Array) -> Any:

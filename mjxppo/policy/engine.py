@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 Engine = Literal["gymnasium", "own", "planar", "mjx", "mjx-warp"]
-"""Where an evaluation can run: Gymnasium's C MuJoCo, the run's own environment, or a physics backend of this package.
-"""
+"""Place of an evaluation: Gymnasium's C MuJoCo, the run's own environment, or a physics backend of this package."""
 
 
 def physics_of(engine: str) -> str:

@@ -14,7 +14,7 @@ ActFunction = Callable[[np.ndarray], np.ndarray]
 """A policy as a function: actions [N, action_size] for observations [N, obs_size]."""
 
 _ACTOR = "learner/params/params/actor/mlp"
-"""Where a checkpoint's named arrays have the policy network."""
+"""Path of the policy network among a checkpoint's named arrays."""
 
 
 def _silu(x: np.ndarray) -> np.ndarray:

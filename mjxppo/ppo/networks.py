@@ -133,7 +133,7 @@ def actor_of(params: Params) -> Params:
 
 
 def is_actor(params: Params) -> Params:
-    """For each parameter whether it is the actor's, as bools of its shape."""
+    """Whether each parameter is the actor's, as bools of its shape."""
     return jax.tree_util.tree_map_with_path(lambda path, leaf: jnp.full(leaf.shape, path[1].key == "actor"), params)
 
 

@@ -26,7 +26,7 @@ vector units."""
 
 
 class Layout(NamedTuple):
-    """How a run's worlds and members share the devices, and what of them runs at the same time."""
+    """Distribution of a run's worlds and members over devices and over time."""
 
     num_devices: int
     """Devices; each has the same number of worlds."""

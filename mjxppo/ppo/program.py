@@ -57,7 +57,7 @@ class TrainingProgram:
 
     @property
     def platform(self) -> str:
-        """What JAX computes on: cpu, gpu or tpu."""
+        """JAX's platform: cpu, gpu or tpu."""
         return jax.default_backend()
 
     def init(self) -> TrainState:
@@ -96,12 +96,12 @@ class TrainingProgram:
         return placed
 
     def _shardings(self, state: TrainState) -> Any:
-        """How each array of a training state lies on the devices."""
+        """The sharding of each array of a training state."""
         return jax.tree.broadcast(self._sharding, state, is_leaf=lambda x: isinstance(x, NamedSharding))
 
     @property
     def _sharding(self) -> TrainState:
-        """How the parts of a training state lie on the devices."""
+        """The sharding of each part of a training state."""
         sharding: TrainState = jax.tree.map(partial(NamedSharding, self.mesh), self.specs)
         return sharding
 

@@ -18,7 +18,7 @@ _PENALTY_RANGE = (1e-4, 1e4)
 
 
 class Progress(NamedTuple):
-    """How far training has come when an update begins."""
+    """Progress of training when an update begins."""
 
     budget_used: Array
     """Share of the step budget used, [], in [0, 1]."""

@@ -1,4 +1,4 @@
-"""Which geoms can touch, and with which parameters (engine_collision_driver.c)."""
+"""The pairs of geoms that can touch, and the parameters of their contacts (engine_collision_driver.c)."""
 
 from __future__ import annotations
 
