@@ -13,11 +13,9 @@ from mjxppo.run.metrics import JSONL
 
 
 def find_runs(path: Path) -> list[Path]:
-    """The directories with metrics of the run that ``path`` names; resolved.
+    """The resolved directories with metrics, one for each policy, of the run that ``path`` names.
 
-    Args:
-        path: a run directory, its ckpt/, or one step's folder. A run that trains several policies has one directory
-            with metrics for each.
+    ``path`` is the run's directory, its ckpt/, or one step's folder.
 
     Raises:
         UserError: there is no such directory, or no metrics in it.

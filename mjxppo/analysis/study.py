@@ -118,11 +118,7 @@ def read_study(path: Path) -> Study:
 
 
 def configurations(study: Study) -> Iterator[tuple[str, str, Config]]:
-    """Setting, variant and checked configuration of each run.
-
-    Raises:
-        UserError: a configuration is wrong.
-    """
+    """Setting, variant and checked configuration of each run; raises UserError where a configuration is wrong."""
     for setting, fields in study.settings.items():
         for variant, changes in study.variants.items():
             if "env" not in fields:
@@ -142,12 +138,9 @@ def configurations(study: Study) -> Iterator[tuple[str, str, Config]]:
 
 
 def run_study(study: Study, directory: Path, jobs: int = 1) -> dict[str, Any]:
-    """Trains the runs that are not finished, draws the curves, and writes the results; returns the results.
+    """Trains the runs that are not finished; writes curves and results to ``directory``; returns the results.
 
-    Args:
-        study: the study.
-        directory: where runs, plots and tables are written.
-        jobs: number of runs trained at the same time; more than one is faster for runs too small to fill the machine.
+    ``jobs`` runs are trained at the same time: more than one is faster for runs too small to use the whole machine.
 
     Raises:
         UserError: a run failed; the finished runs are kept.

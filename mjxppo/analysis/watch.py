@@ -129,7 +129,7 @@ def watch(path: Path, console: Console, *, once: bool = False, interval_s: float
         interval_s: seconds between two reads of the files.
 
     Returns:
-        The last state of the run that was seen.
+        The last state of the run that was shown.
 
     Raises:
         UserError: there is no run.
@@ -209,7 +209,7 @@ def _checkpoints(directory: Path) -> Iterator[tuple[int, float]]:
 
 
 def draw_frame(frame: Frame) -> RenderableType:
-    """A panel with the run's progress, metrics and a hint."""
+    """A panel with the run's progress, its metrics and a hint."""
     config = frame.config
     title = Text.assemble((config.env, "bold"), f"  seed {config.seed}  ", (frame.state, _COLOURS[frame.state]))
     table = Table.grid(padding=(0, 2), expand=True)
@@ -258,7 +258,7 @@ def _curves(frame: Frame) -> Iterator[tuple[str, RenderableType]]:
     for tail in frame.tails[:_MAX_POLICIES]:
         yield from _curve(tail, "episode_return", tail.path.parent.name if several else "return")
     if len(frame.tails) > _MAX_POLICIES:
-        yield "", f"and {len(frame.tails) - _MAX_POLICIES} policies more"
+        yield "", f"and {len(frame.tails) - _MAX_POLICIES} more policies"
     if not several:
         yield from _curve(frame.tails[0], "episode_length", "length")
     yield from _curve(frame.tails[0], "env_steps_per_s", "steps/s each" if several else "steps/s")

@@ -77,9 +77,7 @@ def _check_distill(config: Config) -> None:
     if distill.teacher is None:
         return
     if config.init.path is not None:
-        raise UserError(
-            "init.path: a student starts from new parameters; fine-tune it when it has been distilled"
-        )
+        raise UserError("init.path: a student starts from new parameters; fine-tune it when it has been distilled")
     if ppo.learning_rate_schedule not in ("constant", "linear"):
         raise UserError(
             f"ppo.learning_rate_schedule: must be constant or linear to distill, not {ppo.learning_rate_schedule}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import fields
 from typing import Any
 
@@ -15,7 +14,7 @@ from mjxppo.envs.observed import ObservedTask
 from mjxppo.envs.randomize.task import RandomizedTask
 from mjxppo.envs.registry import GYMNASIUM, TASKS, canonical_name, is_foreign
 from mjxppo.envs.task import Task
-from mjxppo.errors import UserError
+from mjxppo.errors import UserError, hint
 
 
 def make(env: str | Task | Environment | Any, *, backend: BackendName = "auto", **options: Any) -> Environment:
@@ -62,18 +61,14 @@ def _own_task(name: str, backend: BackendName, options: dict[str, Any]) -> Task:
     known = [field.name for field in fields(task.Options)]
     for option in options:
         if option not in known:
-            near = difflib.get_close_matches(option, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-            raise UserError(f"env_options.{option}: {name} has no such option; {hint}")
+            raise UserError(f"env_options.{option}: {name} has no such option; {hint(option, known)}")
     return task(task.Options(**options), backend)
 
 
 def environment(config: Config, env: Task | Environment | None = None) -> Environment:
-    """The environment that a configuration trains in: its task, randomised, and as its networks observe it.
+    """The environment that a configuration trains in: its task, randomised, with the observations of its networks.
 
-    Args:
-        config: the configuration.
-        env: takes the place of the task that ``config`` names.
+    ``env`` takes the place of the task that ``config`` names.
 
     Raises:
         UserError: the task does not exist, or cannot be varied, observed or simulated as the configuration says.
@@ -93,7 +88,7 @@ def environment(config: Config, env: Task | Environment | None = None) -> Enviro
 
 
 def _check_host(env: HostEnvironment, config: Config, privileged: bool) -> None:
-    """Raises UserError where worlds on the host would have to be changed, split, or stepped one without the other."""
+    """Raises UserError where the configuration needs what worlds on the host cannot do."""
     if config.randomize.on:
         raise UserError(f"randomize: {env.name} is simulated on the host; change it with env_options.perturb")
     if config.policy.history > 1 or privileged:

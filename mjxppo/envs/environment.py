@@ -41,7 +41,7 @@ class EnvState:
     truncated: Array
     """The time limit, or a non-finite world, ended the episode, [N] bool."""
     nonfinite: Array
-    """The world had become NaN or infinite and was reset; its last transition means nothing, [N] bool."""
+    """The world had become NaN or infinite and was reset; its last transition must not be used, [N] bool."""
     episode_return: Array
     """Sum of rewards in this episode, [N]."""
     episode_length: Array
@@ -58,11 +58,7 @@ class EnvState:
 def at_start(worlds: Any, keys: Array, obs: Array, terms: Iterable[str]) -> EnvState:
     """The state of N worlds whose episodes have just begun: rewards, counts and ends are 0.
 
-    Args:
-        worlds: the task's worlds.
-        keys: one random key a world, [N].
-        obs: their observations, [N, obs_size].
-        terms: names of the reward's terms.
+    ``keys`` is one random key a world [N], ``obs`` is [N, obs_size], and ``terms`` are the names of the reward's terms.
     """
     num_envs = obs.shape[0]
     zero = jnp.zeros(num_envs, obs.dtype)
@@ -103,11 +99,7 @@ class Environment:
         return None
 
     def reset(self, keys: Array) -> EnvState:
-        """Starts N episodes, one for each random key.
-
-        Args:
-            keys: [N] typed keys, or [N, 2] raw key data.
-        """
+        """Starts N episodes, one for each random key: [N] typed keys, or [N, 2] raw key data."""
         if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
             keys = jax.random.wrap_key_data(keys)
         keys, reset_keys = split_each(keys)
@@ -120,12 +112,8 @@ class Environment:
         """Takes one step in every world; worlds whose episode ends are reset to a fresh random initial state.
 
         A world that becomes non-finite, or whose reward does, is reset as well, with reward 0, ``truncated`` and
-        ``nonfinite`` set; the other worlds are not affected.
-
-        Args:
-            state: N worlds.
-            action: [N, action_size]. Values outside [-1, 1] are clipped by the actuators, not by the
-                control cost.
+        ``nonfinite`` set; the other worlds are not affected. Actions [N, action_size] outside [-1, 1] are clipped by
+        the actuators, but not in the control cost.
         """
         return self.reset_done(self.advance(state, action))
 
@@ -167,8 +155,8 @@ class Environment:
         )
 
     def reset_done(self, state: EnvState) -> EnvState:
-        """Replaces the worlds whose episode has ended by fresh random ones; all else stays as it is."""
-        # Ends are rare, and building fresh worlds is not free: a branch, not a select, wherever there is no vmap.
+        """Replaces the worlds whose episode has ended by new random ones; all others stay as they are."""
+        # Ends are rare, and new worlds take time to build: without vmap this is a branch, not a select.
         return lax.cond(state.done.any(), self._reset_done, lambda s: s, state)
 
     def _reset_done(self, state: EnvState) -> EnvState:
@@ -189,16 +177,11 @@ class Environment:
         return replace(state, worlds=self.task.prepare(state.worlds))
 
     def stagger(self, state: EnvState, key: Array, indices: Array) -> EnvState:
-        """Sets each world's episode clock to a random time, so that time limits do not strike all at once.
+        """Sets the episode clock of each newly reset world to a random time, so that time limits are spread over time.
 
         In a task that never terminates, all worlds would otherwise be truncated at the same steps throughout training.
-        Only the clock moves: the world itself is at its initial state, and the shortened first episode can be told
-        by its positive ``clock_offset``.
-
-        Args:
-            state: freshly reset worlds.
-            key: a random key.
-            indices: each world's global index, [N]; its clock depends on nothing else.
+        The world itself stays at its initial state; its shortened first episode has a positive ``clock_offset``. The
+        clock depends on ``key`` and on the world's global index (``indices`` [N]) alone.
         """
         keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
         offset = jax.vmap(lambda k: jax.random.randint(k, (), 0, self.max_episode_steps))(keys)

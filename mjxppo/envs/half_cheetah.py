@@ -22,7 +22,7 @@ class HalfCheetahOptions(LocomotionOptions):
 
 
 class HalfCheetah(Locomotion):
-    """A planar cheetah that runs; it cannot fall in a way that ends the episode.
+    """A planar cheetah that runs; no state ends its episode.
 
     Observation [17]: qpos without x, qvel. Action [6]: motor controls. Reward: forward velocity (dx / 0.05 s)
     minus 0.1 times the squared action. Never terminates; truncated after 1000 steps.

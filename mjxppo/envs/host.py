@@ -1,7 +1,7 @@
 """Worlds that are simulated on the host, outside of the device program, which calls them.
 
-They cannot be copied, split, undone or saved: one device steps them, all of them together, and a run that is resumed
-begins new episodes.
+They cannot be copied, split, set back or saved: one device steps all of them together, and a resumed run begins new
+episodes.
 """
 
 from __future__ import annotations
@@ -34,9 +34,6 @@ class HostEnvironment(Environment):
 
     restorable = False
     task: HostTask
-
-    def __init__(self, task: HostTask):
-        super().__init__(task)
 
     @property
     def failure(self) -> Exception | None:

@@ -19,10 +19,7 @@ from mjxppo.physics.messages import without_model_warnings
 
 
 def gymnasium_model(xml_file: str) -> mujoco.MjModel:
-    """Compiles a MuJoCo model.
-
-    Args:
-        xml_file: the name of a model that comes with the installed ``gymnasium`` package, or the path of another.
+    """Compiles a MuJoCo model: one that comes with the installed ``gymnasium`` package, by name, or any, by path.
 
     Raises:
         UserError: there is no such file, or MuJoCo refuses it.
@@ -66,7 +63,7 @@ class LocomotionOptions:
 
 
 class Locomotion(Task):
-    """A planar robot that is rewarded for moving forward along x, less a cost for control.
+    """A planar robot whose reward is its velocity along x, less a cost for control.
 
     Worlds are a ``PhysicsState``. Subclasses set their options, and override the noise, the observation and the health
     rule where they differ.

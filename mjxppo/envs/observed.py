@@ -16,9 +16,9 @@ class ObservedWorlds:
     """N worlds, and their past observations."""
 
     inner: Any
-    """The worlds of the task inside."""
+    """The inner task's worlds."""
     stack: Array
-    """The newest observation, then each earlier action with the observation that it followed, the latest first:
+    """The newest observation, then each earlier action with the observation that it was chosen for, the latest first:
     ``o[t], a[t-1], o[t-1], a[t-2], o[t-2], ...``, [N, k * obs_size + (k - 1) * action_size]."""
 
 
@@ -31,22 +31,19 @@ class ObservedTask(WrappedTask):
     """
 
     def __init__(self, inner: Task, history: int, privileged: bool):
-        """Wraps a task.
-
-        Args:
-            inner: the task inside.
-            history: number k of observations in the stack.
-            privileged: whether the inner task's ``hidden`` facts are appended.
+        """Wraps ``inner``; the stack has ``history`` = k observations, and ``privileged`` appends the hidden facts.
 
         Raises:
-            UserError: ``privileged``, and the inner task hides nothing.
+            UserError: ``privileged``, and the inner task has no hidden facts.
         """
         super().__init__(inner)
         self.history = history
         self.stack_size = history * inner.obs_size + (history - 1) * inner.action_size
         self.privileged = inner.hidden_sizes() if privileged else {}
         if privileged and not self.privileged:
-            raise UserError(f"policy.privileged: {inner.name} hides nothing, unless randomize varies something")
+            raise UserError(
+                f"policy.privileged: {inner.name} has no privileged observations, unless randomize varies something"
+            )
         self.privileged_size = sum(self.privileged.values())
         self.obs_size = self.stack_size + self.privileged_size
 

@@ -42,7 +42,7 @@ _LIBRARIES = ("brax", "playground", GYMNASIUM)
 
 
 def canonical_name(name: str) -> str:
-    """The task's one name. Any case, hyphens, aliases and Gymnasium ids ("HalfCheetah-v5") are accepted.
+    """The canonical name of a task. Any case, hyphens, aliases and Gymnasium ids ("HalfCheetah-v5") are accepted.
 
     Raises:
         UserError: there is no such task; the message names the nearest one.

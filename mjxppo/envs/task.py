@@ -1,6 +1,6 @@
 """Task: what a world is, what is observed of it, and what one step does to it.
 
-A task knows nothing of episodes: ``environment.Environment`` counts steps, ends episodes at the time limit, resets
+A task has no episodes: ``environment.Environment`` counts steps, ends episodes at the time limit, resets
 worlds, and replaces those that become non-finite.
 """
 
@@ -19,7 +19,7 @@ class Ended(NamedTuple):
     """Episodes of N worlds, some of which have just ended; each array is [N]."""
 
     done: Array
-    """Whether the episode ended, bool. The other fields mean something only where it did."""
+    """Whether the episode ended, bool. The other fields are valid only where it did."""
     episode_return: Array
     """Sum of the episode's rewards."""
     nonfinite: Array
@@ -45,7 +45,7 @@ class Task(ABC):
     step_duration: float
     """Simulated seconds per environment step."""
     privileged_size: int = 0
-    """How many numbers at the end of each observation only a simulation knows (``hidden``)."""
+    """Number of privileged numbers (the facts in ``hidden``), which are at the end of each observation."""
 
     @abstractmethod
     def initial(self, keys: Array) -> Any:
@@ -64,19 +64,16 @@ class Task(ABC):
         """
 
     def restart(self, worlds: Any, ended: Ended, keys: Array) -> Any:
-        """Worlds at the start of their next episode, one for each random key [N].
+        """Worlds at the start of their next episode, one for each random key [N], from those that the last step left.
 
-        Args:
-            worlds: the worlds as the last step left them. Only those whose episode has ended will be replaced.
-            ended: the episodes that have just ended.
-            keys: random keys, [N].
+        The caller uses them only where an episode has ended.
         """
         return self.initial(keys)
 
     def prepare(self, worlds: Any) -> Any:
-        """Worlds prepared for the coming steps; called before each rollout. By default they need nothing.
+        """Worlds prepared for the coming steps, by work that is too expensive for every step; by default unchanged.
 
-        It must not change what the next step computes. Work that is too expensive for every step is done here.
+        Called before each rollout. It must not change what the next step computes.
         """
         return worlds
 
@@ -97,19 +94,11 @@ class Task(ABC):
         return {}
 
     def step_info(self, worlds: Any, reward_terms: dict[str, Array]) -> dict[str, Array]:
-        """Gymnasium's ``info`` after a step, each [N]: by default ``reset_info`` and the reward's terms.
-
-        Args:
-            worlds: the worlds right after the step, before any reset.
-            reward_terms: the terms of that step's reward, each [N].
-        """
+        """Gymnasium's ``info`` after a step and before any reset, each [N]: ``reset_info`` and the reward's terms."""
         return self.reset_info(worlds) | reward_terms
 
     def metrics(self, worlds: Any) -> dict[str, Array]:
-        """Numbers to log while training, by their names in the metrics, each [N]; by default none.
-
-        Means over all worlds are logged.
-        """
+        """Numbers of which training logs the mean over the worlds, by metric, each [N]; by default none."""
         return {}
 
     def hidden_sizes(self) -> dict[str, int]:

@@ -1,7 +1,6 @@
 """Batched physics: a MuJoCo model in, a step function over N worlds out.
 
-``make`` is the whole interface; the backends behind it differ in speed and in which models they accept, not in
-what they compute.
+``make`` returns one of several backends. They compute the same and differ in speed and in the models that they accept.
 """
 
 from __future__ import annotations

@@ -60,13 +60,10 @@ class Physics(ABC):
         return float(self.model.opt.timestep) * self.frame_skip
 
     def init(self, qpos: ArrayLike, qvel: ArrayLike, parameters: Mapping[str, ArrayLike] | None = None) -> PhysicsState:
-        """The state of N worlds with the given positions and velocities, and a warm start of zeros.
+        """The state of N worlds with positions [N, nq], velocities [N, nv], and a warm start of zeros.
 
-        Args:
-            qpos: generalised positions, [N, nq].
-            qvel: generalised velocities, [N, nv].
-            parameters: model fields in which these worlds differ from the model, by MuJoCo's names
-                (``physics.parameters.FIELDS``), each [N, *shape of the field].
+        ``parameters`` are the model fields in which these worlds differ from the model, by MuJoCo's names
+        (``physics.parameters.FIELDS``), each [N, *shape of the field].
 
         Raises:
             UserError: a field that cannot differ between worlds.
@@ -83,11 +80,8 @@ class Physics(ABC):
     def step(self, state: PhysicsState, ctrl: ArrayLike) -> PhysicsState:
         """Advances every world by ``frame_skip`` MuJoCo steps under constant controls.
 
-        Pure; may be used under jit, vmap, scan, shard_map and grad.
-
-        Args:
-            state: N worlds.
-            ctrl: actuator controls, [N, nu]; clipped to ``ctrlrange`` where the model limits them.
+        Pure; may be used under jit, vmap, scan, shard_map and grad. ``ctrl`` [N, nu] is clipped to ``ctrlrange`` where
+        the model limits it.
         """
         ctrl = jnp.asarray(ctrl, state.qpos.dtype)
         if ctrl.shape != (state.qpos.shape[0], self.model.nu):

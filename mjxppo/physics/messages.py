@@ -1,4 +1,4 @@
-"""Silences two known messages of MuJoCo and MJX, about which a user can do nothing."""
+"""Suppresses two messages of MuJoCo and MJX that do not concern the user."""
 
 from __future__ import annotations
 

@@ -65,11 +65,9 @@ def modified_model(model: mujoco.MjModel, fields: Mapping[str, np.ndarray]) -> m
 
 
 def modify_model(model: mujoco.MjModel, fields: Mapping[str, np.ndarray]) -> None:
-    """Gives a C MuJoCo model one world's parameters: the fields are written, then ``mj_setConst``.
+    """Gives a C MuJoCo model, in place, one world's parameters, each of the field's own shape; then ``mj_setConst``.
 
-    Args:
-        model: the model, changed in place.
-        fields: one world's parameters, each of the field's own shape. What ``mj_setConst`` derives is overwritten.
+    Values given for fields that ``mj_setConst`` derives are overwritten.
 
     Raises:
         mujoco.FatalError: ``mj_setConst`` refuses: ``body_ipos`` of a body that was compiled as simple.
@@ -81,11 +79,11 @@ def modify_model(model: mujoco.MjModel, fields: Mapping[str, np.ndarray]) -> Non
             owner = getattr(owner, part)
         getattr(owner, field)[:] = value
     if set(fields) & {"body_pos", "geom_pos", "geom_size"}:
-        _forget_bounds(model)
+        _disable_bounds(model)
     mujoco.mj_setConst(model, mujoco.MjData(model))
 
 
-def _forget_bounds(model: mujoco.MjModel) -> None:
-    """Switches off shortcuts of MuJoCo's collision detection that assume the sizes and positions it compiled."""
+def _disable_bounds(model: mujoco.MjModel) -> None:
+    """Disables bounding spheres and midphase of collision detection: they are for the compiled sizes and positions."""
     model.geom_rbound[model.geom_rbound > 0] = 1e3
     model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE

@@ -82,14 +82,12 @@ class _ReferencePose:
     tendons: np.ndarray
     """Rate of each tendon's length for a unit velocity of each dof, [ntendon, nv]."""
     tendon_inertia: np.ndarray
-    """What the tendons' armature adds to M, [nv, nv]."""
+    """The tendons' armature in M, [nv, nv]."""
 
     def arms(self, ipos: jax.Array, moved: jax.Array | None) -> jax.Array:
         """Velocity of each body's centre of mass for a unit velocity of each dof, [nbody, nv, 3, N].
 
-        Args:
-            ipos: centres of mass in their bodies, [nbody, 3, N].
-            moved: displacement of bodies from the joints, compared with the model, [nbody, nv, 3, N]; see ``_moved``.
+        ``ipos`` [nbody, 3, N] are the centres of mass in their bodies' frames; ``moved`` is the result of ``_moved``.
         """
         offset = (self.frames[..., None] * ipos[:, None]).sum(2)[:, None]
         offset = offset if moved is None else offset + moved
@@ -124,12 +122,10 @@ def _reference_pose(model: mujoco.MjModel) -> _ReferencePose:
 
 
 def _moved(model: mujoco.MjModel, pose: _ReferencePose, positions: dict[str, jax.Array]) -> jax.Array | None:
-    """Displacement of bodies' frames from the joints at qpos0, compared with the model, [nbody, nv, 3, N].
+    """Change, against the nominal model, of the vector from each dof's joint to each body's frame at qpos0.
 
-    Args:
-        model: the nominal model.
-        pose: its pose.
-        positions: N worlds' ``body_pos`` [nbody, 3, N] and ``jnt_pos`` [njnt, 3, N], where they have their own.
+    [nbody, nv, 3, N]; ``positions`` holds N worlds' ``body_pos`` [nbody, 3, N] and ``jnt_pos`` [njnt, 3, N], where
+    given.
     """
     if not positions:
         return None
@@ -159,14 +155,9 @@ def _moved(model: mujoco.MjModel, pose: _ReferencePose, positions: dict[str, jax
 def _inertia(
     pose: _ReferencePose, arms: jax.Array, mass: jax.Array, inertia: jax.Array, armature: jax.Array
 ) -> jax.Array:
-    """M at qpos0, [nv, nv, N].
+    """M at qpos0, [nv, nv, N], from ``arms`` [nbody, nv, 3, N] (``_ReferencePose.arms``).
 
-    Args:
-        pose: the model at qpos0.
-        arms: motion of the centres of mass, [nbody, nv, 3, N].
-        mass: [nbody, N].
-        inertia: about the principal axes, [nbody, 3, N].
-        armature: [nv, N].
+    ``mass`` is [nbody, N], ``inertia`` about the principal axes [nbody, 3, N], and ``armature`` [nv, N].
     """
     turning = pose.rotations[..., None].astype(mass.dtype)
     translational = (mass[:, None, None, None] * arms[:, :, None] * arms[:, None]).sum((0, 3))
@@ -178,7 +169,7 @@ def _inertia(
 def _inverse(model: mujoco.MjModel, matrix: jax.Array) -> jax.Array:
     """The inverse of M, [nv, nv, N]: unrolled over its sparse entries, no call into LAPACK.
 
-    Two dofs of different branches have no entry; what a tendon between them adds MuJoCo leaves out as well.
+    Two dofs of different branches have no entry: MuJoCo, too, leaves out the armature of a tendon between them.
     """
     entries: Matrix = {(i, i): matrix[i, i] for i in range(model.nv)}
     for i in range(model.nv):

@@ -29,7 +29,7 @@ class Factor:
     inverse_diagonal: list[Scalar]
     """1 / D."""
     rows: list[tuple[int, ...]]
-    """For each row k the columns j < k where L can differ from zero, ascending."""
+    """The columns j < k where L can differ from zero, ascending, for each row k."""
 
 
 def fill_in(entries: Collection[tuple[int, int]], size: int) -> list[tuple[int, ...]]:

@@ -1,7 +1,7 @@
 """Worlds a part at a time, and ``vmap`` over functions of worlds.
 
-A pytree of worlds has arrays that lead with N, the number of worlds. A *block* is some of them that are computed
-together: on a CPU few enough that all they need stays in cache.
+A pytree of worlds has arrays that lead with N, the number of worlds. A *block* is a part of the worlds that is computed
+at once: on a CPU few enough that the arrays stay in cache.
 """
 
 from __future__ import annotations
@@ -18,13 +18,9 @@ from jax.custom_batching import custom_vmap
 def map_blocks(function: Callable[..., Any], worlds: tuple[Any, ...], block_size: int) -> Any:
     """``function(*worlds)`` for ``block_size`` worlds at a time, in one loop.
 
-    The program of a block is the same for every N. It is a loop also where N is ``block_size``.
-
-    Args:
-        function: takes pytrees of ``block_size`` worlds, and returns one.
-        worlds: the function's arguments for all N worlds. Where ``block_size`` does not divide N, copies of the last
-            world (zeros if N is 0) complete the last block, and their results are dropped.
-        block_size: worlds in a block.
+    The program of a block is the same for every N. It is a loop also where N is ``block_size``. Where ``block_size``
+    does not divide N, copies of the last world (zeros if N is 0) complete the last block, and their results are
+    dropped.
     """
     num_worlds = jax.tree.leaves(worlds)[0].shape[0]
     missing = max(1, -(-num_worlds // block_size)) * block_size - num_worlds
@@ -51,13 +47,10 @@ def from_blocks(blocks: Any) -> Any:
 
 
 def fold_vmap(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, whose ``vmap`` is one call with more worlds.
+    """``function`` on pytrees of arrays [N, ...], all worlds alike, with a ``vmap`` that is one call with more worlds.
 
-    JAX's own batching would turn the branches of a solver into selects, so that every step ran the line search; and a
-    library that is called from JAX cannot be batched by JAX at all.
-
-    Args:
-        function: takes and returns pytrees of arrays [N, ...], and treats every world alike.
+    JAX's own batching would turn the branches of a solver into selects, so that every step ran the line search; and it
+    cannot batch a library that is called from JAX.
     """
     folded = custom_vmap(function)
 

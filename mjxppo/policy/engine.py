@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 Engine = Literal["gymnasium", "own", "planar", "mjx", "mjx-warp"]
-"""Where an evaluation can run: Gymnasium's C MuJoCo, the run's own environment, or a physics backend of this package.
-"""
+"""Place of an evaluation: Gymnasium's C MuJoCo, the run's own environment, or a physics backend of this package."""
 
 
 def physics_of(engine: str) -> str:
-    """The words for a person that name the physics of an evaluation's ``engine``."""
+    """Text for the user that names the physics of an evaluation's ``engine``."""
     if engine == "gymnasium":
         return "Gymnasium's C MuJoCo"
     return "the environment's own physics" if engine == "own" else f"{engine} physics"

@@ -67,7 +67,7 @@ def evaluate(
         config: the run's configuration; its task and task options are used.
         engine: "gymnasium" is Gymnasium's own environment on C MuJoCo, float64, which shares no code with the
             training; "own" is the environment that the run was trained in; the others are this package's physics.
-        num_episodes: number of episodes; episode i is reset with seed ``seed + i``.
+        num_episodes: episode i is reset with seed ``seed + i``.
         seed: the first episode's seed.
         changes: factors on quantities of the task's model, such as ``{"mass": 1.2}``
             (``randomize.changes.QUANTITIES``); only with "gymnasium".
@@ -132,11 +132,7 @@ def evaluate_in_processes(jobs: Sequence[tuple[Any, ...]]) -> list[dict[str, Any
 
 
 def make_gymnasium_env(config: Config, **kwargs: Any) -> Any:
-    """Makes Gymnasium's environment for the run's task, with the run's task options.
-
-    Raises:
-        UserError: Gymnasium does not have the task.
-    """
+    """Gymnasium's environment for the run's task, with its options; raises UserError where there is none."""
     gym_id = gym_id_of(config.env)
     if gym_id is None:
         raise UserError(f"engine: Gymnasium has no counterpart of {config.env}; use --engine own")

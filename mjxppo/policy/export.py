@@ -25,18 +25,12 @@ _FORMATS = ("npz", "onnx", "stablehlo")
 def export(policy: Policy, env: str, out: Path, env_options: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Writes ``policy`` to ``out`` in the format that its suffix names; an existing file is replaced at once.
 
-    Args:
-        policy: the deterministic policy.
-        env: the task that it was trained on, kept in the file where the format has a place for it.
-        out: a file ending in .npz, .onnx or .stablehlo.
-        env_options: the task options that were set; kept in a .npz.
-
-    Returns:
-        What was written, ready for JSON: path, format, env, obs_size, action_size, history.
+    ``env``, the task that it was trained on, is kept in .npz and .onnx files; ``env_options``, the task options that
+    were set, in .npz files. Returns path, format, env, obs_size, action_size and history, ready for JSON.
 
     Raises:
         UserError: the suffix is none of these, the format's package is not installed, ``out`` cannot be written, or
-            the policy needs what only the simulation knows.
+            the policy has privileged observations.
     """
     name = check_output(out)
     policy.check_can_act_alone()

@@ -14,11 +14,7 @@ _OPSET, _IR_VERSION = 17, 8
 
 
 def import_onnx() -> Any:
-    """The ``onnx`` package, which is optional.
-
-    Raises:
-        UserError: it is not installed.
-    """
+    """The ``onnx`` package, which is optional; raises UserError where it is not installed."""
     try:
         import onnx  # an optional package
     except ImportError as error:

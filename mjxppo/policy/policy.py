@@ -14,7 +14,7 @@ ActFunction = Callable[[np.ndarray], np.ndarray]
 """A policy as a function: actions [N, action_size] for observations [N, obs_size]."""
 
 _ACTOR = "learner/params/params/actor/mlp"
-"""Where a checkpoint's named arrays have the policy network."""
+"""Path of the policy network among a checkpoint's named arrays."""
 
 
 def _silu(x: np.ndarray) -> np.ndarray:
@@ -50,7 +50,7 @@ class Policy:
     history: int = 1
     """Number of observations among the network's inputs: ``[o[t], a[t-1], o[t-1], ...]``."""
     privileged: bool = False
-    """Whether the inputs contain values that only the simulation knows; the policy can then act in simulation only."""
+    """Whether the inputs contain privileged observations; the policy can then act in simulation only."""
 
     @property
     def inputs(self) -> int:
@@ -74,24 +74,24 @@ class Policy:
             ValueError: the policy has a ``history``; use ``begin``.
         """
         if self.history > 1:
-            raise ValueError("this policy remembers: at an episode's start act = policy.begin(), then act(obs)")
+            raise ValueError("this policy has a history: act = policy.begin() at an episode's start, then act(obs)")
         return self.of_inputs(obs)
 
     def begin(self) -> ActFunction:
-        """A function of observations for a new episode, or for several side by side, called once a step.
+        """A function of observations, to be called once a step, for one new episode or a batch of new episodes.
 
         Raises:
-            UserError: the policy needs what only the simulation knows.
+            UserError: the policy has privileged observations.
         """
         self.check_can_act_alone()
         return PolicyWithPast(self) if self.history > 1 else self
 
     def check_can_act_alone(self) -> None:
-        """Raises UserError where the policy needs what only the simulation knows."""
+        """Raises UserError where the policy has privileged observations, which only the simulation can give."""
         if self.privileged:
             raise UserError(
-                "policy.privileged: this policy sees what only the simulation knows; mjxppo distill makes one that can "
-                "do without, mjxppo evaluate --engine own --as-trained tests it where it was trained"
+                "policy.privileged: this policy observes what only the simulation knows; mjxppo distill trains one "
+                "that does not, mjxppo evaluate --engine own --as-trained evaluates it in the worlds of its training"
             )
 
     def of_inputs(self, obs: np.ndarray) -> np.ndarray:
@@ -117,9 +117,8 @@ class PolicyWithPast:
     def __call__(self, obs: np.ndarray, first: np.ndarray | None = None) -> np.ndarray:
         """Actions [..., action_size] for the next observations [..., obs_size].
 
-        Args:
-            obs: observations of the same worlds, in the same order, at each call.
-            first: True where an episode begins with this observation, [...] bool; default: in the first call only.
+        They are of the same worlds in the same order at each call. ``first`` [...] bool is true where an episode begins
+        with this observation; default: in the first call only.
         """
         policy, obs = self.policy, np.asarray(obs)
         if obs.shape[-1:] != (policy.obs_size,):
@@ -154,12 +153,5 @@ def from_checkpoint(arrays: Mapping[str, np.ndarray], config: Config) -> Policy:
     clip, scale = OBS_CLIP, (1 / np.sqrt(var + np.float32(EPSILON))).astype(np.float32)
     if not config.ppo.normalize_obs:
         mean, clip, scale = np.zeros_like(mean), float("inf"), np.ones_like(mean)
-    return Policy(
-        mean,
-        scale,
-        clip,
-        tuple(layers),
-        config.policy.activation,
-        config.policy.history,
-        config.policy.privileged == "both",
-    )
+    own = config.policy
+    return Policy(mean, scale, clip, tuple(layers), own.activation, own.history, own.privileged == "both")

@@ -62,11 +62,8 @@ def measure_grid(
 ) -> dict[str, Any]:
     """Measures returns in Gymnasium's C MuJoCo at every combination of the axes' values and on the unchanged model.
 
-    Args:
-        policies: policies for one task, each with its run's configuration.
-        axes: one or two axes.
-        num_episodes: episodes of each policy in each cell; all cells use the same seeds.
-        seed: the first episode's seed.
+    The policies are for one task, each with its run's configuration. There are one or two axes. Each policy runs
+    ``num_episodes`` episodes in each cell; all cells use the same seeds, from ``seed`` on.
 
     Returns:
         Ready for JSON: ``axes``; ``nominal``, each policy's mean return on the unchanged model; ``mean``, the mean

@@ -30,22 +30,15 @@ def iqm_interval(scores: Sequence[float]) -> tuple[float, float] | None:
     """95 % bootstrap interval of the interquartile mean over seeds; None where fewer than two scores differ."""
     if len(set(scores)) < 2:
         return None
-    interval = bootstrap(
-        (np.asarray(scores),),
-        interquartile_mean,
-        n_resamples=_RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
+    options: dict[str, Any] = {"n_resamples": _RESAMPLES, "method": "percentile", "rng": np.random.default_rng(0)}
+    interval = bootstrap((np.asarray(scores),), interquartile_mean, **options).confidence_interval
     return float(interval.low), float(interval.high)
 
 
 def summarize_members(config: Config, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The contents of eval.json of a run with several policies: statistics of each point of the grid.
 
-    Args:
-        config: the run's configuration.
-        results: the result of ``evaluate`` for each member, in the order of ``members_of``.
+    ``results`` are those of ``evaluate`` for each member, in the order of ``members_of(config)``.
     """
     members = list(zip(members_of(config), results, strict=True))
     # The order of members is one point of the grid after the other, each with all seeds.

@@ -16,7 +16,7 @@ AXIS = "worlds"
 
 @dataclass(frozen=True)
 class Devices:
-    """How many devices run the program side by side."""
+    """The number of devices that run the program, and reductions over them."""
 
     count: int
 

@@ -27,7 +27,7 @@ Carry = tuple[Array, Any]
 
 
 class Algorithm(NamedTuple):
-    """What stays fixed in all updates: networks, settings and devices."""
+    """Networks, settings and devices, which are the same in all updates."""
 
     network: ActorCritic
     policy: PolicyConfig
@@ -35,11 +35,11 @@ class Algorithm(NamedTuple):
     devices: Devices
     init: InitConfig = InitConfig()
     imitate: bool = False
-    """Whether the policy imitates a teacher, instead of seeking rewards."""
+    """Whether the policy imitates a teacher, instead of maximising the return."""
 
 
 class StepSettings(NamedTuple):
-    """What is the same in all gradient steps of one update, each []."""
+    """Numbers that all gradient steps of one update share, each []."""
 
     learning_rate: Array
     min_log_std: Array
@@ -78,16 +78,9 @@ def gradient_steps(
 ) -> tuple[Params, Any, StepMetrics]:
     """Takes all gradient steps of an update.
 
-    Args:
-        algorithm: networks and settings.
-        opt_state: the optimiser's state, over the flat parameters.
-        params: the parameters.
-        samples: this device's samples, arrays [blocks, T, B, ...].
-        key: the update's random key, the same on all devices.
-        settings: what the steps share.
-
-    Returns:
-        Parameters and optimiser's state after the last step, and metrics [num_epochs, minibatches].
+    ``samples`` are this device's, arrays [blocks, T, B, ...]; ``opt_state`` is the optimiser's, over the flat
+    parameters; ``key`` is the same on all devices. Returns the parameters and the optimiser's state after the last
+    step, and metrics [num_epochs, minibatches].
     """
     config, devices = algorithm.ppo, algorithm.devices
     blocks, steps, size = samples.advantage.shape
@@ -142,8 +135,8 @@ def _gradient_step(
 ) -> Callable[[Carry, tuple[Array, Array]], tuple[Carry, StepMetrics]]:
     """The function that takes one gradient step.
 
-    Its second argument is one minibatch: indices of its slices [parts, ...], and the number of its valid samples over
-    the number of devices, [].
+    Its second argument is one minibatch: indices of its slices [parts, ...], and the number of its valid samples
+    divided by the number of devices, [].
     """
     config, devices = algorithm.ppo, algorithm.devices
     floor, _ = ravel_pytree(parameter_floor(params, settings.min_log_std))
@@ -208,25 +201,17 @@ def _adam_step(
     frozen: Array | None,
     any_samples: Array,
 ) -> tuple[Carry, Array, Array]:
-    """One Adam step on the flat parameters [P], or none where the gradient is not finite or of no samples.
+    """One Adam step on the flat parameters [P]; none where the gradient [P] is not finite, or not ``any_samples`` [].
 
-    Args:
-        config: the algorithm's settings.
-        carry: parameters and the optimiser's state.
-        gradient: the gradient of the loss, [P].
-        learning_rate: the step size, [].
-        floor: the least value of each parameter, [P].
-        frozen: parameters that keep their values, [P] bool; None: no parameter.
-        any_samples: whether the gradient is of any sample, [] bool.
-
-    Returns:
-        Parameters and optimiser's state, the gradient's norm [], and whether the gradient is finite [] bool.
+    No parameter falls below its ``floor`` [P]; those that are ``frozen`` ([P] bool; None: none) keep their values.
+    Returns the parameters and the optimiser's state, the gradient's norm [], and whether the gradient is finite, []
+    bool.
     """
     flat, opt_state = carry
     norm = optax.tree.norm(gradient)
     finite = jnp.isfinite(norm)
-    # Gradients of frozen parameters enter Adam's moments all the same: with moments of zeros, and a count that no
-    # longer corrects for that, these parameters' first steps would be several times too large.
+    # Gradients of frozen parameters enter Adam's moments, too: otherwise the moments would stay 0 while the step count,
+    # which corrects for that, rises, and these parameters' first steps would be several times too large.
     direction, stepped = optimizer(config).update(gradient, opt_state)
     stepped_flat = jnp.maximum(flat - learning_rate * direction, floor)
     if frozen is not None:

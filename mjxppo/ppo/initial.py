@@ -20,17 +20,10 @@ Array = jax.Array
 
 
 def initial_state(env: Environment, config: Config, network: ActorCritic, key: Array, ppo: PpoConfig) -> TrainState:
-    """Fresh worlds and an untrained policy.
+    """Fresh worlds and an untrained policy; ``ppo`` holds the settings of one member where there are several.
 
-    A pretrained policy, the anchor and the teacher are put in their places when the run begins (``run/finetune.py``,
-    ``run/distill.py``).
-
-    Args:
-        env: the environment.
-        config: the run's configuration.
-        network: the actor and the critic.
-        key: the run's random key.
-        ppo: the algorithm's settings, of one member where there are several.
+    Where the run begins with a pretrained policy, an anchor or a teacher, ``run/finetune.py`` and ``run/distill.py``
+    replace the arrays made here.
     """
     run_key, params_key, reset_key, clock_key = jax.random.split(key, 4)
     params = networks.init_params(network, env.obs_size, params_key)

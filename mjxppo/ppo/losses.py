@@ -17,7 +17,7 @@ Array = jax.Array
 
 @flax.struct.dataclass
 class Samples:
-    """What the loss needs of each sample; every array leads with [S]."""
+    """Inputs of the loss for S samples; every array leads with [S]."""
 
     obs: Array
     u: Array
@@ -26,11 +26,11 @@ class Samples:
     """Gaussian log-density of ``u`` when it was drawn, [S]."""
     advantage: Array
     target: Array
-    """What the critic should predict, in its own (normalised) units."""
+    """Value that the critic is trained to predict, in its own (normalised) units."""
     value: Array
-    """What the critic predicted before the update, in the same units."""
+    """Value that the critic predicted before the update, in the same units."""
     valid: Array
-    """Weight of the sample: 1, or 0 for one without meaning."""
+    """Weight of the sample: 1, or 0 for one that does not count (``Batch.valid``)."""
     reference: tuple[Array, Array] | None = None
     """Mean and log-std of a reference policy for the same observations, each [S, action_size]; see ``reference.py``."""
 
@@ -65,21 +65,13 @@ def loss(
     reference_coef: Array | float = 0.0,
     imitate: bool = False,
 ) -> tuple[Array, LossTerms]:
-    """Policy, value and entropy loss (Schulman et al. 2017, https://arxiv.org/abs/1707.06347).
+    """Policy, value and entropy loss, [], and its terms (Schulman et al. 2017, https://arxiv.org/abs/1707.06347).
 
-    Args:
-        params: what is differentiated.
-        network: the actor and the critic.
-        samples: S samples; on several devices, this device's share of the minibatch.
-        count: number of valid samples in the whole minibatch over the number of devices, so that the mean over
-            devices of this function's sums over ``count`` is the mean over the minibatch, [].
-        config: the algorithm's settings.
-        kl_penalty: present coefficient of the KL penalty, [].
-        reference_coef: present coefficient of KL(reference || policy), [].
-        imitate: KL(reference || policy) is the policy loss, in place of the one that ``config`` names.
-
-    Returns:
-        The scalar loss and its terms.
+    ``samples`` are this device's share of the minibatch. ``count`` [] is the number of valid samples in the whole
+    minibatch divided by the number of devices: this device's sums are divided by it, and the mean of the quotients over
+    the devices is the mean over the minibatch. ``kl_penalty`` and ``reference_coef`` [] are the present coefficients of
+    the KL penalty and of KL(reference || policy). With ``imitate`` the latter is the policy loss, in place of the one
+    that ``config`` names.
     """
     mean, log_std = apply_policy(network, params, samples.obs)
     value = apply_value(network, params, samples.obs)
@@ -115,7 +107,7 @@ def loss(
 
 
 def _log_ratio(samples: Samples, mean: Array, log_std: Array, imitate: bool) -> Array:
-    """Log of the ratio of the policy's density to the old policy's, [S]; 0 for samples without meaning."""
+    """Log of the ratio of the policy's density to the old policy's, [S]; 0 for samples that are not valid."""
     # The squashing terms of numerator and denominator are equal and cancel in the ratio.
     log_ratio = distribution.gaussian_log_prob(samples.u, mean, log_std) - samples.log_prob
     if imitate:  # samples that the teacher has drawn do not tell how far the policy has moved

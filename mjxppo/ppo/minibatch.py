@@ -1,4 +1,4 @@
-"""Which samples make up which minibatch.
+"""Choice of the samples of each minibatch.
 
 A block is ``ppo.block_size`` = B worlds. Its T steps are cut into T * k slices, each of B / k neighbouring worlds at
 one time step, and every minibatch takes the same number of slices, drawn without replacement, from every block. A
@@ -17,8 +17,7 @@ Array = jax.Array
 def slices_per_step(rollout_length: int, block_size: int, num_minibatches: int) -> int | None:
     """k, the number of slices that the B worlds of a block make at each of T steps.
 
-    Returns:
-        The smallest k for which ``num_minibatches`` divides T * k, and k divides B; None if there is none.
+    It is the smallest k for which ``num_minibatches`` divides T * k, and k divides B; None if there is none.
     """
     for k in range(1, block_size + 1):
         if block_size % k == 0 and (rollout_length * k) % num_minibatches == 0:
@@ -35,15 +34,8 @@ def to_slices(x: Array, per_step: int) -> Array:
 def draw(key: Array, first_block: int | Array, blocks: int, slices_per_block: int, num_minibatches: int) -> Array:
     """Slices of each minibatch of one epoch, as indices into the result of ``to_slices``.
 
-    Args:
-        key: the epoch's random key.
-        first_block: global number of this device's first block.
-        blocks: number of blocks on this device.
-        slices_per_block: T * k.
-        num_minibatches: M.
-
-    Returns:
-        [M, blocks * slices_per_block / M] int32.
+    ``key`` is the epoch's, ``first_block`` the global number of this device's first block, ``slices_per_block`` is T *
+    k, and ``num_minibatches`` M. Returns [M, blocks * slices_per_block / M] int32.
     """
 
     def one(block: Array) -> Array:

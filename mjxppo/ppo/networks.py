@@ -48,7 +48,7 @@ class Actor(nn.Module):
 
     With a state-dependent std the network's second half of outputs ``r`` gives
     ``log_std = min_log_std + softplus(r + c)``, where ``c`` makes ``init_log_std`` the value at ``r = 0``: it
-    approaches the floor smoothly, so that its gradient never dies. With a state-independent std ``log_std`` is a
+    approaches the floor smoothly, so that its gradient is never 0. With a state-independent std ``log_std`` is a
     parameter, which the optimiser keeps at or above the floor (``parameter_floor``).
     """
 
@@ -86,20 +86,13 @@ class ActorCritic(nn.Module):
     init_log_std: float
     min_log_std: float
     actor_inputs: int | None = None
-    """Numbers of an observation, from its beginning, that the actor sees; None: all."""
+    """Numbers of an observation, from its beginning, that the actor takes; None: all."""
     critic_inputs: int | None = None
-    """Numbers of an observation, from its beginning, that the critic sees; None: all."""
+    """Numbers of an observation, from its beginning, that the critic takes; None: all."""
 
     def setup(self) -> None:
-        self.actor = Actor(
-            self.action_size,
-            self.hidden_sizes,
-            self.activation,
-            self.initialization,
-            self.std,
-            self.init_log_std,
-            self.min_log_std,
-        )
+        layers = self.hidden_sizes, self.activation, self.initialization
+        self.actor = Actor(self.action_size, *layers, self.std, self.init_log_std, self.min_log_std)
         self.critic = Mlp(self.critic_hidden_sizes, 1, self.activation, _VALUE_HEAD_SCALE, self.initialization)
 
     def __call__(self, x: Array) -> tuple[tuple[Array, Array], Array]:
@@ -140,7 +133,7 @@ def actor_of(params: Params) -> Params:
 
 
 def is_actor(params: Params) -> Params:
-    """For each parameter whether it is the actor's, as bools of its shape."""
+    """Whether each parameter is the actor's, as bools of its shape."""
     return jax.tree_util.tree_map_with_path(lambda path, leaf: jnp.full(leaf.shape, path[1].key == "actor"), params)
 
 
@@ -162,10 +155,7 @@ def rescale_value_head(params: Params, old_mean: Array, old_std: Array, new_mean
 def build(action_size: int, config: PolicyConfig, own_size: int | None = None) -> ActorCritic:
     """The networks that a ``PolicyConfig`` describes.
 
-    Args:
-        action_size: numbers in an action.
-        config: the networks.
-        own_size: numbers at the beginning of an observation that are not privileged; None: all.
+    The first ``own_size`` numbers of an observation (None: all) are not privileged.
     """
     return ActorCritic(
         action_size=action_size,

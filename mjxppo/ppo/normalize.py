@@ -1,4 +1,4 @@
-"""Running mean and variance: of the observations that the policy sees, and of the returns that the critic predicts."""
+"""Running mean and variance: of the observations, and of the returns that the critic predicts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_COUNT = 1e9
 
 @flax.struct.dataclass
 class RunningMoments:
-    """Mean and variance of everything seen so far."""
+    """Mean and variance of all samples so far."""
 
     mean: Array
     var: Array
@@ -32,10 +32,7 @@ def initial_moments(shape: tuple[int, ...]) -> RunningMoments:
 
 
 def merge_moments(moments: RunningMoments, mean: Array, var: Array, count: Array) -> RunningMoments:
-    """Merges the moments of ``count`` further samples (Chan, Golub and LeVeque 1979, parallel variance).
-
-    ``count`` may be zero; the moments then stay as they are.
-    """
+    """Merges moments of ``count`` (0 or more) further samples (Chan, Golub and LeVeque 1979, parallel variance)."""
     total = moments.count + count
     delta = mean - moments.mean
     new_mean = moments.mean + delta * (count / total)
@@ -57,7 +54,7 @@ def normalize_obs(moments: RunningMoments, obs: Array) -> Array:
 def network_obs(moments: RunningMoments, obs: Array, normalized: bool) -> Array:
     """Observations as the networks see them, [..., obs_size]: ``normalized`` if configured, and finite."""
     seen = normalize_obs(moments, obs) if normalized else obs
-    # A world handed in with a non-finite observation must not spoil sums over the batch.
+    # A non-finite observation of one world must not make sums over the batch non-finite.
     return jnp.where(jnp.isfinite(seen), seen, 0)
 
 

@@ -1,4 +1,4 @@
-"""Where the worlds and members of a run lie: on which devices, and which of them take turns."""
+"""Placement of a run's worlds on devices, and whether its members are trained in turn or at the same time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ vector units."""
 
 
 class Layout(NamedTuple):
-    """How a run's worlds and members share the devices, and what of them runs at the same time."""
+    """Distribution of a run's worlds and members over devices and over time."""
 
     num_devices: int
     """Devices; each has the same number of worlds."""
@@ -37,13 +37,10 @@ class Layout(NamedTuple):
 
 
 def choose_layout(config: Config, platform: str, on_host: bool) -> Layout:
-    """The layout of a run.
+    """The layout of a run with a checked configuration on a ``platform`` such as cpu or gpu.
 
-    Args:
-        config: a checked configuration.
-        platform: what JAX computes on, such as cpu or gpu.
-        on_host: whether the worlds are simulated by a program outside JAX; one device then has them all, and calls
-            that program for all of them together.
+    With ``on_host`` a program outside JAX simulates the worlds: one device has all of them and calls that program once
+    for all.
 
     Raises:
         UserError: the processes cannot share the blocks of worlds evenly.

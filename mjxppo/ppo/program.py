@@ -36,10 +36,7 @@ TrainChunk = Callable[[TrainState, Counter], tuple[TrainState, Metrics]]
 
 
 class TrainingProgram:
-    """The initial training state of a run, and the jitted functions that advance it.
-
-    It holds nothing that changes while training.
-    """
+    """The initial training state of a run, and the jitted functions that advance it; nothing in it changes."""
 
     def __init__(self, env: Environment, config: Config):
         self.env = env
@@ -60,7 +57,7 @@ class TrainingProgram:
 
     @property
     def platform(self) -> str:
-        """What JAX computes on: cpu, gpu or tpu."""
+        """JAX's platform: cpu, gpu or tpu."""
         return jax.default_backend()
 
     def init(self) -> TrainState:
@@ -73,7 +70,7 @@ class TrainingProgram:
         return shapes
 
     def lower(self, total_env_steps: Counter) -> jax.stages.Lowered:
-        """``train_chunk`` as it will be called, traced and ready to be compiled; no state is needed for that."""
+        """``train_chunk`` traced for the arguments that it will have, ready to be compiled; needs no state."""
         shapes = self.shapes()
         placed = jax.tree.map(
             lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
@@ -99,12 +96,12 @@ class TrainingProgram:
         return placed
 
     def _shardings(self, state: TrainState) -> Any:
-        """How each array of a training state lies on the devices."""
+        """The sharding of each array of a training state."""
         return jax.tree.broadcast(self._sharding, state, is_leaf=lambda x: isinstance(x, NamedSharding))
 
     @property
     def _sharding(self) -> TrainState:
-        """How the parts of a training state lie on the devices."""
+        """The sharding of each part of a training state."""
         sharding: TrainState = jax.tree.map(partial(NamedSharding, self.mesh), self.specs)
         return sharding
 
@@ -116,7 +113,8 @@ class TrainingProgram:
     def _each(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """``function(*arguments, config)`` for each member, whose index leads the arguments' and the results' arrays.
 
-        Where members are trained one after the other, a seed's numbers are those of a run of its own, to the bit.
+        Where members are trained one after the other, a seed's numbers equal those of a run with that seed alone, to
+        the bit.
         """
         swept: dict[str, Any] = {name: jnp.float32(values) for name, values in swept_values(self.config).items()}
 
@@ -139,12 +137,9 @@ class TrainingProgram:
         return state
 
     def on_each_device(self, function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
-        """A function of one device's part of the worlds as one of all worlds.
+        """The function of all worlds that runs ``function``, which may reduce over devices, on each device's worlds.
 
-        Args:
-            function: computes with the worlds of one device, and may reduce over devices.
-            in_specs: how each argument lies on the devices.
-            out_specs: how each result does.
+        ``in_specs`` and ``out_specs`` say how each argument and each result lies on the devices.
         """
         if self.layout.num_devices == 1:
             return function
@@ -169,13 +164,10 @@ class TrainingProgram:
         return jax.jit(self.on_each_device(collect, (self.specs, COPIED), SPLIT))
 
     def actions(self, state: TrainState, worlds: EnvState, indices: Array, t: int) -> Array:
-        """Actions that the coming update's rollout takes in some worlds at step t, [K, action_size].
+        """Actions that the coming update's rollout takes in K worlds at its step t (from 0), [K, action_size].
 
-        Args:
-            state: the training state before the update.
-            worlds: K worlds as they are before step t.
-            indices: their global indices, [K].
-            t: the step of the rollout, from 0.
+        ``state`` is the training state before the update, ``worlds`` are as they are before step t, and ``indices`` [K]
+        are their global indices.
         """
         step_key = jax.random.fold_in(update_keys(state)[0], t)
         policy, reference = self.policy(state.learner), self.reference(state.learner)
@@ -229,25 +221,15 @@ class TrainingProgram:
 
         progress = Progress(counters.fraction(state.env_steps, total_env_steps), state.update)
         learner, metrics = learn(self.algorithm(config), state.learner, batch, last_obs, learn_key, progress)
-        learner = replace(
-            learner,
-            obs_moments=normalize.merge_standardized_sums(
-                learner.obs_moments, stats.obs_sum, stats.obs_sum_of_squares, stats.steps - stats.nonfinite
-            ),
-        )
+        seen = stats.obs_sum, stats.obs_sum_of_squares, stats.steps - stats.nonfinite
+        learner = replace(learner, obs_moments=normalize.merge_standardized_sums(learner.obs_moments, *seen))
         of_worlds = {name: devices.mean(x.mean()) for name, x in self.env.metrics(env_state).items()}
         env_steps = counters.add(state.env_steps, stats.steps)
         if learner.teacher is not None:
             metrics["teacher_share"] = learner.teacher.share
             share = schedules.teacher_share(self.config.distill, counters.fraction(env_steps, total_env_steps))
             learner = replace(learner, teacher=replace(learner.teacher, share=share))
-        state = TrainState(
-            learner=learner,
-            env_state=env_state,
-            key=state.key,
-            update=state.update + 1,
-            env_steps=env_steps,
-        )
+        state = replace(state, learner=learner, env_state=env_state, update=state.update + 1, env_steps=env_steps)
         return state, metrics | episode_metrics(stats) | of_worlds | {
             "ran": jnp.array(True),
             "update": state.update,
@@ -256,16 +238,11 @@ class TrainingProgram:
         }
 
     def collect(self, state: TrainState, key: Array, budget: Array) -> tuple[EnvState, Batch, Array, RolloutStats]:
-        """One device's part of an update's rollout.
+        """One device's part of an update's rollout, with the rollout's random key; ``state`` has this device's worlds.
 
-        Args:
-            state: the training state, with this device's worlds.
-            key: the rollout's random key.
-            budget: environment steps that all worlds together may take, [] int32.
-
-        Returns:
-            The worlds afterwards, the batch [blocks, T, B, ...], the last observations as the networks see them
-            [blocks, B, obs_size], and sums for the statistics.
+        All worlds of all devices together take at most ``budget`` environment steps, [] int32. Returns the worlds
+        afterwards, the batch [blocks, T, B, ...], the last observations as the networks see them [blocks, B, obs_size],
+        and sums for the statistics.
         """
         config, at_a_time = self.config.ppo, self.layout.worlds_at_a_time
         local_envs = config.num_envs // self.layout.num_devices

@@ -21,19 +21,15 @@ from mjxppo.ppo.state import Learner, ReferencePolicy, Teacher
 Array = jax.Array
 
 ReferenceFunction = Callable[[EnvState], tuple[Array, Array]]
-"""A reference policy: mean and log-std before squashing, each [B, action_size], in B worlds that have not acted yet."""
+"""A reference policy: mean and log-std before squashing, each [B, action_size], for B worlds before their step."""
 
 
 def reference_function(
     env: Environment, config: Config, network: ActorCritic, learner: Learner
 ) -> ReferenceFunction | None:
-    """The run's reference policy as a function of worlds; None where there is none.
+    """The run's reference policy, the teacher or the anchor in ``learner``, as a function; None where there is none.
 
-    Args:
-        env: the environment of the learned policy.
-        config: the run's configuration.
-        network: the learned policy's networks.
-        learner: holds the teacher or the anchor.
+    ``env`` and ``network`` are those of the learned policy.
     """
     if learner.teacher is not None:
         return _teacher_function(env, config, learner.teacher)
@@ -62,7 +58,7 @@ def _teacher_function(env: Environment, config: Config, teacher: Teacher) -> Ref
 
 
 def teacher_obs(env: Environment, config: Config, obs: Array) -> Array:
-    """The part of the student's observations [N, obs_size] that the teacher sees, in the teacher's order, [N, any].
+    """The part of the student's observations [N, obs_size] that the teacher takes, in the teacher's order, [N, any].
 
     A shorter stack is the beginning of a longer one; what is privileged comes last, and is the same for both.
     """

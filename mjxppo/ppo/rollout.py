@@ -37,7 +37,7 @@ class Batch:
     final_value: Array
     """Value of the true last observation where ``truncated``, in the critic's (normalised) units."""
     valid: Array
-    """False where the world had gone non-finite, or the step budget was spent and no step was taken."""
+    """False where the world had become non-finite, or the step budget was spent and no step was taken."""
     reference: tuple[Array, Array] | None = None
     """Mean and log-std before squashing of a reference policy for the same observations, each [T, B, action_size]."""
 
@@ -71,7 +71,7 @@ class BehaviorPolicy(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What is done in B worlds at one time step; arrays as in ``Batch``, without the time."""
+    """Actions drawn in B worlds at one time step; arrays as in ``Batch``, without the time."""
 
     obs: Array
     u: Array
@@ -99,16 +99,9 @@ def draw_action(
 ) -> tuple[Array, Array]:
     """Samples an action in B worlds, from the policy or, in a share ``policy.teacher_share`` of them, the teacher.
 
-    Args:
-        policy: the policy that acts.
-        obs: observations as the networks see them, [B, obs_size].
-        step_key: this time step's random key.
-        indices: the worlds' global indices, [B].
-        teacher: the teacher's mean and log-std, each [B, action_size].
-
-    Returns:
-        Actions before squashing [B, action_size], and their Gaussian log-density under the policy (also of those that
-        the teacher has drawn), [B].
+    ``obs`` [B, obs_size] are as the networks see them, ``indices`` [B] the worlds' global indices, ``teacher`` the
+    teacher's mean and log-std, each [B, action_size]. Returns the actions before squashing [B, action_size], and their
+    Gaussian log-density under the policy, also of those that the teacher has drawn, [B].
     """
     mean, log_std = apply_policy(policy.network, policy.params, obs)
     keys = jax.vmap(partial(jax.random.fold_in, step_key))(indices)
@@ -138,17 +131,10 @@ def rollout(
     Random numbers are drawn by time and global world index, so that they do not depend on how worlds are shared
     among devices, or on how many are simulated together.
 
-    Args:
-        env: the environment.
-        policy: the policy that acts.
-        state: B worlds.
-        indices: the worlds' global indices, [B].
-        key: this update's random key.
-        budget: environment steps that all ``config.num_envs`` worlds together may still take in this update, [] int32.
-            Step t of world i is taken if ``t * num_envs + i < budget``; a world not stepped stays as it is.
-        config: the algorithm's settings.
-        reference: evaluated in all worlds before each step; the results are part of the batch. With
-            ``policy.teacher_share`` it is the teacher.
+    ``key`` is the update's, and ``indices`` [B] are the worlds' global indices. All ``config.num_envs`` worlds of all
+    devices together take at most ``budget`` environment steps, [] int32: step t of world i is taken if ``t * num_envs +
+    i < budget``, and a world not stepped stays as it is. ``reference`` is evaluated in all worlds before each step, and
+    its results are part of the batch; with ``policy.teacher_share`` it is the teacher.
 
     Returns:
         The worlds after T steps, the batch, the last observations as the networks see them [B, obs_size], and sums
@@ -173,13 +159,7 @@ def _experience(
 ) -> tuple[Batch, RolloutStats]:
     """One time step of the batch, arrays [B, ...], and of the statistics.
 
-    Args:
-        policy: the policy that acts.
-        state: B worlds before the step.
-        decision: what is done in them.
-        stepped: the same worlds after the step.
-        active: whether the step budget allows the step, [B] bool.
-        config: the algorithm's settings.
+    ``state`` and ``stepped`` are B worlds before and after the step; ``active`` [B] tells where the budget allows it.
     """
     obs, u, log_prob, reference = decision
     valid = active & ~stepped.nonfinite & jnp.isfinite(state.obs).all(-1) & jnp.isfinite(log_prob)
@@ -189,7 +169,7 @@ def _experience(
         final_obs = network_obs(policy.obs_moments, stepped.final_obs, config.normalize_obs)
         return apply_value(policy.network, policy.params, final_obs)
 
-    # Truncations are rare, and a pass through the critic is not free.
+    # Truncations are rare: a branch saves the pass through the critic.
     final_value = lax.cond(truncated.any(), value_of_final_obs, lambda: jnp.zeros_like(stepped.reward))
     batch = Batch(
         obs=obs,

@@ -1,4 +1,4 @@
-"""What changes in the course of training: step size, KL penalty, log-std floor, weights of reference policies."""
+"""Settings that change during training: step size, KL penalty, log-std floor, weights of reference policies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PENALTY_RANGE = (1e-4, 1e4)
 
 
 class Progress(NamedTuple):
-    """How far training has come when an update begins."""
+    """Progress of training when an update begins."""
 
     budget_used: Array
     """Share of the step budget used, [], in [0, 1]."""
@@ -52,7 +52,7 @@ def anchor_coef(init: InitConfig, progress: Progress) -> Array:
 def warming_up(init: InitConfig, progress: Progress) -> Array:
     """Whether a warm-up still limits the policy's changes, [] bool.
 
-    The KL divergence is then small for that reason, and does not tell whether the step size suits.
+    The KL divergence is then small for that reason, and must not adapt the step size.
     """
     return progress.updates_done < init.critic_warmup + init.step_size_warmup
 
@@ -95,7 +95,7 @@ def adapt_kl_penalty(config: PpoConfig, current: Array, kl: Array) -> Array:
 def log_std_floor(config: PolicyConfig, budget_used: Array) -> Array:
     """The floor of a state-independent log-std in an update that begins at ``budget_used``, [].
 
-    Exploration needs the noise in the first half of a run; in the second half the policy learns to do without it.
+    It is ``min_log_std`` in the first half of a run, for exploration, and falls linearly in the second half.
     """
     final = config.min_log_std if config.final_min_log_std is None else config.final_min_log_std
     return config.min_log_std + (final - config.min_log_std) * jnp.clip(2 * budget_used - 1, 0, 1)

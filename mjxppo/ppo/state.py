@@ -22,7 +22,7 @@ class ReferencePolicy:
     params: Params
     """The actor's; the critic's are left out."""
     obs_moments: RunningMoments
-    """What its observations are normalised with."""
+    """Moments that its observations are normalised with."""
 
 
 @flax.struct.dataclass
@@ -49,7 +49,7 @@ class Learner:
     kl_penalty: Array
     """Coefficient of the KL penalty, []."""
     anchor: ReferencePolicy | None = None
-    """The reference policy of fine-tuning, which ``init.anchor_coef`` holds the learned one near."""
+    """The reference policy of fine-tuning; the divergence from it has the weight ``init.anchor_coef``."""
     teacher: Teacher | None = None
     """The reference policy of distillation, which the learned one imitates."""
 

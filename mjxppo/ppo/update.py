@@ -1,4 +1,4 @@
-"""Learning from one batch: advantages, the critic's targets, gradient steps, and what adapts after them."""
+"""Learning from one batch: advantages, the critic's targets, gradient steps, and the next step size and KL penalty."""
 
 from __future__ import annotations
 
@@ -26,18 +26,10 @@ Array = jax.Array
 def learn(
     algorithm: Algorithm, learner: Learner, batch: Batch, last_obs: Array, key: Array, progress: Progress
 ) -> tuple[Learner, dict[str, Array]]:
-    """One PPO update of the networks from one batch.
+    """One PPO update of the networks from one batch, of which this device's part has arrays [blocks, T, B, ...].
 
-    Args:
-        algorithm: networks and settings.
-        learner: present parameters and moments.
-        batch: this device's blocks of worlds, arrays [blocks, T, B, ...].
-        last_obs: observations after the last step, [blocks, B, obs_size].
-        key: the update's random key, the same on all devices.
-        progress: how far training has come.
-
-    Returns:
-        The learner after the update (observation moments unchanged), and metrics, each [].
+    ``last_obs`` are the observations after the last step, [blocks, B, obs_size]; ``key`` is the same on all devices.
+    Returns the learner after the update (observation moments unchanged), and metrics, each [].
     """
     config = algorithm.ppo
     value, advantage = values_and_advantages(algorithm, learner, batch, last_obs)
@@ -64,15 +56,8 @@ def learn(
         "value_target_mean": target_mean,
     }
     learning_rate, kl_penalty = _adapt(algorithm, learner, learning_rate, metrics["approx_kl"], progress)
-    learner = replace(
-        learner,
-        params=params,
-        opt_state=opt_state,
-        return_moments=return_moments,
-        learning_rate=learning_rate,
-        kl_penalty=kl_penalty,
-    )
-    return learner, metrics
+    learner = replace(learner, params=params, opt_state=opt_state, return_moments=return_moments)
+    return replace(learner, learning_rate=learning_rate, kl_penalty=kl_penalty), metrics
 
 
 def values_and_advantages(algorithm: Algorithm, learner: Learner, batch: Batch, last_obs: Array) -> tuple[Array, Array]:
@@ -98,7 +83,7 @@ def values_and_advantages(algorithm: Algorithm, learner: Learner, batch: Batch, 
 
 
 def _in_reward_units(moments: RunningMoments, value: Array) -> Array:
-    """Values in units of the reward, of values in the critic's (normalised) units."""
+    """Values in the critic's (normalised) units, converted to units of the reward."""
     return value * jnp.sqrt(moments.var + EPSILON) + moments.mean
 
 
@@ -128,7 +113,7 @@ def _move_return_moments(config: PpoConfig, learner: Learner, mean: Array, var: 
 
 
 def _step_settings(algorithm: Algorithm, learner: Learner, learning_rate: Array, progress: Progress) -> StepSettings:
-    """What the update's gradient steps share; ``learning_rate`` is without the warm-up's factor."""
+    """Numbers that the update's gradient steps share; ``learning_rate`` is without the warm-up's factor."""
     init = algorithm.init
     if init.step_size_warmup:
         learning_rate = learning_rate * schedules.warmup_factor(init, progress)

@@ -70,14 +70,9 @@ def render(
 def film(
     policy: ActFunction, config: Config, out: Path, max_seconds: float | None = None, **options: Any
 ) -> dict[str, Any]:
-    """Draws one episode of ``policy`` on the task of a run, with the run's options; see ``render``.
+    """Draws one episode of ``policy`` on the task of a run, with the run's task options, as ``render`` does.
 
-    Args:
-        policy: actions [N, action_size] for observations [N, obs_size].
-        config: the run's configuration.
-        out: the file to write.
-        max_seconds: simulated seconds to draw; default: the whole episode.
-        options: further arguments of ``render``.
+    ``max_seconds`` limits the simulated time (default: the whole episode); ``options`` are arguments of ``render``.
 
     Raises:
         UserError: Gymnasium does not have the task, or the file cannot be written.
@@ -110,7 +105,7 @@ def check_output(out: Path, width: int = 640, height: int = 480) -> None:
 
 
 def draw_episode(trajectory: Trajectory, out: Path, width: int = 640, height: int = 480) -> dict[str, Any]:
-    """Draws a recorded episode to a file; returns frames, fps and renderer as ``render`` does."""
+    """Draws a recorded episode to a file; returns frames, fps and renderer, as ``render`` does."""
     if out.suffix.lower() == ".html":
         player.write_player(out, trajectory)
         return {"frames": trajectory.length + 1, "fps": 1.0 / trajectory.dt, "renderer": "html"}
@@ -125,11 +120,8 @@ def draw_frames(
 ) -> tuple[Iterator[np.ndarray], str]:
     """The frames with their captions, [H, W, 3] uint8 each, and the name of the renderer."""
     frames, renderer = _bare_frames(trajectory, timeline, width, height)
-    written = (
-        overlay.draw_captions(frame, overlay.captions(trajectory, timeline, index))
-        for index, frame in enumerate(frames)
-    )
-    return written, renderer
+    captions = (overlay.captions(trajectory, timeline, index) for index in itertools.count())
+    return map(overlay.draw_captions, frames, captions), renderer
 
 
 def _bare_frames(

@@ -22,9 +22,7 @@ _GROUND, _GROUND_LINE, _MARK = (92, 110, 128), (58, 72, 88), (196, 208, 220)
 
 def draw_frames(trajectory: Trajectory, timeline: Timeline, width: int, height: int) -> Iterator[np.ndarray]:
     """The frames of an episode, [H, W, 3] uint8 each, from a camera that moves along with the robot."""
-    return draw_states(
-        trajectory.model, timeline.qpos, camera_path(trajectory.model, timeline), width=width, height=height
-    )
+    return draw_states(trajectory.model, timeline.qpos, camera_path(trajectory.model, timeline), width, height)
 
 
 def draw_states(

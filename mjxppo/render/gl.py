@@ -1,4 +1,4 @@
-"""Search for an OpenGL that works without a display; a broken one cannot harm the process that searches.
+"""Search for an OpenGL that works without a display; a broken one cannot end the process that searches.
 
 A missing or broken OpenGL fails in many ways: an exception when MuJoCo is imported, one when a context is made, another
 from a finaliser at exit, or an abort inside a driver. So each candidate is tried once in a process of its own, and a
@@ -161,7 +161,7 @@ class Offscreen:
 
 
 def plain_drawing(problem: str) -> str:
-    """The line for the user that a drawing without OpenGL is made, and why."""
+    """The message that a drawing is made without OpenGL, and why."""
     return (
         f"render: OpenGL could not be started ({problem}); making a plain 2-D drawing instead. "
         f"For the full picture {advice()}."

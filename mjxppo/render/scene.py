@@ -38,14 +38,9 @@ class Stage:
     """Renderer of states of one model, until it is closed."""
 
     def __init__(self, model: mujoco.MjModel, view_height: float, width: int, height: int, backend: str):
-        """Opens an OpenGL context.
+        """Opens an OpenGL context of the ``backend`` that ``gl.find_backend`` found, for a copy of the model.
 
-        Args:
-            model: the model; it is copied.
-            view_height: height of the picture in metres of the scene.
-            width: width in pixels.
-            height: height in pixels.
-            backend: the OpenGL, as ``gl.find_backend`` names it.
+        ``view_height`` is the height of the picture in metres of the scene; ``width`` and ``height`` are in pixels.
         """
         self._model = model = dress(model)
         self._data = mujoco.MjData(model)

@@ -56,14 +56,9 @@ def record_episode(
     max_steps: int | None = None,
     gym_kwargs: Mapping[str, Any] | None = None,
 ) -> Trajectory:
-    """Runs ``policy`` for one episode of ``gymnasium.make(gym_id)``.
+    """Runs ``policy`` for one episode of ``gymnasium.make(gym_id, **gym_kwargs)``, for at most ``max_steps`` steps.
 
-    Args:
-        policy: actions [N, act_size] for observations [N, obs_size], NumPy arrays; called with N = 1.
-        gym_id: a MuJoCo environment of Gymnasium, such as ``HalfCheetah-v5``.
-        seed: seed of the environment's reset.
-        max_steps: largest number of steps; default: until the episode ends.
-        gym_kwargs: options of the environment.
+    ``policy`` is called with one observation, [1, obs_size] NumPy; ``seed`` is that of the environment's reset.
 
     Raises:
         UserError: the environment does not exist, does not use MuJoCo, or does not fit the policy.

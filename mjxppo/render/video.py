@@ -17,11 +17,7 @@ from mjxppo.files import replacing
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], width: int, height: int, fps: float) -> int:
-    """Encodes RGB frames [H, W, 3] as an H.264 mp4 or a gif, by the suffix of ``path``.
-
-    Returns:
-        The number of frames.
-    """
+    """Encodes RGB frames [H, W, 3] as an H.264 mp4 or a gif, by the suffix of ``path``; returns their number."""
     mediapy.set_ffmpeg(ffmpeg())
     count = 0
     with replacing(path) as temporary:
@@ -43,16 +39,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], width: int, height: in
 
 
 def animation(path: Path, width: int = 320, fps: float = 12.5, seconds: float = 5.0) -> tuple[bytes, int, int]:
-    """Converts the beginning of a video file to a small animated gif.
-
-    Args:
-        path: the video.
-        width: width of the gif in pixels.
-        fps: its frames per second.
-        seconds: how much of the video it shows.
-
-    Returns:
-        The gif's contents, width and height.
+    """The first ``seconds`` of a video file as an animated gif: its contents, width and height in pixels.
 
     Raises:
         UserError: the file cannot be read.
@@ -67,11 +54,7 @@ def animation(path: Path, width: int = 320, fps: float = 12.5, seconds: float = 
 
 
 def ffmpeg() -> str:
-    """Path of the ffmpeg program that comes with imageio-ffmpeg, or of the one on PATH.
-
-    Raises:
-        UserError: there is none.
-    """
+    """Path of imageio-ffmpeg's ffmpeg program, or else of the one on PATH; raises UserError where there is neither."""
     try:
         return imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError:

@@ -108,7 +108,8 @@ def test_what_is_hidden_follows_the_stack_and_changes_with_the_episode():
 
 
 def test_nothing_that_is_hidden_is_refused_with_the_remedy():
-    with pytest.raises(UserError, match=r"policy.privileged: point_mass hides nothing, unless randomize varies"):
+    message = "policy.privileged: point_mass has no privileged observations, unless randomize varies"
+    with pytest.raises(UserError, match=message):
         ObservedTask(PointMass(), 1, True)
 
 

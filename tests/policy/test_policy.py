@@ -69,7 +69,7 @@ def test_each_episode_begins_without_a_memory_of_the_last():
     assert not np.array_equal(act(observations[0]), first[0]), "the same observation, and another past"
     act = policy.begin()
     np.testing.assert_array_equal([act(obs) for obs in observations], first)
-    with pytest.raises(ValueError, match=r"remembers: at an episode's start act = policy.begin\(\)"):
+    with pytest.raises(ValueError, match=r"has a history: act = policy.begin\(\)"):
         policy(observations[0])
     with pytest.raises(ValueError, match=r"must be \[\.\.\., 3\], not \[1, 13\]"):
         policy.begin()(np.zeros((1, 13)))
@@ -94,7 +94,7 @@ def test_a_policy_that_needs_the_simulation_says_so_wherever_it_would_act_alone(
         lambda: device_episodes(policy, Environment(Crosswind()), 1, 0),
         lambda: export(policy, "x", tmp_path / "policy.npz"),
     ):
-        with pytest.raises(UserError, match=r"policy.privileged: this policy sees what only the simulation knows"):
+        with pytest.raises(UserError, match=r"policy.privileged: this policy observes what only the simulation knows"):
             use()
     assert not list(tmp_path.iterdir())
     assert device_episodes(lambda obs: policy.of_inputs(obs), program.env, 2, 0).lengths.all(), "where it was trained"

@@ -230,8 +230,8 @@ class TestCommandLine:
         assert result["history"] == 3 and result["obs_size"] == 2
 
         for arguments, message in (
-            (["evaluate", "teacher", "--engine", "mjx"], "sees what only the simulation knows"),
-            (["export", "teacher"], "mjxppo distill makes one that can do without"),
+            (["evaluate", "teacher", "--engine", "mjx"], "observes what only the simulation knows"),
+            (["export", "teacher"], "mjxppo distill trains one that does not"),
             (["evaluate", "teacher", "--as-trained"], "as_trained: needs --engine own, planar or mjx"),
             (["distill", "teacher", "--env", "hopper"], "was trained on brax:fast, not on hopper"),
             (["distill", "student", "--policy.history", "2"], "policy.history: must be at least the teacher's 3"),

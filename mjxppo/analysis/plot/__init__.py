@@ -76,11 +76,7 @@ def plot(
 
 
 def _read(directories: list[Path], y: str, x: XAxis, smooth: int) -> list[Run]:
-    """Reads all runs that have values of ``y``; the other runs are named on standard error.
-
-    Raises:
-        NoValues: no run has values.
-    """
+    """The runs that have values of ``y``; names the others on standard error. Raises NoValues where none has."""
     found: list[Run] = []
     without: list[NoValues] = []
     for directory in directories:

@@ -32,7 +32,7 @@ class Evaluation:
     mean: float
     std: float
     over: str
-    """The samples of mean and standard deviation, in words, such as "100 episodes"."""
+    """The samples that mean and standard deviation are over, as text, such as "100 episodes"."""
 
 
 @dataclass(frozen=True)
@@ -120,12 +120,8 @@ def _training_time(steps: np.ndarray, time: np.ndarray) -> np.ndarray:
 def trailing_mean(values: np.ndarray, weights: np.ndarray, window: float) -> np.ndarray:
     """At each point the mean over the last points that together weigh at least ``window``, [points].
 
-    The point itself is always included. Where all points up to it weigh less than ``window``, all are included.
-
-    Args:
-        values: the values to average, [points].
-        weights: positive weights, such as the number of episodes that a value is the mean of, [points].
-        window: the least total weight, in units of the weights.
+    The point itself is always included. Where all points up to it weigh less than ``window``, all are included. The
+    weights [points] are positive, such as the number of episodes that a value is the mean of.
     """
     total = np.append(0, np.cumsum(weights))
     sums = np.append(0, np.cumsum(weights * values))

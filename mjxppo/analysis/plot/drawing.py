@@ -49,11 +49,7 @@ def draw_curves(curves: list[Curve], out: Path, y: str, x: XAxis, smooth: int, b
 
 
 def save_figure(figure: Figure, out: Path, dpi: int = 160) -> None:
-    """Writes a figure in the format that ``out``'s suffix names.
-
-    Raises:
-        UserError: ``out`` cannot be written.
-    """
+    """Writes a figure in the format that ``out``'s suffix names; raises UserError where it cannot be written."""
     with replacing(out) as temporary:
         figure.savefig(temporary, format=out.suffix.lower().lstrip("."), dpi=dpi)
 
@@ -70,7 +66,7 @@ def make_figure(curves: list[Curve], y: str, x: XAxis, smooth: int, band: Band) 
     for place, panel in zip(places, panels, strict=False):
         handles = draw_panel(place, panel, y, x, smooth, band)
         place.set_title(panel[0].env, loc="left", fontweight="bold")
-        # Below the panel, where it hides nothing.
+        # Below the panel, where it covers no curve.
         place.legend(handles=handles, loc="upper left", bbox_to_anchor=(-0.02, -0.13), fontsize=9, frameon=False)
     for place in places[len(panels) :]:
         place.set_visible(False)

@@ -20,11 +20,8 @@ _SMOOTH = 100
 def draw_overview(variants: Mapping[str, Path], metrics: Sequence[str], title: str, out: Path) -> None:
     """Draws one panel for each metric and in each of them one curve for each variant, with 95 % confidence bands.
 
-    Args:
-        variants: run directories by name, each of one policy or of several that differ in nothing but the seed.
-        metrics: columns of metrics.jsonl; metrics of episodes are averaged over the last 100.
-        title: text above all panels.
-        out: the file to write; its suffix names the format.
+    A variant's run directory has one policy, or several that differ in the seed alone. Metrics of episodes are averaged
+    over the last 100. The suffix of ``out`` names the format.
 
     Raises:
         UserError: a metric is unknown, or ``out`` cannot be written.

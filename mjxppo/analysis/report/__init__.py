@@ -1,4 +1,4 @@
-"""Report about one run: a web page with everything inside it, which needs no network and can be sent by mail."""
+"""Report about one run: a web page that contains its pictures and its video, and needs no network."""
 
 from __future__ import annotations
 

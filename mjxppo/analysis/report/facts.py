@@ -78,11 +78,7 @@ def run_directory(run: Path) -> Path:
 
 
 def read_facts(directory: Path) -> Facts:
-    """Reads a run directory.
-
-    Raises:
-        UserError: its configuration or its metrics are missing.
-    """
+    """Reads a run directory; raises UserError where its configuration or its metrics are missing."""
     values = read_yaml(directory / CONFIG)
     config = from_dict(values, str(directory / CONFIG))
     policies = with_metrics(directory, config)

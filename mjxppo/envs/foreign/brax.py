@@ -1,6 +1,6 @@
 """BraxTask: an environment of Brax, of MuJoCo Playground, or any with their interface, as a task.
 
-That interface is: ``reset(key) -> state`` and ``step(state, action) -> state`` of one world, with ``state.obs``,
+The interface is: ``reset(key) -> state`` and ``step(state, action) -> state`` of one world, with ``state.obs``,
 ``state.reward`` and ``state.done``, and ``action_size``. No base class is required.
 """
 
@@ -23,19 +23,16 @@ _PRIVILEGED = "privileged_state"
 class BraxTask(Task):
     """An environment with Brax's interface. Worlds are its states, batched.
 
-    Of observations in several parts the policy sees the one that Playground names "state"; "privileged_state" is
-    hidden.
+    Where an observation has several parts, as in Playground, the policy has "state"; "privileged_state" is a hidden
+    fact.
     """
 
     gym_id = None
 
     def __init__(self, env: Any, name: str = "", *, max_episode_steps: int = 1000):
-        """Wraps an environment.
+        """Wraps ``env``, which must not reset itself, as the wrappers of Brax's own trainers do.
 
-        Args:
-            env: has Brax's interface; must not reset itself (the wrappers of Brax's own trainers do).
-            name: its name in configurations; by default its class's name.
-            max_episode_steps: time limit in environment steps.
+        ``name`` is its name in configurations (default: its class's), ``max_episode_steps`` its time limit in steps.
 
         Raises:
             UserError: it lacks that interface, or its observations are not a vector.
@@ -73,17 +70,12 @@ class BraxTask(Task):
 
 
 def _observation(obs: Any) -> Any:
-    """The part of an observation that the policy sees."""
+    """The part of an observation that the policy has."""
     return obs.get("state") if isinstance(obs, Mapping) else obs
 
 
 def from_brax(name: str, *, max_episode_steps: int = 1000, **options: Any) -> BraxTask:
-    """An environment that is registered with ``brax.envs``.
-
-    Args:
-        name: its name there.
-        max_episode_steps: time limit in environment steps.
-        options: passed on to its constructor.
+    """The environment ``name`` of ``brax.envs``; ``options`` are passed on to its constructor.
 
     Raises:
         UserError: Brax has no such environment or refuses the options.
@@ -101,12 +93,9 @@ def from_brax(name: str, *, max_episode_steps: int = 1000, **options: Any) -> Br
 
 
 def from_playground(name: str, *, max_episode_steps: int = 1000, **options: Any) -> BraxTask:
-    """An environment of MuJoCo Playground, which has to be installed.
+    """The environment ``name`` of MuJoCo Playground's registry; the package has to be installed.
 
-    Args:
-        name: its name in ``mujoco_playground.registry``.
-        max_episode_steps: time limit in environment steps.
-        options: override fields of its configuration; ``impl`` is "jax" where Warp is not installed.
+    ``options`` override fields of its configuration; ``impl`` is "jax" where Warp is not installed.
 
     Raises:
         UserError: Playground is not installed, has no such environment, or refuses the options.

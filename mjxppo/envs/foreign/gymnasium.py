@@ -1,8 +1,8 @@
 """GymnasiumTask: an environment of Gymnasium as a task. Its worlds are on the host; the device program calls them.
 
-A simulation on the host cannot be copied, undone or saved. The task's worlds hold only the results of its last step,
-and the number of steps that it has taken, which each call checks: a state that is not the simulation's present one is
-refused.
+A simulation on the host cannot be copied, set back or saved. The task's worlds hold only the results of its last step
+and the number of steps that it has taken. Each call compares that number with the simulation's own and refuses a state
+that is not the present one.
 """
 
 from __future__ import annotations
@@ -58,10 +58,9 @@ class GymnasiumTask(HostTask):
     def __init__(self, gym_id: str, **options: Any):
         """Builds one copy to read its sizes; the N worlds are built when they are first reset.
 
-        Args:
-            gym_id: its id, such as "Hopper-v5", or "module:Name-v0" to import a module that registers it.
-            options: ``perturb`` as for ``make_one``, ``vectorization_mode`` "sync" (default) or "async" (a process for
-                each world), and any other options of ``gymnasium.make_vec`` and the environment.
+        ``gym_id`` is its id, such as "Hopper-v5", or "module:Name-v0" to import a module that registers it. Options are
+        ``perturb`` as for ``make_one``, ``vectorization_mode`` "sync" (default) or "async" (a process for each world),
+        and those of ``gymnasium.make_vec`` and the environment.
 
         Raises:
             UserError: there is no such environment, it refuses the options, or its spaces are not vectors.
@@ -88,14 +87,8 @@ class GymnasiumTask(HostTask):
             arguments["context"] = "spawn"  # forking a process in which JAX runs threads may hang it
         adapt: Any = partial(_adapted, changes=options.pop("perturb", {}))
         with without_model_warnings():
-            return gymnasium.make_vec(
-                gym_id,
-                num_envs=num_envs,
-                vectorization_mode=self._mode,
-                vector_kwargs=arguments,
-                wrappers=[adapt],
-                **options,
-            )
+            options |= {"vectorization_mode": self._mode, "vector_kwargs": arguments, "wrappers": [adapt]}
+            return gymnasium.make_vec(gym_id, num_envs=num_envs, **options)
 
     def initial(self, keys: Array) -> GymnasiumWorlds:
         count = keys.shape[0]
@@ -121,13 +114,8 @@ class GymnasiumTask(HostTask):
 
     def advance(self, worlds: GymnasiumWorlds, action: Array) -> tuple[GymnasiumWorlds, dict[str, Array], Array]:
         count = action.shape[0]
-        shapes = (
-            self._obs_shape(count),
-            _shape(count, jnp.float32),
-            _shape(count, jnp.bool_),
-            _shape(count, jnp.bool_),
-            _shape(count, jnp.int32),
-        )
+        of_worlds = (_shape(count, dtype) for dtype in (jnp.float32, jnp.bool_, jnp.bool_, jnp.int32))
+        shapes = self._obs_shape(count), *of_worlds
         arguments = worlds.vector_env, worlds.steps_taken, action
         obs, reward, terminated, truncated, steps_taken = self._call_host(self._vector_envs.step, shapes, *arguments)
         worlds = replace(worlds, obs=obs, reward=reward, truncated=truncated, steps_taken=steps_taken)
@@ -150,8 +138,8 @@ class GymnasiumTask(HostTask):
 class _VectorEnvs:
     """Gymnasium's vector environments: one for each policy that a run trains, in the order of their first reset.
 
-    The methods' arguments and results are small arrays. JAX hands those over without its own thread pool, one thread
-    of which is busy with the call.
+    The methods' arguments and results are small arrays: JAX hands those over without its thread pool, one thread of
+    which is busy with the call.
     """
 
     def __init__(self, make: Callable[[int], VectorEnv[Any, Any, Any]]):
@@ -188,13 +176,8 @@ class _VectorEnvs:
             raise RuntimeError(f"the worlds on the host have taken {own} steps, and not {steps_taken}")
         obs, reward, terminated, truncated, _ = self._envs[index].step(np.array(action))
         self._steps_taken[index] += 1
-        return (
-            obs.astype(np.float32),
-            reward.astype(np.float32),
-            terminated,
-            truncated,
-            np.full(len(obs), self._steps_taken[index], np.int32),
-        )
+        taken = np.full(len(obs), self._steps_taken[index], np.int32)
+        return obs.astype(np.float32), reward.astype(np.float32), terminated, truncated, taken
 
     def reset_some(self, vector_env: Any, seeds: Any, mask: Any) -> tuple[np.ndarray, np.ndarray]:
         """Resets the worlds of a vector environment where ``mask``; returns observations and the steps taken."""
@@ -207,11 +190,9 @@ class _VectorEnvs:
 def make_one(gym_id: str, options: Mapping[str, Any], **kwargs: Any) -> gymnasium.Env[Any, Any]:
     """One environment of Gymnasium that takes actions in [-1, 1].
 
-    Args:
-        gym_id: its id.
-        options: options of ``gymnasium.make`` and the environment, and ``perturb``: changes of a MuJoCo environment's
-            model, by factors, such as ``{"friction": 0.6, "mass": 1.15}`` (``randomize.changes.QUANTITIES``).
-        kwargs: further arguments of ``gymnasium.make``.
+    ``options`` are those of ``gymnasium.make`` and the environment, and ``perturb``: changes of a MuJoCo environment's
+    model, by factors, such as ``{"friction": 0.6, "mass": 1.15}`` (``randomize.changes.QUANTITIES``). ``kwargs`` are
+    further arguments of ``gymnasium.make``.
 
     Raises:
         UserError: there is no such environment, or it refuses the options.

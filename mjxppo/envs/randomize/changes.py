@@ -11,15 +11,15 @@ from mjxppo.envs.randomize.quantities import FIELDS, check_size, factors_of_elem
 from mjxppo.physics.parameters import nominal
 
 QUANTITIES = (*FIELDS, "slope")
-"""Quantities that can be changed: by a factor on the model's own value, the slope to an angle (degrees, uphill is
-positive)."""
+"""Quantities that can be changed: by a factor on the model's own value; the slope, by an angle in degrees (positive is
+uphill)."""
 
 
 def changed_fields(model: mujoco.MjModel, changes: Mapping[str, float]) -> dict[str, np.ndarray]:
-    """The model's fields after changes of quantities, by MuJoCo's names; only fields that change.
+    """The model's fields that the changes of quantities change, with their new values, by MuJoCo's names.
 
     Raises:
-        UserError: the size is changed of a model whose size cannot change.
+        UserError: ``changes`` has a size, but the model's size cannot change.
     """
     if "size" in changes:
         check_size(model, "perturb: size")

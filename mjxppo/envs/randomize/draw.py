@@ -19,15 +19,9 @@ Array = jax.Array
 def draw_numbers(spread: Spread, keys: Array, name: str, count: int, share: Array | None = None) -> Array:
     """Random numbers [N, count], or [N, 1] where one number serves for all elements.
 
-    Each depends on its world's key and the name alone, so that varying another quantity too does not change it.
-
-    Args:
-        spread: their distribution.
-        keys: random keys, [N].
-        name: the quantity's name.
-        count: elements of the quantity.
-        share: share of the spread's range, from 0 (no change) to 1 (the full range), that each world uses, [N];
-            None: the full range.
+    Each depends on its world's key [N] and the quantity's name alone, so that it is the same whichever other quantities
+    vary. ``count`` is the number of the quantity's elements. ``share`` [N] is the share of the spread's range that each
+    world uses, from 0 (no change) to 1 (the full range, also where it is None).
     """
     size = count if spread.each else 1
     low, high = spread.low, spread.high
@@ -67,11 +61,7 @@ def draw_parameters(
 ) -> physics.Parameters:
     """Physical parameters of one world for each key [N], including the model fields that follow from the drawn ones.
 
-    Args:
-        config: the quantities that vary.
-        model: the nominal model.
-        keys: random keys, [N].
-        share: as in ``draw_numbers``.
+    ``model`` is the nominal one; ``share`` as in ``draw_numbers``.
     """
     parameters: physics.Parameters = {}
     for name, spread in config.physical.items():

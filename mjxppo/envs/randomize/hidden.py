@@ -20,8 +20,8 @@ Array = jax.Array
 def hidden_parameters(config: RandomizeConfig, model: mujoco.MjModel, parameters: Parameters) -> dict[str, Array]:
     """The physical quantities that differ between worlds, by name, each [N, numbers drawn].
 
-    Numbers are in units of the model's own values, where those are not 0. Of gravity there are x and z, in units of
-    its magnitude, which include the slope. Where a quantity changes several of MuJoCo's fields, the first is enough.
+    Numbers are in units of the model's own values, where those are not 0. Gravity has x and z, in units of its
+    magnitude; they contain the slope. Of a quantity that changes several of MuJoCo's fields only the first is given.
     """
     hidden: dict[str, Array] = {}
     for name, spread in config.physical.items():
@@ -41,5 +41,5 @@ def hidden_parameters(config: RandomizeConfig, model: mujoco.MjModel, parameters
 
 
 def _first_component(field: Any) -> Any:
-    """[N, elements] of a field [N, elements, ...]: inertia scales as a whole, of friction the sliding varies."""
+    """[N, elements] of a field [N, elements, ...]: inertias scale as a whole, and only sliding friction varies."""
     return field.reshape(*field.shape[:2], -1)[:, :, 0]

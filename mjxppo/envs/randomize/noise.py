@@ -18,17 +18,14 @@ from mjxppo.physics.maths import sincos
 Array = jax.Array
 
 NOISE, EVENTS = 1 << 16, 2 << 16
-"""First counter of each purpose. Smaller ones belong to ``jax.random.split``, so that the key may be split as well."""
+"""First counter of each purpose. ``jax.random.split`` uses smaller ones, so that the key may be split as well."""
 
 
 def random_words(keys: Array, time: Array, purpose: int, pairs: int) -> Array:
     """Random words, [2 pairs, N] uint32; each depends on its world's key, the time, the purpose and ``pairs`` alone.
 
-    Args:
-        keys: typed random keys, [N].
-        time: a number that differs between all calls with these keys and this purpose, [N].
-        purpose: NOISE or EVENTS.
-        pairs: number of hashes, each of which gives two words.
+    ``keys`` [N] are typed; ``time`` [N] must differ between all calls with these keys and this purpose (NOISE or
+    EVENTS); ``pairs`` is the number of hashes, each of which gives two words.
     """
     shape = (pairs, keys.shape[0])
     first, second = (jnp.broadcast_to(word, shape).ravel() for word in jax.random.key_data(keys)[:, :2].T)

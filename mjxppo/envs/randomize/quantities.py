@@ -35,7 +35,7 @@ _SIZED = ("PLANE", "SPHERE", "CAPSULE", "ELLIPSOID", "CYLINDER", "BOX")
 def factors_of_elements(model: mujoco.MjModel, field: str, factor: Any) -> Any:
     """The factor of each element of a field, [N, elements] or [N, 1], for a quantity's factor [N, elements or 1].
 
-    It is the quantity's own, except that the ground's size does not change.
+    It is the quantity's factor, except that of the ground's size, which is 1.
     """
     if field not in ("geom_pos", "geom_size"):
         return factor
@@ -73,8 +73,8 @@ def check_spreads(model: mujoco.MjModel, spreads: Mapping[str, Spread]) -> None:
 def can_be_added_to(model: mujoco.MjModel, field: str) -> np.ndarray:
     """1 for the elements of a field that an offset is added to, else 0.
 
-    These are the joints that have an actuator, not those that connect the robot to the world; of friction the sliding
-    component.
+    These are the elements of joints that have an actuator, not of those that connect the robot to the world; and the
+    sliding component of friction.
     """
     if field == "geom_friction":
         return np.array([1.0, 0.0, 0.0])  # sliding, torsional, rolling

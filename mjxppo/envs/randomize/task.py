@@ -37,8 +37,8 @@ class Variation:
 class RandomizedWorlds:
     """N worlds of the task inside, and the random state of their episodes. What is off is None.
 
-    Variations are expensive to draw, and large, so that no step draws or moves any. Each world also holds its next
-    variation; the end of an episode only notes that it is in use, and ``prepare`` draws new ones, once a rollout.
+    Variations are large and expensive to draw, so that no step draws or copies one. Each world also holds its next
+    variation; the end of an episode only sets ``next_in_use``, and ``prepare``, once a rollout, draws new ones.
     """
 
     inner: Any
@@ -69,19 +69,14 @@ class RandomizedTask(WrappedTask):
     """
 
     def __init__(self, inner: Task, config: RandomizeConfig):
-        """Wraps a task.
-
-        Raises:
-            UserError: the task's physics cannot be varied as ``config`` says.
-        """
+        """Wraps a task; raises UserError where its physics cannot be varied as ``config`` says."""
         physical = [*config.physical, *(["push"] if config.push else [])]
         if physical and not isinstance(inner, Locomotion):
             raise UserError(f"randomize.{physical[0]}: {inner.name} is not simulated by this package's physics")
         if isinstance(inner, Locomotion):
-            if config.physical and not inner.physics.takes_parameters:
-                backend = inner.physics.name
+            if config.physical and not (physics := inner.physics).takes_parameters:
                 raise UserError(
-                    f"randomize.{physical[0]}: cannot vary in {backend}; set physics.backend to planar or mjx"
+                    f"randomize.{physical[0]}: cannot vary in {physics.name}; set physics.backend to planar or mjx"
                 )
             quantities.check_spreads(inner.model, config.physical)
         super().__init__(inner)
@@ -136,7 +131,7 @@ class RandomizedTask(WrappedTask):
         if share is None or threshold is None:
             return share
         change = jnp.where((ended.episode_return >= threshold) & ~ended.nonfinite, 1, -1)
-        # The return of an episode that was cut short, because its clock began ahead, does not count.
+        # An episode whose clock began ahead was cut short: its return does not count.
         change = jnp.where(ended.clock_offset == 0, change, 0)
         return jnp.clip(share + self.config.curriculum_step * change, 0.0, 1.0)
 
@@ -208,7 +203,7 @@ class RandomizedTask(WrappedTask):
         return replace(worlds, inner=inner, time=worlds.time + 1), terms, terminated
 
     def disturb(self, worlds: RandomizedWorlds, action: Array) -> tuple[RandomizedWorlds, Array]:
-        """Loses some of the actions [N, action_size] and pushes some of the robots; returns the actions applied."""
+        """Drops some of the actions [N, action_size] and pushes some of the robots; returns the applied actions."""
         config = self.config
         if not (config.drop_action or config.push):
             return worlds, action
@@ -240,7 +235,7 @@ class RandomizedTask(WrappedTask):
 
 
 def _delay_action(worlds: RandomizedWorlds, variation: Variation, action: Array) -> tuple[RandomizedWorlds, Array]:
-    """The worlds with the new action noted, and the actions [N, action_size] that arrive at the robots now."""
+    """The worlds with the new action stored, and the actions [N, action_size] that take effect now."""
     if worlds.past_actions is None or variation.action_delay is None:
         return worlds, action
     actions = jnp.concatenate([action[:, None], worlds.past_actions], axis=1)

@@ -39,7 +39,7 @@ class Worlds(NamedTuple):
 
     model: mjx.Model
     data: mjx.Data
-    """Of one world, for everything that is not carried."""
+    """MJX's data of one world, from which all fields come that the state does not carry."""
     parameters: Parameters
     """The fields of the model that each world has its own values of, [N, ...]."""
 
@@ -90,7 +90,7 @@ class MjxPhysics(Physics):
     def _forward(
         self, worlds: Worlds, qpos: Array, qvel: Array, warmstart: Array, ctrl: Array
     ) -> tuple[Array, newton.Problem, Array]:
-        """Accelerations [nv, N], the problem that they solve, and what damps velocities (see ``build_problem``)."""
+        """Accelerations [nv, N], and the problem that they solve and the damping (see ``build_problem``)."""
         problem, damping = build_problem(worlds, self._row_groups, qpos, qvel, ctrl)
         return jnp.stack(newton.solve(problem, list(warmstart.T), self._scale)), problem, damping
 
@@ -140,18 +140,10 @@ class MjxPhysics(Physics):
 def build_problem(
     worlds: Worlds, groups: tuple[RowGroup, ...], qpos: Array, qvel: Array, ctrl: Array
 ) -> tuple[newton.Problem, Array]:
-    """The solver's input for N worlds, and the integrator's.
+    """The solver's problem of N worlds, from qpos [N, nq], qvel [N, nv] and ctrl [N, nu], and the integrator's damping.
 
-    Args:
-        worlds: the model, and what differs from it.
-        groups: the model's constraint rows.
-        qpos: [N, nq].
-        qvel: [N, nv].
-        ctrl: [N, nu].
-
-    Returns:
-        The problem, and minus the derivative of the forces with respect to the velocities as far as the integrator
-        is implicit in it: for Euler the joint damping [nv, 1 or N], for implicitfast [nv, nv, N]; empty if nothing is.
+    The damping is minus the derivative of the forces with respect to the velocities, as far as the integrator is
+    implicit in it: for Euler the joint damping [nv, 1 or N], for implicitfast [nv, nv, N], else empty.
     """
     m = worlds.model
     mass, force, jacobian, weight, reference, frictionloss, damping = _mjx_arrays(worlds, qpos, qvel, ctrl)
@@ -181,10 +173,10 @@ def build_problem(
 
 
 def _mjx_arrays(worlds: Worlds, qpos: Array, qvel: Array, ctrl: Array) -> list[Array]:
-    """What MJX's own functions compute of N worlds.
+    """The results of MJX's own functions for N worlds.
 
-    They are called in the order of ``mjx.forward``, without those that a step does not need: the factorisation of M
-    (LAPACK), cameras, sensors.
+    The functions are called in the order of ``mjx.forward``, without those that a step does not need: the factorisation
+    of M (LAPACK), cameras, sensors.
 
     Returns:
         M [nv, nv, N], qfrc_smooth [nv, N], the rows' J [rows, nv, N], D, aref and frictionloss [rows, N], and minus

@@ -39,12 +39,11 @@ RowArrays = tuple[Array, ...]
 """One array [rows, N] for each group of rows."""
 
 MAX_ITERATIONS = 30
-"""Far more than visited states need (at most 4 for 99 % of them). A world that has not converged by then keeps its last
-iterate, as in MuJoCo after ``iterations``."""
+"""Far more than the states in training need (99 % of them at most 4). A world that has not converged by then keeps its
+last iterate, as in MuJoCo after ``iterations``."""
 
 LINE_SEARCH_EVALUATIONS = 4
 """Evaluations of the line search's derivative; an inexact step length costs at most one more iteration."""
-
 
 ROWS_PER_LOOP = 16
 """Rows whose outer products are summed in one loop: with many more, XLA:CPU no longer vectorises it."""
@@ -78,20 +77,14 @@ class _Iterate(NamedTuple):
 
 
 def solve(problem: Problem, start: Sequence[Array], scale: float) -> tuple[Array, ...]:
-    """The accelerations that minimise the problem's cost.
+    """The accelerations qacc that minimise the problem's cost, nv arrays [N], as is the starting point ``start``.
 
-    Args:
-        problem: N worlds.
-        start: where to start (the warm start), nv arrays [N].
-        scale: magnitude of the inertia, ``stat.meaninertia * nv``: improvements of the cost are measured in it.
-
-    Returns:
-        qacc, nv arrays [N].
+    The tolerance of the cost is relative to ``scale``, the magnitude of the inertia: ``stat.meaninertia * nv``.
     """
     if not problem.groups:
         factor = sparse.factorize(problem.mass, len(problem.force))
         return tuple(as_array(x, start[0]) for x in sparse.solve(factor, problem.force))
-    # MuJoCo's default tolerance is 1e-8. In float64 more comes for free, as the last step is exact.
+    # MuJoCo's default tolerance is 1e-8. In float64 a smaller one takes no more steps, because the last step is exact.
     tolerance = scale * (1e-14 if start[0].dtype == jnp.float64 else 1e-8)
     rows = _rows_times(problem, start)
     first = _Iterate(

@@ -44,13 +44,7 @@ class RowGroup:
 
 
 def row_groups(m: mujoco.MjModel, mjx_model: mjx.Model, mjx_data: mjx.Data) -> tuple[RowGroup, ...]:
-    """The groups of a model's rows, in the order of ``mjx.make_constraint``.
-
-    Args:
-        m: the model.
-        mjx_model: the same model in MJX.
-        mjx_data: any MJX data of it.
-    """
+    """The groups of the rows of a model, given as MuJoCo's and as MJX's, in the order of ``mjx.make_constraint``."""
     impl: Any = mjx_data._impl
     rows = _row_dofs(m, mjx_model, mjx_data)
     num_rows = impl.efc_J.shape[0]
@@ -117,7 +111,7 @@ def _row_dofs(m: mujoco.MjModel, mjx_model: mjx.Model, mjx_data: mjx.Data) -> li
     if num_contact_rows:
         geoms = _contact_geoms(mjx_model, mjx_data)
         for (geom1, geom2), dim in zip(geoms, impl.contact.dim, strict=True):
-            # A dof above both bodies moves them together, so the contact does not feel it: dofs of one body only.
+            # A dof above both bodies moves them together, so its entry is 0: dofs of one body only.
             dofs = _moving_dofs(m, m.geom_bodyid[geom1]) ^ _moving_dofs(m, m.geom_bodyid[geom2])
             rows += [tuple(sorted(dofs))] * (1 if dim == 1 else 2 * (int(dim) - 1))
     return rows

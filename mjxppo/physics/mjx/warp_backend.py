@@ -18,7 +18,7 @@ from mjxppo.physics.worlds import fold_vmap
 Array = jax.Array
 
 MAX_CONTACTS_PER_WORLD = 256
-"""Cap on the contact slots that are allocated per world on average."""
+"""Largest number of contact slots that are allocated per world on average."""
 
 LOST_CONTACTS = 0b1_0111_1111
 """Bits of MuJoCo Warp's ``OverflowType`` that mean dropped contacts or constraint rows: NEFC, NJMAX_NNZ, BROADPHASE,
@@ -31,7 +31,7 @@ class MjxWarpPhysics(Physics):
     Contact slots are shared by all worlds and filled by atomic operations, so that the order of summation, and with
     it the last bits of the results, differ from run to run: not deterministic. No derivatives. On a CPU it runs, but
     slowly. Buffers are sized for every contact that the model's geoms can make; where that bound had to be capped
-    and a step runs out of slots, the affected worlds become NaN rather than losing contacts silently.
+    and a step runs out of slots, the affected worlds become NaN, so that no contact is lost without notice.
 
     Raises:
         UserError: warp-lang is not installed, or MuJoCo Warp cannot represent the model.

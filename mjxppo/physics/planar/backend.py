@@ -37,13 +37,9 @@ class PlanarPhysics(Physics):
     def __init__(
         self, model: mujoco.MjModel, frame_skip: int = 1, block_size: int = CPU_BLOCK, platform: str | None = None
     ):
-        """Compiles the model.
+        """Compiles the model; on a CPU ``block_size`` worlds are stepped together.
 
-        Args:
-            model: the MuJoCo model.
-            frame_skip: MuJoCo steps per ``step``.
-            block_size: worlds stepped together on a CPU.
-            platform: what the program is built for, "cpu" or "gpu"; None: what this process computes on.
+        The program is built for the ``platform`` "cpu" or "gpu"; None: the one that this process computes on.
 
         Raises:
             UnsupportedModelError: the model has a feature that would have to be approximated.

@@ -46,7 +46,7 @@ def moment(point: tuple[Scalar, Scalar], force: tuple[Scalar, Scalar]) -> Scalar
 
 
 def subtree_sums(model: PlanarModel, values: list[tuple[Scalar, ...]]) -> list[tuple[Scalar, ...]]:
-    """For every link the sum of ``values`` over itself and its descendants."""
+    """The sums of ``values`` over each link and its descendants, by link."""
     sums = list(values)
     for k in reversed(range(model.nv)):
         parent = model.links[k].parent

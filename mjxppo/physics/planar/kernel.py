@@ -37,16 +37,10 @@ def kernel_step(
     warps: int = WARPS,
     interpret: bool = False,
 ) -> PhysicsState:
-    """Advances N worlds by ``frame_skip`` MuJoCo steps in one kernel.
+    """Advances N worlds, at least one, by ``frame_skip`` MuJoCo steps under controls [N, nu] in one kernel.
 
-    Args:
-        model: the tree; its scalars are constants or arrays [N].
-        frame_skip: MuJoCo steps.
-        state: N worlds, at least one.
-        ctrl: controls, [N, nu].
-        worlds: worlds of one program, a power of two.
-        warps: groups of 32 threads of one program.
-        interpret: run the kernel's operations with XLA, on any device.
+    The model's scalars are constants or arrays [N]. One program of the kernel has ``worlds`` worlds, a power of two,
+    and ``warps`` groups of 32 threads. ``interpret`` runs the kernel's operations with XLA, on any device.
     """
     num_worlds = ctrl.shape[0]
     own, rebuild = separate_arrays(model)

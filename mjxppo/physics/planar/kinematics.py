@@ -59,13 +59,7 @@ class Kinematics:
 
 
 def forward_kinematics(model: PlanarModel, qpos: list[jax.Array], qvel: list[jax.Array]) -> Kinematics:
-    """Positions and velocities of all links, from the roots to the leaves.
-
-    Args:
-        model: the tree.
-        qpos: joint positions, nv arrays [N].
-        qvel: joint velocities, nv arrays [N].
-    """
+    """Positions and velocities of all links, from qpos and qvel, nv arrays [N] each."""
     zero: Vector = (0.0, 0.0)
     frames: list[Frame] = []
     axes: list[Motion] = []

@@ -179,7 +179,7 @@ class PlanarModel:
     """Index of each link's tree."""
     actuators: tuple[Actuator, ...]
     actuator_force_ranges: tuple[tuple[float, float] | None, ...]
-    """For each dof, the range of its total actuator force (``jnt_actfrcrange``)."""
+    """Range of the total actuator force on each dof (``jnt_actfrcrange``)."""
     limits: tuple[Limit, ...]
     plane_contacts: tuple[PlaneContact, ...]
     pair_contacts: tuple[PairContact, ...]

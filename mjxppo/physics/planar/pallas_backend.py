@@ -30,15 +30,9 @@ class PlanarPallasPhysics(PlanarPhysics):
         platform: str | None = None,
         interpret: bool = False,
     ):
-        """Compiles the model.
+        """Compiles the model; ``worlds``, ``warps`` and ``interpret`` (for tests) as in ``kernel_step``.
 
-        Args:
-            model: the MuJoCo model.
-            frame_skip: MuJoCo steps per ``step``.
-            worlds: worlds of one program of the kernel, a power of two.
-            warps: groups of 32 threads of one program.
-            platform: what the program is built for, "cpu" or "gpu"; None: what this process computes on.
-            interpret: run the kernel on any device, as XLA operations; for tests.
+        The program is built for the ``platform`` "cpu" or "gpu"; None: the one that this process computes on.
 
         Raises:
             UnsupportedModelError: the model has a feature that would have to be approximated.

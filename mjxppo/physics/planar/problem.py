@@ -25,7 +25,7 @@ from mjxppo.physics.sparse import Matrix, multiply
 
 Arrays = list[jax.Array]
 Residuals = tuple[jax.Array, ...]
-"""Residuals at one acceleration: the plane contacts' one or two each, then one for every scalar row."""
+"""Residuals at one acceleration: one or two for each plane contact, then one for each scalar row."""
 
 
 @register_dataclass
@@ -42,13 +42,8 @@ class Problem:
 
 
 def build_problem(model: PlanarModel, qpos: Arrays, qvel: Arrays, ctrl: Arrays) -> Problem:
-    """The problem of N worlds (mj_fwdPosition, mj_fwdVelocity, mj_fwdActuation).
-
-    Args:
-        model: the tree.
-        qpos: joint positions, nv arrays [N].
-        qvel: joint velocities, nv arrays [N].
-        ctrl: controls, nu arrays [N].
+    """The problem of N worlds, from qpos, qvel and ctrl, arrays [N] (mj_fwdPosition, mj_fwdVelocity,
+    mj_fwdActuation).
     """
     kin = forward_kinematics(model, qpos, qvel)
     inertia, force = smooth_dynamics(model, kin, qpos, qvel, ctrl)

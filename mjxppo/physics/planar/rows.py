@@ -150,17 +150,10 @@ register_dataclass(
 def impedance(parameters: Impedance, position: jax.Array) -> Scalar:
     """The impedance d(r) (Computation: "Impedance"; engine_core_constraint.c: getimpedance).
 
-    Args:
-        parameters: solimp.
-        position: distance less margin, [N].
+    ``position`` is r, the distance less the margin, [N].
     """
-    dmin, dmax, width, mid, power = (
-        parameters.dmin,
-        parameters.dmax,
-        parameters.width,
-        parameters.midpoint,
-        parameters.power,
-    )
+    dmin, dmax, width = parameters.dmin, parameters.dmax, parameters.width
+    mid, power = parameters.midpoint, parameters.power
     if isinstance(dmin, float) and isinstance(dmax, float) and dmin == dmax:
         return dmin
     if isinstance(width, float) and width <= MINVAL:
@@ -191,10 +184,7 @@ def row_weight(imp: Scalar, inv_weight: Scalar, scale: Scalar, active: jax.Array
 def row_offset(parameters: Impedance, imp: Scalar, velocity: Scalar, position: jax.Array) -> Scalar:
     """-aref = b v + k d(r) r (Computation: "Reference acceleration").
 
-    Args:
-        parameters: k and b.
-        imp: d(r).
-        velocity: v, the rate of the row's distance.
-        position: r, distance less margin, [N].
+    ``imp`` is d(r), ``velocity`` v, the rate of the row's distance, and ``position`` r, the distance less the margin,
+    [N].
     """
     return mul(parameters.damping, velocity) + mul(parameters.stiffness, mul(imp, position))

@@ -15,15 +15,7 @@ from mjxppo.physics.sparse import Matrix
 def smooth_dynamics(
     model: PlanarModel, kin: Kinematics, qpos: list[jax.Array], qvel: list[jax.Array], ctrl: list[jax.Array]
 ) -> tuple[Matrix, list[Scalar]]:
-    """M and qfrc_smooth = qfrc_passive - qfrc_bias + qfrc_actuator.
-
-    Args:
-        model: the tree.
-        kin: its kinematics at qpos and qvel.
-        qpos: joint positions, nv arrays [N].
-        qvel: joint velocities, nv arrays [N].
-        ctrl: controls, nu arrays [N].
-    """
+    """M and qfrc_smooth = qfrc_passive - qfrc_bias + qfrc_actuator; ``kin`` is the kinematics at qpos and qvel."""
     matrix, bias = inertia_and_bias(model, kin)
     actuation = actuator_forces(model, qpos, qvel, ctrl)
     forces: list[Scalar] = []

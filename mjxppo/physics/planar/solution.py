@@ -18,13 +18,9 @@ from mjxppo.physics.worlds import fold_vmap
 
 
 def constrained_acceleration(model: PlanarModel, problem: Problem, start: Arrays, early_exit: bool = True) -> Arrays:
-    """qacc, by Newton's method from ``start``.
+    """The qacc by Newton's method, nv arrays [N], as is ``start``; the problem's leaves are constants or arrays [N].
 
-    Args:
-        model: the tree.
-        problem: the problem; its leaves are constants or arrays [N].
-        start: nv arrays [N].
-        early_exit: see ``minimize``.
+    For ``early_exit`` see ``minimize``.
     """
     arrays, rebuild = separate_arrays(problem)
 

@@ -1,14 +1,14 @@
 """Newton's method on the primal problem (MuJoCo documentation, Computation: "Newton solver").
 
-The cost is piecewise quadratic, and the warm start is good: full Newton steps land on the solution as soon as no
-row changes sides, almost always within three. So a batch takes
+The cost is piecewise quadratic, and the warm start is near the solution: a full Newton step reaches it as soon as no
+row changes sides, almost always within three steps. So a batch takes
 
 1. ``FIXED_STEPS`` full Newton steps, without a test;
 2. full Newton steps until every world has converged, at most ``FULL_STEPS`` in all;
 3. Newton steps with a line search, which cannot cycle, until every world has, at most ``MAX_STEPS`` in all.
 
-A world that has converged is frozen: neither its neighbours' hard states nor the batch's size change a bit of
-its result. A world that is not finite counts as converged.
+A world that has converged is frozen: its result does not depend, by a bit, on the other worlds or on the batch's size.
+A world that is not finite counts as converged.
 """
 
 from __future__ import annotations
@@ -69,14 +69,8 @@ def changes_side(problem: Problem, before: Residuals, after: Residuals) -> jax.A
 def line_search(problem: Problem, slope: jax.Array, at_start: Residuals, at_full_step: Residuals) -> jax.Array:
     """The step length that minimises the cost along the Newton direction: safeguarded Newton in one dimension.
 
-    Args:
-        problem: the problem.
-        slope: the cost's slope along the direction at its start, [N].
-        at_start: the residuals there.
-        at_full_step: the residuals at step length 1.
-
-    Returns:
-        Step lengths [N].
+    ``slope`` [N] is the cost's slope along the direction at its start; ``at_start`` and ``at_full_step`` are the
+    residuals at step lengths 0 and 1. Returns step lengths [N].
     """
     # The rows are evaluated in the loop only, also at the start: this code runs rarely, but takes long to compile.
     rates = tuple(full - start for start, full in zip(at_start, at_full_step, strict=True))
@@ -104,14 +98,11 @@ def line_search(problem: Problem, slope: jax.Array, at_start: Residuals, at_full
 
 
 def minimize(model: PlanarModel, problem: Problem, qacc: Arrays, early_exit: bool = True) -> Arrays:
-    """Newton's method.
+    """The qacc that minimises the cost, by Newton's method from the given one, nv arrays [N].
 
-    Args:
-        model: the tree.
-        problem: the problem to solve.
-        qacc: the starting point, nv arrays [N].
-        early_exit: stop as soon as all worlds have converged. Outside a kernel a GPU's host has to read after each
-            step whether they have; with False it reads only once: the first two stages then take all their steps.
+    With ``early_exit`` it stops as soon as all worlds have converged. On a GPU, outside a kernel, the host then has to
+    read after each step whether they have. Without it the host reads only in the third stage, because the first two
+    take all their steps.
     """
     if not problem.planes and not problem.rows:
         step, _ = newton_direction(model, problem, qacc, ())

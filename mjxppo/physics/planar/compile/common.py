@@ -60,11 +60,8 @@ def link_of(model: mujoco.MjModel, body: int) -> int:
 def impedance(model: mujoco.MjModel, solref: np.ndarray, solimp: np.ndarray, owner: str) -> Impedance:
     """A constraint's k, b and impedance parameters (engine_core_constraint.c: getsolparam, mj_makeImpedance).
 
-    Args:
-        model: the model.
-        solref: timeconst and dampratio.
-        solimp: dmin, dmax, width, midpoint, power.
-        owner: the element that the error names.
+    ``solref`` is (timeconst, dampratio), ``solimp`` (dmin, dmax, width, midpoint, power), and ``owner`` the element
+    that an error names.
     """
     timeconst, dampratio = (float(x) for x in solref)
     if timeconst <= 0 or dampratio <= 0:

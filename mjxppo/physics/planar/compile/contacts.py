@@ -1,4 +1,4 @@
-"""Which geoms can touch, and with which parameters (engine_collision_driver.c)."""
+"""The pairs of geoms that can touch, and the parameters of their contacts (engine_collision_driver.c)."""
 
 from __future__ import annotations
 
@@ -30,12 +30,8 @@ def compile_contacts(
 ) -> tuple[tuple[PlaneContact, ...], tuple[PairContact, ...]]:
     """All contacts that can occur.
 
-    Args:
-        model: the model.
-        values: its fields.
-        pose: its kinematics at qpos0, where all links' frames are aligned with the world's.
-        positions: world positions of its bodies, joints and geoms in that pose.
-        origins: world position of every link's origin in that pose.
+    ``pose`` is the model's kinematics at qpos0, where all links' frames are aligned with the world's; ``positions`` and
+    ``origins`` are the world positions of its bodies, joints and geoms, and of the links' origins, in that pose.
     """
     planes: list[PlaneContact] = []
     pairs: list[PairContact] = []

@@ -56,7 +56,7 @@ def compile_model(model: mujoco.MjModel, parameters: Mapping[str, jax.Array] | N
     return PlanarModel(
         timestep=float(model.opt.timestep),
         integrator="euler" if model.opt.integrator == mujoco.mjtIntegrator.mjINT_EULER else "rk4",
-        # Gravity along y moves nothing that can move.
+        # No joint can move along y, so gravity along y has no effect.
         gravity=(0.0, 0.0) if disabled(model, "GRAVITY") else _gravity(values),
         impratio=float(model.opt.impratio),
         implicit_damping=not disabled(model, "EULERDAMP"),
