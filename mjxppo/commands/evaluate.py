@@ -15,7 +15,7 @@ from mjxppo.policy.engine import Engine
 
 if TYPE_CHECKING:
     from mjxppo.policy.robustness import Axis
-    from mjxppo.run.load import Runnable
+    from mjxppo.run.load import TrainedPolicy
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ def main(arguments: list[str]) -> int:
         EvaluateArguments, arguments, prog="mjxppo evaluate", description="Evaluates a policy, deterministically."
     )
     from mjxppo.policy.npz import is_exported
-    from mjxppo.run.load import runnable_all
+    from mjxppo.run.load import find_policies
 
     axes = _axes(parsed)
     if parsed.as_trained and is_exported(parsed.path):
         raise UserError("as_trained: an exported policy does not say which worlds it was trained in; name its run")
-    found = runnable_all(parsed.path)
+    found = find_policies(parsed.path)
     result = _robustness(parsed, axes, found) if axes else _returns(parsed, found)
     result = {"checkpoint": str(found[0].source), **result}
     if parsed.out is not None:
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _returns(parsed: EvaluateArguments, found: Sequence[Runnable]) -> dict[str, Any]:
+def _returns(parsed: EvaluateArguments, found: Sequence[TrainedPolicy]) -> dict[str, Any]:
     from mjxppo.policy.evaluate import evaluate_each
 
     policies = [(one.policy, one.config) for one in found]
@@ -93,7 +93,7 @@ def _axes(parsed: EvaluateArguments) -> list[Axis]:
     return [parse_axis(text, parsed.perturb_points) for text in parsed.perturb]
 
 
-def _robustness(parsed: EvaluateArguments, axes: Sequence[Axis], found: Sequence[Runnable]) -> dict[str, Any]:
+def _robustness(parsed: EvaluateArguments, axes: Sequence[Axis], found: Sequence[TrainedPolicy]) -> dict[str, Any]:
     """The grid of returns, drawn."""
     from mjxppo.analysis.plot.robustness import draw_grid
     from mjxppo.console import say, waiting

@@ -37,9 +37,9 @@ def main(arguments: list[str]) -> int:
     from mjxppo.policy.npz import is_exported
     from mjxppo.render import film
     from mjxppo.run.directory import VIDEO
-    from mjxppo.run.load import runnable
+    from mjxppo.run.load import find_policy
 
-    found = runnable(parsed.path)
+    found = find_policy(parsed.path)
     out = parsed.out or (found.source.with_suffix(".mp4") if is_exported(found.source) else found.run_dir / VIDEO)
     size = {"width": parsed.width, "height": parsed.height, "max_steps": parsed.max_steps}
     result = film(found.policy, found.config, out, seed=parsed.seed, **size)

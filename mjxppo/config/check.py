@@ -56,7 +56,7 @@ def check_config(config: Config) -> Config:
     _check_distill(config)
     if config.seed + config.num_seeds > 2**32:
         raise UserError(f"num_seeds: {config.num_seeds} seeds from {config.seed} on go beyond 2^32 - 1")
-    randomize.check(config.randomize)
+    randomize.check_ranges(config.randomize)
     count = config.num_seeds * math.prod(len(values) for values in config.grid.values())
     if count > _MOST_POLICIES:
         raise UserError(f"grid: {count} policies in one program are too many; {_MOST_POLICIES} are the most")
@@ -77,9 +77,7 @@ def _check_distill(config: Config) -> None:
     if distill.teacher is None:
         return
     if config.init.path is not None:
-        raise UserError(
-            "init.path: a student starts from new parameters; fine-tune it when it has been distilled"
-        )
+        raise UserError("init.path: a student starts from new parameters; fine-tune it when it has been distilled")
     if ppo.learning_rate_schedule not in ("constant", "linear"):
         raise UserError(
             f"ppo.learning_rate_schedule: must be constant or linear to distill, not {ppo.learning_rate_schedule}"

@@ -113,7 +113,7 @@ _ONLY_ONE = ("size", "friction", "gravity", "slope")
 _POSITIVE = ("mass", "inertia", "size")
 
 
-def check(config: RandomizeConfig) -> None:
+def check_ranges(config: RandomizeConfig) -> None:
     """Checks what types alone cannot.
 
     Raises:

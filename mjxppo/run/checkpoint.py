@@ -57,7 +57,7 @@ class CheckpointWriter:
         self._checkpoint = config.checkpoint
         self._config = to_dict(config)
         self._directory = directory
-        self.newest: int | None = distributed.of_first(next(iter(steps(directory)), None))
+        self.newest: int | None = distributed.from_first_process(next(iter(steps(directory)), None))
         """The newest whole step; the one that is there at the start has been verified by the caller."""
         self._pending: int | None = None
         self._manager: Any = None
@@ -115,7 +115,7 @@ class CheckpointWriter:
 
     def poll(self) -> None:
         """Completes a save that has finished in the background; never waits. Raises WriteFailed as ``finish``."""
-        if self._pending is None or distributed.any_of(self._manager.is_saving_in_progress()):
+        if self._pending is None or distributed.on_any_process(self._manager.is_saving_in_progress()):
             return
         self.finish()
 

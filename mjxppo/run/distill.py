@@ -19,7 +19,7 @@ from mjxppo.envs.build import environment
 from mjxppo.errors import UserError
 from mjxppo.ppo.program import TrainingProgram
 from mjxppo.ppo.state import TrainState
-from mjxppo.run.finetune import named
+from mjxppo.run.finetune import source_name
 from mjxppo.run.load import Loaded, load_for
 
 
@@ -28,14 +28,14 @@ def load_teacher(path: str) -> Loaded:
     return load_for("distill.teacher", path)
 
 
-def teacher_of(values: Mapping[str, Any]) -> Loaded | None:
+def load_teacher_of(values: Mapping[str, Any]) -> Loaded | None:
     """The teacher that a configuration's plain values name; None for none. Raises as ``load_teacher``."""
     distill = values.get("distill")
     path = distill.get("teacher") if isinstance(distill, Mapping) else None
     return None if path is None else load_teacher(str(path))
 
 
-def configuration(teacher: Loaded) -> dict[str, Any]:
+def student_defaults(teacher: Loaded) -> dict[str, Any]:
     """A student's configuration, before its own settings: the teacher's worlds, networks and scale.
 
     The student sees nothing privileged, its critic does. The step size falls to 0, and no entropy is asked for. It
@@ -47,7 +47,7 @@ def configuration(teacher: Loaded) -> dict[str, Any]:
     changes = {
         "policy": {"privileged": privileged},
         "distill": {
-            "teacher": named(teacher),
+            "teacher": source_name(teacher),
             "policy": values["policy"],
             "normalize_obs": teacher.config.ppo.normalize_obs,
         },
@@ -56,16 +56,16 @@ def configuration(teacher: Loaded) -> dict[str, Any]:
     return merge(values, changes)
 
 
-def begin(program: TrainingProgram, state: TrainState) -> TrainState:
+def add_teacher(program: TrainingProgram, state: TrainState) -> TrainState:
     """The state that a run begins with: the one given, with the teacher in it, if there is one.
 
     Raises:
         UserError: there is no such teacher, or it does not fit the student.
     """
-    placeholder, teacher = state.learner.teacher, check(program)
+    placeholder, teacher = state.learner.teacher, check_teacher(program)
     if placeholder is None or teacher is None:
         return state
-    say(f"imitating {named(teacher)}")
+    say(f"imitating {source_name(teacher)}")
 
     def taken(place: Any, ours: jax.Array) -> jax.Array:
         name = jax.tree_util.keystr(place, simple=True, separator="/")
@@ -74,7 +74,7 @@ def begin(program: TrainingProgram, state: TrainState) -> TrainState:
             array = array[: ours.shape[-1]]  # what only its critic saw comes last
         if array.shape != ours.shape[ours.ndim - array.ndim :]:
             raise UserError(
-                f"distill.teacher: {name} in {named(teacher)} is {list(array.shape)}, not {list(ours.shape)}; the "
+                f"distill.teacher: {name} in {source_name(teacher)} is {list(array.shape)}, not {list(ours.shape)}; the "
                 "teacher's task, its options and what varies must be the student's"
             )
         return jnp.array(np.broadcast_to(array, ours.shape), ours.dtype)
@@ -84,7 +84,7 @@ def begin(program: TrainingProgram, state: TrainState) -> TrainState:
     return replace(state, learner=replace(state.learner, teacher=teaching))
 
 
-def check(program: TrainingProgram) -> Loaded | None:
+def check_teacher(program: TrainingProgram) -> Loaded | None:
     """The student's teacher, None where there is none; refuses one that would see something else than it is used to.
 
     Raises:
@@ -95,7 +95,7 @@ def check(program: TrainingProgram) -> Loaded | None:
         return None
     teacher = load_teacher(path)
     config, theirs = program.config, teacher.config
-    name = named(teacher)
+    name = source_name(teacher)
     if config.env != theirs.env:
         raise UserError(f"env: the teacher in {name} was trained on {theirs.env}, not on {config.env}")
     if (config.distill.policy, config.distill.normalize_obs) != (theirs.policy, theirs.ppo.normalize_obs):

@@ -71,8 +71,8 @@ def join() -> None:
     Raises:
         UserError: the environment is incomplete, or the others do not come.
     """
-    asked = _asked(os.environ)
-    if asked is None:
+    arguments = _initialize_arguments(os.environ)
+    if arguments is None:
         return
     import jax  # a process alone does without it
 
@@ -82,7 +82,7 @@ def join() -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(
-            **asked,
+            **arguments,
             initialization_timeout=_START_S,
             heartbeat_timeout_seconds=LOST_AFTER_S,
             shutdown_timeout_seconds=_LEAVE_S,
@@ -97,7 +97,7 @@ def join() -> None:
         raise UserError(f"{COORDINATOR}: the processes have different numbers of devices: {sorted(counts)}")
 
 
-def _asked(environment: Mapping[str, str]) -> dict[str, Any] | None:
+def _initialize_arguments(environment: Mapping[str, str]) -> dict[str, Any] | None:
     """Arguments of ``jax.distributed.initialize``; None where this process is to be alone."""
     coordinator = environment.get(COORDINATOR, "")
     if not coordinator:
@@ -158,7 +158,7 @@ def _end(error: BaseException) -> None:
     elif isinstance(error, UserError):
         code = 2
         print(f"mjxppo: {_one_line(error)}", file=sys.stderr)
-    elif _says_another_is_gone(error):
+    elif _is_failed_collective(error):
         code = 1
         print(_ANOTHER_IS_GONE.format(reason=_one_line(error)[:_REASON_LENGTH]), file=sys.stderr)
     else:
@@ -169,7 +169,7 @@ def _end(error: BaseException) -> None:
     os._exit(code)
 
 
-def _says_another_is_gone(error: BaseException) -> bool:
+def _is_failed_collective(error: BaseException) -> bool:
     """Whether an exception of JAX's means that a collective waited for a process that has ended."""
     return isinstance(error, RuntimeError | ValueError) and any(text in str(error) for text in _COLLECTIVE_FAILED)
 
@@ -178,7 +178,7 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def most(*values: int) -> tuple[int, ...]:
+def max_over_processes(*values: int) -> tuple[int, ...]:
     """The largest of each value over all processes; each has to call this at the same place."""
     if not several():
         return values
@@ -189,12 +189,12 @@ def most(*values: int) -> tuple[int, ...]:
     return tuple(int(value) for value in gathered.max(0))
 
 
-def any_of(condition: bool) -> bool:
+def on_any_process(condition: bool) -> bool:
     """Whether ``condition`` holds on any process; each has to call this at the same place."""
-    return bool(most(int(condition))[0])
+    return bool(max_over_processes(int(condition))[0])
 
 
-def of_first(value: T) -> T:
+def from_first_process(value: T) -> T:
     """What the first process passes, a JSON value; each has to call this at the same place."""
     if not several():
         return value
@@ -223,7 +223,7 @@ def check_same(what: str, value: str) -> None:
         UserError: they were not; on every process.
     """
     digest = hashlib.sha256(value.encode()).hexdigest()
-    if any_of(digest != of_first(digest)):
+    if on_any_process(digest != from_first_process(digest)):
         raise UserError(f"{what}: the processes were given different ones; for runs of their own unset {COORDINATOR}")
 
 
@@ -235,5 +235,5 @@ def failing_together(kind: type[Exception]) -> Iterator[None]:
         yield
     except kind as error:
         failure = error
-    if any_of(failure is not None):
+    if on_any_process(failure is not None):
         raise failure or kind("another process failed in this; see there")

@@ -47,7 +47,7 @@ class Worlds(NamedTuple):
     """Their global indices, [K]."""
 
 
-def record(config: Config, run_dir: Path, update: int, member: int = 0) -> Path:
+def write_dump(config: Config, run_dir: Path, update: int, member: int = 0) -> Path:
     """Computes a failed update's beginning again and writes it to the run's ``failure/``; returns that directory.
 
     Args:
@@ -79,7 +79,7 @@ def record(config: Config, run_dir: Path, update: int, member: int = 0) -> Path:
     return directory
 
 
-def leave(config: Config, run_dir: Path, error: loop.TrainingFailed) -> None:
+def try_write_dump(config: Config, run_dir: Path, error: loop.TrainingFailed) -> None:
     """Records what stopped a run, if non-finite numbers did; says so where that is not possible."""
     if error.nonfinite is None:
         return
@@ -88,7 +88,7 @@ def leave(config: Config, run_dir: Path, error: loop.TrainingFailed) -> None:
         return
     try:
         with waiting("computing the failure again, for its dump"):
-            dump = record(config, run_dir, *error.nonfinite)
+            dump = write_dump(config, run_dir, *error.nonfinite)
         say(f"what happened is in {dump}; replay it with: mjxppo replay {run_dir}")
     except UserError as problem:
         say(f"no dump of the failure: {problem}")
@@ -162,7 +162,7 @@ def examine(program: TrainingProgram, arrays: dict[str, np.ndarray]) -> tuple[di
 def _last_checkpoint(program: TrainingProgram, directory: Path) -> TrainState:
     step = checkpoint.newest_whole_step(directory)
     if step is None:
-        return distill.begin(program, finetune.begin(program, program.init()))
+        return distill.add_teacher(program, finetune.carry_over(program, program.init()))
     return _state(program, checkpoint.read(step)[0])
 
 

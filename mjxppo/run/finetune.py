@@ -37,7 +37,7 @@ _INHERITED = ("gamma", "normalize_obs")
 """Fields of ``PpoConfig`` that do, for critic and policy."""
 
 
-def source_of(values: Mapping[str, Any]) -> Loaded | None:
+def load_source(values: Mapping[str, Any]) -> Loaded | None:
     """The policy that a configuration's plain values say to begin with, read from its checkpoint; None for none.
 
     Raises:
@@ -48,18 +48,18 @@ def source_of(values: Mapping[str, Any]) -> Loaded | None:
     return None if path is None else load.load_for("init.path", str(path))
 
 
-def named(source: Loaded) -> str:
+def source_name(source: Loaded) -> str:
     """What to call a source so that the same one is found again: the step's folder, or the one of several policies."""
     return str(source.step if source.run_dir == source.step.parent.parent else source.run_dir)
 
 
-def inherited(source: Loaded) -> dict[str, Any]:
+def inherited_fields(source: Loaded) -> dict[str, Any]:
     """The fields that a run takes over from its source unless told otherwise: those that give its arrays a meaning."""
     values = to_dict(source.config)
     return {"policy": values["policy"], "ppo": {name: values["ppo"][name] for name in _INHERITED}}
 
 
-def begin(program: TrainingProgram, state: TrainState, source: Loaded | None = None) -> TrainState:
+def carry_over(program: TrainingProgram, state: TrainState, source: Loaded | None = None) -> TrainState:
     """The state that a run begins with: that of ``TrainingProgram.init``, and what ``init`` carries over into it.
 
     Args:
@@ -71,12 +71,12 @@ def begin(program: TrainingProgram, state: TrainState, source: Loaded | None = N
         UserError: there is no such checkpoint, or it does not fit the run.
     """
     config = program.config
-    source = source or source_of(to_dict(config))
+    source = source or load_source(to_dict(config))
     if source is None:
         return state
-    check(program, source)
+    check_source(program, source)
     parts = [*config.init.carry, *(["anchor"] if config.init.anchor_coef > 0 else [])]
-    say(f"starting from {named(source)}: {', '.join(parts) or 'nothing of it'}")
+    say(f"starting from {source_name(source)}: {', '.join(parts) or 'nothing of it'}")
     several = trains_several(config)
 
     def carried(path: Any, ours: jax.Array) -> jax.Array:
@@ -88,7 +88,7 @@ def begin(program: TrainingProgram, state: TrainState, source: Loaded | None = N
             array = array[: wanted[0]] if wanted else array  # what was privileged, and is not seen here, comes last
         if array is None or array.shape != wanted:
             has = "no such array" if array is None else str(list(array.shape))
-            raise UserError(f"init.path: learner/{name} must be {list(wanted)}, and is {has} in {named(source)}")
+            raise UserError(f"init.path: learner/{name} must be {list(wanted)}, and is {has} in {source_name(source)}")
         return jnp.array(np.broadcast_to(array, ours.shape), ours.dtype)
 
     learner = jax.tree_util.tree_map_with_path(carried, state.learner)
@@ -103,7 +103,7 @@ def _origin(name: str, config: Config) -> str | None:
     return name if name.startswith(tuple(wanted)) else None
 
 
-def check(program: TrainingProgram, source: Loaded) -> None:
+def check_source(program: TrainingProgram, source: Loaded) -> None:
     """Refuses a source that does not fit.
 
     Raises:
@@ -117,7 +117,7 @@ def check(program: TrainingProgram, source: Loaded) -> None:
     ):
         if ours != their_size:
             raise UserError(
-                f"init.path: {named(source)} was trained on {source.config.env} with {their_size} {what}, "
+                f"init.path: {source_name(source)} was trained on {source.config.env} with {their_size} {what}, "
                 f"and {config.env} has {ours}"
             )
     acts = "policy" in config.init.carry or config.init.anchor_coef > 0
@@ -126,7 +126,7 @@ def check(program: TrainingProgram, source: Loaded) -> None:
         if ours != their:
             shown = list(their) if isinstance(their, tuple) else their
             raise UserError(
-                f"{name}: must be {shown}, as in {named(source)}, for what init.carry and init.anchor_coef take from "
+                f"{name}: must be {shown}, as in {source_name(source)}, for what init.carry and init.anchor_coef take from "
                 f"it; leave it out to take it over"
             )
 

@@ -44,7 +44,7 @@ class Loaded(NamedTuple):
         return policy.from_checkpoint(self.arrays, self.config)
 
 
-class Runnable(NamedTuple):
+class TrainedPolicy(NamedTuple):
     """A policy, and the task that it was trained on."""
 
     source: Path
@@ -56,7 +56,7 @@ class Runnable(NamedTuple):
     """Of a .npz only what concerns the task."""
 
 
-Found = TypeVar("Found", Loaded, Runnable)
+Found = TypeVar("Found", Loaded, TrainedPolicy)
 
 
 def find_step(path: Path) -> Path:
@@ -96,20 +96,20 @@ def load(path: Path) -> Loaded:
     return _best(load_all(path), path)
 
 
-def runnable(path: Path) -> Runnable:
+def find_policy(path: Path) -> TrainedPolicy:
     """The policy that ``path`` names, chosen as ``load`` does, or that of an exported .npz.
 
     Raises:
         UserError: as ``load``; or the .npz is no policy for a task that is known here.
     """
-    return _best(runnable_all(path), path)
+    return _best(find_policies(path), path)
 
 
-def runnable_all(path: Path) -> list[Runnable]:
-    """Every policy that ``path`` names, as ``load_all`` finds them, or that of an exported .npz; see ``runnable``."""
+def find_policies(path: Path) -> list[TrainedPolicy]:
+    """Every policy that ``path`` names, as ``load_all`` finds them, or that of an exported .npz; see ``find_policy``."""
     if npz.is_exported(path):
-        return [Runnable(path, path.resolve().parent, *npz.read_with_task(path))]
-    return [Runnable(one.step, one.run_dir, one.policy, one.config) for one in load_all(path)]
+        return [TrainedPolicy(path, path.resolve().parent, *npz.read_with_task(path))]
+    return [TrainedPolicy(one.step, one.run_dir, one.policy, one.config) for one in load_all(path)]
 
 
 def _best(found: Sequence[Found], path: Path) -> Found:

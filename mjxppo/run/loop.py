@@ -106,7 +106,7 @@ def train(
         distributed.wait_for_all("compiled")
     compile_s = time.perf_counter() - started
     if restored is None:
-        state = distill.begin(program, finetune.begin(program, state, source))
+        state = distill.add_teacher(program, finetune.carry_over(program, state, source))
     first_update = int(_host(state.update))
     if distributed.is_first():
         machine.record(run_dir, first_update)
@@ -140,7 +140,7 @@ class _Loop:
         self.config = config = program.config
         self.directory = run_dir
         self.callbacks = callbacks
-        self.enough = False
+        self.stop_wanted = False
         directories = member_directories(run_dir, config)
         self.metrics = [
             MetricsWriter(directory, resume_after=first_update, config=member.config)
@@ -154,11 +154,11 @@ class _Loop:
                     f"{metrics.missing} are lost"
                 )
         self.checkpoints = CheckpointWriter(run_dir / CKPT, config)
-        self.told = self.checkpoints.newest
+        self.reported_step = self.checkpoints.newest
         self.saved_update = first_update
         self.update = first_update
-        self.reported: set[str] = set()
-        self.warned = False
+        self.reported_errors: set[str] = set()
+        self.warned_of_slow_calls = False
         self.env_steps = 0
         self.returns: list[float | None] = [None] * len(directories)
         self.full_update = program.env_steps_per_update
@@ -186,7 +186,7 @@ class _Loop:
             StopRequest() as stop,
             ProgressLine(f"{config.env} on {num_devices} devices", config.total_env_steps, self.env_steps) as line,
         ):
-            while self.env_steps < config.total_env_steps and not self._asked_to_stop(stop):
+            while self.env_steps < config.total_env_steps and not self._stop_requested(stop):
                 chunk_started = time.perf_counter()
                 state, metrics = compiled(state, total)
                 rows = self._rows(jax.device_get(metrics), started, chunk_started)
@@ -196,13 +196,13 @@ class _Loop:
                 speed, extent = len(rows) * newest["env_steps_per_s"], newest.get("randomization_extent")
                 line.update(self.env_steps, speed, self.episode_return, extent)
                 self._check_health(rows)
-                self.enough = distributed.is_first() and self.callbacks.metrics(rows[0]) is True
+                self.stop_wanted = distributed.is_first() and self.callbacks.metrics(rows[0]) is True
                 self._write(self.checkpoints.poll)
-                self._tell_checkpoint()
+                self._report_checkpoint()
                 if self.update - self.saved_update >= config.checkpoint.every_updates:
                     self._save(state)
             self._save_last(state)
-            self._tell_checkpoint()
+            self._report_checkpoint()
         return Outcome(
             env_steps=self.env_steps,
             new_env_steps=len(self.returns) * (self.env_steps - first_env_steps),
@@ -213,42 +213,42 @@ class _Loop:
             exit_code=stop.exit_code if self.env_steps < config.total_env_steps else 0,
         )
 
-    def _asked_to_stop(self, stop: StopRequest) -> bool:
+    def _stop_requested(self, stop: StopRequest) -> bool:
         """Whether a signal or a callback asks for it, of any process; all of them stop at the same update."""
-        signal_number, enough = distributed.most(stop.signal_number or 0, self.enough)
+        signal_number, enough = distributed.max_over_processes(stop.signal_number or 0, self.stop_wanted)
         if signal_number:
             stop.signal_number = signal_number
         return bool(signal_number or enough)
 
     def _warn_of_slow_calls(self, seconds: float) -> None:
-        if seconds > _SLOW_CALL_S and not self.warned:
-            self.warned = True
+        if seconds > _SLOW_CALL_S and not self.warned_of_slow_calls:
+            self.warned_of_slow_calls = True
             say(
                 f"a device call takes {seconds:.0f} s, and Ctrl-C and SIGTERM are seen between calls only; "
                 f"log.every_updates below {self.config.log.every_updates} would make them prompter"
             )
 
-    def _tell_checkpoint(self) -> None:
+    def _report_checkpoint(self) -> None:
         newest = self.checkpoints.newest
-        if newest is not None and newest != self.told and distributed.is_first():
+        if newest is not None and newest != self.reported_step and distributed.is_first():
             self.callbacks.checkpoint(self.directory / CKPT / str(newest))
-        self.told = newest
+        self.reported_step = newest
 
     def _save(self, state: TrainState) -> None:
         def save() -> None:
             self._sync_metrics()
             self.checkpoints.save(self.update, state, self.episode_return)
-            self.reported.clear()
+            self.reported_errors.clear()
 
         self._write(self.checkpoints.finish)
-        self._tell_checkpoint()
+        self._report_checkpoint()
         self._write(save)
         self.saved_update = self.update
 
     def _save_last(self, state: TrainState) -> None:
         """Saves where the run ends, unless the newest checkpoint is of this moment."""
         self._write(self.checkpoints.finish)
-        self._tell_checkpoint()
+        self._report_checkpoint()
         if self.update == self.checkpoints.newest:
             return
         try:
@@ -265,9 +265,9 @@ class _Loop:
         except WriteFailed as error:
             if self.config.on_write_error == "stop":
                 raise TrainingFailed(f"{error}; {self.last_good_at_the_end()}") from error
-            if str(error) not in self.reported:
+            if str(error) not in self.reported_errors:
                 say(f"{error}; going on (on_write_error), {self.last_good()}")
-            self.reported.add(str(error))
+            self.reported_errors.add(str(error))
 
     def last_good_at_the_end(self) -> str:
         """As ``last_good``, once the save under way has become whole or failed: what a run that ends now leaves."""

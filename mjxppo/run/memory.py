@@ -80,7 +80,7 @@ def _bytes_of_state(program: TrainingProgram) -> float:
     return float(sum(size(leaf) for leaf in jax.tree.leaves(program.shapes())))
 
 
-def check(program: TrainingProgram) -> None:
+def check_fits(program: TrainingProgram) -> None:
     """Refuses a configuration that will not fit; what cannot be found out is no reason to refuse.
 
     Raises:

@@ -78,22 +78,22 @@ def run(
         TrainingFailed: too many worlds became non-finite, or the run could not be saved. What happened is recorded.
     """
     resumed = _run_to_resume(request)
-    made = None if request.env is None else envs.make(request.env)
-    config, source = configuration_of(request.changes, made, resumed)
+    given_env = None if request.env is None else envs.make(request.env)
+    config, source = configuration_of(request.changes, given_env, resumed)
     if request.one_policy and trains_several(config):
         raise UserError("num_seeds: train_policy trains one policy; train_policies trains several")
     with distributed.joined():
         distributed.check_same("config", to_yaml(config))
         # A process that comes later may find the directory that the first one has just made.
-        resume = distributed.of_first(request.resume)
-        path = Path(distributed.of_first(str(resumed or request.run_dir or default_run_dir(config))))
+        resume = distributed.from_first_process(request.resume)
+        path = Path(distributed.from_first_process(str(resumed or request.run_dir or default_run_dir(config))))
         if resume:
             check_resumable(path, config)
-        task = made or envs.make(config.env, backend=config.physics.backend, **config.env_options)
+        task = given_env or envs.make(config.env, backend=config.physics.backend, **config.env_options)
         program = start.build(config, task)
         _check(program, source, resume)
         with open_run_dir(path, config, resume):
-            outcome = _train(program, path, resume, callbacks, source, can_be_replayed=made is None)
+            outcome = _train(program, path, resume, callbacks, source, can_be_replayed=given_env is None)
             distributed.leave()
             summary = None
             if distributed.is_first():
@@ -115,19 +115,19 @@ def configuration_of(
     """
     if resumed is not None:
         values = merge(read_yaml(resumed / CONFIG), changes)
-        described = {"env": _name_of_task(values)} if env is None else _described(env)
+        described = {"env": _name_of_task(values)} if env is None else _fields_of_env(env)
         _refuse_other_options(changes, described)
         return make_config(values | described), None
-    source = finetune.source_of(changes)
-    teacher = distill.teacher_of(changes)
+    source = finetune.load_source(changes)
+    teacher = distill.load_teacher_of(changes)
     inherited: dict[str, Any] = {}
     if source is not None:
-        inherited = finetune.inherited(source)
-        changes = merge(changes, {"init": {"path": finetune.named(source)}})
+        inherited = finetune.inherited_fields(source)
+        changes = merge(changes, {"init": {"path": finetune.source_name(source)}})
     if teacher is not None:
-        inherited = distill.configuration(teacher)
-        changes = merge(changes, {"distill": {"teacher": finetune.named(teacher)}})
-    described = {"env": _name_of_task(merge(inherited, changes))} if env is None else _described(env)
+        inherited = distill.student_defaults(teacher)
+        changes = merge(changes, {"distill": {"teacher": finetune.source_name(teacher)}})
+    described = {"env": _name_of_task(merge(inherited, changes))} if env is None else _fields_of_env(env)
     _refuse_other_options(changes, described)
     return layers.resolve(described["env"], dict(changes) | described, inherited), source
 
@@ -139,7 +139,7 @@ def _name_of_task(values: Mapping[str, Any]) -> str:
     return canonical_name(name)
 
 
-def _described(env: envs.Environment) -> dict[str, Any]:
+def _fields_of_env(env: envs.Environment) -> dict[str, Any]:
     """The fields of a configuration that say which environment this is, as far as a name and options can.
 
     Raises:
@@ -172,12 +172,12 @@ def _run_to_resume(request: Request) -> Path | None:
 def _check(program: TrainingProgram, source: Loaded | None, resume: bool) -> None:
     """Refuses, before anything is written, what would fail after minutes of compilation."""
     if source is not None:
-        finetune.check(program, source)
+        finetune.check_source(program, source)
     if not resume:
-        distill.check(program)
+        distill.check_teacher(program)
     if distributed.is_first():
-        wandb.check(program.config)
-    memory.check(program)
+        wandb.check_installed(program.config)
+    memory.check_fits(program)
 
 
 def _train(
@@ -196,7 +196,7 @@ def _train(
         return loop.train(program, path, resume, callbacks, source)
     except loop.TrainingFailed as error:
         if can_be_replayed:  # an environment that was handed in cannot be built again from the configuration
-            failure.leave(config, path, error)
+            failure.try_write_dump(config, path, error)
         raise
 
 

@@ -38,7 +38,7 @@ def restore(program: TrainingProgram, directory: Path) -> TrainState | None:
     damage: list[str] = []
     found = checkpoint.newest_whole_step(directory, damage.append) if distributed.is_first() else None
     # All processes have to read the same step, whatever each of them sees at this moment.
-    name = distributed.of_first(found.name if found else None)
+    name = distributed.from_first_process(found.name if found else None)
     step = directory / name if name else None
     if step is None:
         if damage:

@@ -21,7 +21,7 @@ ID = "wandb-id"
 """File in the run's directory that holds its id there, so that a resumed run goes on with the same one."""
 
 
-def check(config: Config) -> None:
+def check_installed(config: Config) -> None:
     """Refuses to begin where the package is asked for and missing.
 
     Raises:
