@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DoctorArguments:
-    """How to say it."""
+    """Checks versions, devices, video and the cache."""
 
     json: bool = False
     """Print JSON, for programs."""
@@ -22,9 +22,7 @@ class DoctorArguments:
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code: 1 where something will not work."""
-    parsed = parse(
-        DoctorArguments, arguments, prog="mjxppo doctor", description="Checks versions, devices, video and the cache."
-    )
+    parsed = parse(DoctorArguments, arguments, "mjxppo doctor")
     from mjxppo.console import waiting
     from mjxppo.measure import doctor
 

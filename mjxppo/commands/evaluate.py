@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EvaluateArguments:
-    """Which policy, and how to test it."""
+    """Evaluates a policy, deterministically."""
 
     path: Annotated[Path, POSITIONAL]
     """A run directory, its ckpt/, one step's folder, or an exported .npz."""
@@ -46,9 +46,7 @@ class EvaluateArguments:
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
-    parsed = parse(
-        EvaluateArguments, arguments, prog="mjxppo evaluate", description="Evaluates a policy, deterministically."
-    )
+    parsed = parse(EvaluateArguments, arguments, "mjxppo evaluate")
     from mjxppo.policy.npz import is_exported
     from mjxppo.run.load import find_policies
 

@@ -13,7 +13,7 @@ from mjxppo.console import print_json
 
 @dataclass(frozen=True)
 class RenderArguments:
-    """Which policy, and where the film goes."""
+    """Films one episode in Gymnasium's C MuJoCo."""
 
     path: Annotated[Path, POSITIONAL]
     """A run directory, its ckpt/, one step's folder, or an exported .npz."""
@@ -31,9 +31,7 @@ class RenderArguments:
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
-    parsed = parse(
-        RenderArguments, arguments, prog="mjxppo render", description="Films one episode in Gymnasium's C MuJoCo."
-    )
+    parsed = parse(RenderArguments, arguments, "mjxppo render")
     from mjxppo.policy.npz import is_exported
     from mjxppo.render import film
     from mjxppo.run.directory import VIDEO

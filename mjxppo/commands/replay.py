@@ -13,7 +13,7 @@ from mjxppo.console import print_json
 
 @dataclass(frozen=True)
 class ReplayArguments:
-    """Which failure."""
+    """Computes the update in which a run became non-finite again."""
 
     path: Annotated[Path, POSITIONAL]
     """A run that stopped over non-finite numbers, or its failure/ directory."""
@@ -21,12 +21,7 @@ class ReplayArguments:
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code: 1 where the failure does not happen again."""
-    parsed = parse(
-        ReplayArguments,
-        arguments,
-        prog="mjxppo replay",
-        description="Computes the update in which a run became non-finite again.",
-    )
+    parsed = parse(ReplayArguments, arguments, "mjxppo replay")
     from mjxppo import xla
     from mjxppo.run import failure
 

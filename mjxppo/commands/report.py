@@ -13,7 +13,7 @@ from mjxppo.console import print_json
 
 @dataclass(frozen=True)
 class ReportArguments:
-    """Which run, and where the page goes."""
+    """Writes one self-contained page about a run."""
 
     run: Annotated[Path, POSITIONAL]
     """A run directory; it may still be training."""
@@ -26,9 +26,7 @@ class ReportArguments:
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
-    parsed = parse(
-        ReportArguments, arguments, prog="mjxppo report", description="Writes one self-contained page about a run."
-    )
+    parsed = parse(ReportArguments, arguments, "mjxppo report")
     from mjxppo.analysis.report import report
 
     if parsed.split:

@@ -13,7 +13,7 @@ from mjxppo.console import print_json
 
 @dataclass(frozen=True)
 class StudyArguments:
-    """Which study, and where it goes."""
+    """Trains every variant of a study, draws and tables it."""
 
     name: Annotated[str, POSITIONAL]
     """A shipped study (configs/studies/NAME.yaml), or a YAML file like those."""
@@ -25,12 +25,7 @@ class StudyArguments:
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
-    parsed = parse(
-        StudyArguments,
-        arguments,
-        prog="mjxppo study",
-        description="Trains every variant of a study, draws and tables it.",
-    )
+    parsed = parse(StudyArguments, arguments, "mjxppo study")
     from mjxppo.analysis import study
     from mjxppo.console import say
 

@@ -15,7 +15,7 @@ from mjxppo.errors import UserError
 
 @dataclass(frozen=True)
 class WatchArguments:
-    """Which run."""
+    """Follows a run until it ends."""
 
     run: Annotated[Path, POSITIONAL] = Path("runs/latest")
     """A run directory; default: the newest run."""
@@ -27,7 +27,7 @@ class WatchArguments:
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code: 1 where the run stopped before its budget."""
-    parsed = parse(WatchArguments, arguments, prog="mjxppo watch", description="Follows a run until it ends.")
+    parsed = parse(WatchArguments, arguments, "mjxppo watch")
     if not parsed.interval >= 0.1:
         raise UserError(f"interval: must be at least 0.1 s, not {parsed.interval}")
     from rich.console import Console

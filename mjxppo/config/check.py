@@ -16,23 +16,17 @@ _MOST_POLICIES = 4096
 
 
 def make_config(values: Mapping[str, Any], source: str = "config") -> Config:
-    """The configuration that plain values describe, checked as a whole.
+    """The checked configuration from plain ``values`` by field name; sections are mappings.
 
-    Args:
-        values: fields by name; sections are mappings.
-        source: where the values are from, for the message about a file that is no mapping of fields.
-
-    Raises:
-        UserError: one line that names the first field that is unknown or wrong, and what would be right.
+    Raises UserError, which names the first field that is unknown or wrong and a right value, or else ``source``.
     """
     return check_config(from_dict(values, source))
 
 
 def check_config(config: Config) -> Config:
-    """Checks everything that types alone cannot; returns the configuration unchanged.
+    """Checks what depends on several fields; returns the configuration unchanged.
 
-    Raises:
-        UserError: one line that names the first field that is wrong and what would be right.
+    Raises UserError, which names the first wrong field and a right value.
     """
     ppo, policy = config.ppo, config.policy
     if ppo.num_envs % ppo.block_size:

@@ -1,6 +1,6 @@
 """The configuration of a training run: frozen dataclasses, checked once where they enter the program.
 
-The types state each field's range; ``config_io`` checks them, and what depends on several fields.
+The types state each field's range; ``config.values`` checks them, ``config.check`` what depends on several fields.
 """
 
 from __future__ import annotations
