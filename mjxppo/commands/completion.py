@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
 
 
 def complete(commands: Mapping[str, str]) -> None:
-    """Answers the shell's question, which its script asks by starting ``mjxppo``, and ends the process."""
+    """Prints the possible completions for the shell's script, which starts ``mjxppo`` for this, and exits."""
     argcomplete.autocomplete(_parser_of_all(commands), always_complete_options="long")
 
 

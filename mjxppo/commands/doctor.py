@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     from mjxppo.console import waiting
     from mjxppo.measure import doctor
 
-    with waiting("looking around"):
+    with waiting("checking this machine"):
         checks = doctor.examine()
     result = doctor.to_dict(checks)
     if parsed.json:

@@ -236,7 +236,7 @@ class TestCommandLine:
             (["distill", "teacher", "--env", "hopper"], "was trained on brax:fast, not on hopper"),
             (["distill", "student", "--policy.history", "2"], "policy.history: must be at least the teacher's 3"),
             (["distill", "missing"], "distill.teacher: missing: there is no such directory"),
-            (["distill", "--policy.history", "2"], "say first whom to imitate"),
+            (["distill", "--policy.history", "2"], "name the teacher first"),
             (["distill", "teacher", "--resume"], "goes on with mjxppo train --resume"),
             (["distill", "teacher", "--set-from", "more.yaml"], "randomize: what varies must be what the teacher"),
             (["train", *self.ENV, "--ppo.loss", "imitation"], "ppo.loss: input should be 'clip', 'kl_penalty' or"),
