@@ -83,7 +83,7 @@ def run(
         raise UserError("num_seeds: train_policy trains one policy; train_policies trains several")
     with distributed.joined():
         distributed.check_same("config", to_yaml(config))
-        # A later process may find the directory that the first one has just made, and would resume.
+        # From the first process: a default path has the time in it, and a later process may find it in use.
         resume = distributed.from_first_process(request.resume)
         path = Path(distributed.from_first_process(str(resumed or request.run_dir or default_run_dir(config))))
         if resume:
