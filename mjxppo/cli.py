@@ -22,12 +22,12 @@ COMMANDS = {
     "render": "film a trained policy: mp4, gif, or a page that plays it",
     "export": "write a trained policy for other programs: npz, onnx, stablehlo",
     "watch": "follow a run in the terminal",
-    "report": "one web page about a run, with everything inside it",
+    "report": "write one self-contained web page about a run",
     "plot": "draw the learning curves of one or more runs",
     "config": "print a task's full configuration as YAML, to edit and use with train --config",
     "replay": "compute again the update in which a run became non-finite, from its dump",
     "benchmark": "measure physics and training speed",
-    "doctor": "what is installed here, what is missing, and what to do about it",
+    "doctor": "check the installation on this machine; remedies for what is missing",
     "completion": "a script that makes your shell complete commands and options",
 }
 

@@ -97,7 +97,7 @@ class ReturnArguments:
     tasks: tuple[str, ...] = ("half_cheetah", "hopper")
     """Tasks, with their shipped configurations."""
     marks: tuple[float, ...] = ()
-    """Returns to wait for, in rising order; default: 5000 8000 10000 for half_cheetah, 3000 for hopper."""
+    """Returns whose times are measured; default: 5000 8000 10000 for half_cheetah, 3000 for hopper."""
     num_seeds: int = 5
     """Runs of each task; the median counts."""
     seed: int = 0
@@ -198,7 +198,7 @@ def _return(parsed: ReturnArguments, tasks: list[str]) -> dict[str, Any]:
     for task in tasks:
         marks = parsed.marks or time_to_return.MARKS.get(task)
         if not marks:
-            raise UserError(f"marks: say which returns of {task} to wait for, such as --marks 1000")
+            raise UserError(f"marks: give the returns of {task} whose times are measured, such as --marks 1000")
         measured.append(time_to_return.measure_time_to_return(task, sorted(marks), seeds, parsed.cold, options))
     return {**measured[0], "results": [row for one in measured for row in one["results"]]}
 

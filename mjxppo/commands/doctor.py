@@ -1,4 +1,4 @@
-"""``mjxppo doctor``: what the package finds here, and what to do about what is missing."""
+"""``mjxppo doctor``: checks of this machine's installation, with remedies."""
 
 from __future__ import annotations
 

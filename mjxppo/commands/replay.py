@@ -1,4 +1,4 @@
-"""``mjxppo replay``: a run's non-finite update once more."""
+"""``mjxppo replay``: computes a run's failed update again from its dump."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ReplayArguments:
     """Computes the update in which a run became non-finite again."""
 
     path: Annotated[Path, POSITIONAL]
-    """A run that stopped over non-finite numbers, or its failure/ directory."""
+    """A run that stopped because of non-finite numbers, or its failure/ directory."""
 
 
 def main(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""``mjxppo report``: one web page about a run, with everything inside it."""
+"""``mjxppo report``: one self-contained web page about a run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class ReportArguments:
     out: Path | None = None
     """File to write (.html); default: report.html in the run directory."""
     split: bool = False
-    """First time an update's parts on this machine: physics, policy, GAE, gradient steps (compiles programs of their
-    own)."""
+    """First measure an update's parts on this machine: physics, policy, GAE, gradient steps (compiles programs for
+    them)."""
 
 
 def main(arguments: list[str]) -> int:

@@ -20,9 +20,9 @@ class WatchArguments:
     run: Annotated[Path, POSITIONAL] = Path("runs/latest")
     """A run directory; default: the newest run."""
     once: bool = False
-    """Show where the run stands and end."""
+    """Print the present state of the run and exit."""
     interval: Annotated[float, Ge(0.1)] = 1.0
-    """Seconds between two looks (s)."""
+    """Seconds between two readings of the files."""
 
 
 def main(arguments: list[str]) -> int:

@@ -64,8 +64,8 @@ class RandomizeConfig:
     observation_bias: Spread = field(default_factory=Spread)
     """Error of each observation that lasts for an episode (added); always a number for each."""
     redraw: Literal["episode", "never"] = "episode"
-    """When all of the above is drawn: for every episode, or once for each world and never again. The latter is cheaper
-    where episodes are short; the policy still sees a robot for each world."""
+    """When all of the above is drawn: for every episode, or once for each world and never again. The latter is faster
+    where episodes are short; the policy still trains on a different robot in each world."""
     curriculum_return: Number | None = None
     """With a number, every world starts as the model itself: an episode with at least this return widens the world's
     ranges (all of the above), any other narrows them. Without, they have their full width from the start."""
