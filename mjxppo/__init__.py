@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 def load_policy(path: str | _PathLike[str]) -> Policy:
     """A trained policy as a NumPy function: actions [..., action_size] for observations [..., obs_size].
 
-    It is deterministic, normalises observations itself, and gives actions in [-1, 1].
+    It is deterministic, normalises observations itself, and returns actions in [-1, 1].
 
     Args:
         path: a .npz that ``mjxppo export`` wrote, for which JAX is not imported; or a run directory, its ``ckpt/``,

@@ -1,4 +1,4 @@
-"""The command line. Every command is a thin layer over a function that can be called from Python."""
+"""The command line: finds a command by its name, runs it, and turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ COMMANDS = {
     "render": "film a trained policy: mp4, gif, or a page that plays it",
     "export": "write a trained policy for other programs: npz, onnx, stablehlo",
     "watch": "follow a run in the terminal",
-    "report": "one web page about a run, with everything inside it",
+    "report": "write one self-contained web page about a run",
     "plot": "draw the learning curves of one or more runs",
-    "config": "print a task's full configuration as YAML, to edit and feed back",
+    "config": "print a task's full configuration as YAML, to edit and use with train --config",
     "replay": "compute again the update in which a run became non-finite, from its dump",
     "benchmark": "measure physics and training speed",
-    "doctor": "what is installed here, what is missing, and what to do about it",
-    "completion": "a script that makes your shell complete all this",
+    "doctor": "check the installation on this machine; remedies for what is missing",
+    "completion": "a script that makes your shell complete commands and options",
 }
 
 
@@ -45,8 +45,7 @@ def _command(name: str) -> Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0, 1 where training failed, 2 for bad input, 128 + a signal."""
-    # With MUJOCO_GL set to what is not installed, importing mujoco itself fails; rendering looks into that when it is
-    # needed, and every other command can do without.
+    # With MUJOCO_GL set to a backend that is not installed, importing mujoco fails. Only rendering needs the variable.
     if "MUJOCO_GL" in os.environ:
         os.environ["MJXPPO_GL"] = os.environ.pop("MUJOCO_GL")
     if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
@@ -80,7 +79,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _forget_output() -> None:
-    """Drops what nobody reads any more; Python would try to write it once more at exit, and complain."""
+    """Redirects standard output to the null device, because Python would write to the closed pipe again at exit."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: one live line on a terminal, and nothing elsewhere."""
+"""Output for a person (standard error) and for programs (JSON on standard output)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _silent = False
 
 
 def be_silent() -> None:
-    """From now on nothing here shows anything: of several processes that train together only one speaks."""
+    """Switches ``say``, ``waiting`` and ``ProgressLine`` off: of several processes only the first prints."""
     global _silent
     _silent = True
 
 
 def say(message: str) -> None:
-    """Prose for a person, on standard error."""
+    """Prints a message for a person, on standard error."""
     if not _silent:
         print(message, file=sys.stderr, flush=True)
 
 
 def print_json(result: object) -> None:
-    """A result for programs, on standard output."""
+    """Prints a result for programs, on standard output."""
     print(json.dumps(result, indent=1), flush=True)
 
 
@@ -58,18 +58,18 @@ def duration(seconds: float) -> str:
 
 @contextlib.contextmanager
 def waiting(message: str) -> Iterator[None]:
-    """Shows on a terminal what is being waited for; silent elsewhere."""
+    """Shows ``message`` on a terminal while the block runs; prints nothing elsewhere."""
     console = Console(stderr=True)
     if not _for_a_terminal():
         yield
         return
     with console.status(message):
-        console.show_cursor(True)  # the process may end here without a chance to bring it back
+        console.show_cursor(True)  # Ctrl-C may end the process here, before the cursor is shown again
         yield
 
 
 class ProgressLine:
-    """Environment steps, steps per second, return, and time left; silent where standard error is no terminal."""
+    """A live line with environment steps, steps per second, return and time left; only on a terminal."""
 
     def __init__(self, label: str, total_env_steps: int, done: int):
         self._progress = Progress(

@@ -17,10 +17,7 @@ class UserError(ValueError):
 def hint(word: str, known: Iterable[str], prefix: str = "") -> str:
     """The nearest of the known words as a question, or all of them: "did you mean hopper?", "known: a, b".
 
-    Args:
-        word: what the user wrote.
-        known: what would be right.
-        prefix: stands before the nearest word, such as ``ppo.``.
+    ``word`` is what the user wrote; ``prefix``, such as ``ppo.``, is put before the nearest word.
     """
     choices = list(known)
     near = difflib.get_close_matches(word, choices, n=1)

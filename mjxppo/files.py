@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a kill, meets the old contents or the new ones, never half of them."""
+"""Atomic writes: after a kill, and for a reader at any time, a file has its old contents or its new ones."""
 
 from __future__ import annotations
 
@@ -16,17 +16,14 @@ from mjxppo.errors import UserError
 
 
 class WriteFailed(Exception):
-    """Something of a run could not be written, such as on a full disk; what was there before is untouched."""
+    """A file of a run could not be written, such as on a full disk; its contents before are untouched."""
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` that takes its place at the end, and goes away if something fails.
+    """A temporary file beside ``path`` that replaces it at the end, and is deleted if something fails.
 
-    Directories that are missing on the way to ``path`` are made.
-
-    Raises:
-        UserError: the place cannot be written; one line that names it.
+    Makes missing parent directories; raises UserError, which names ``path``, where it cannot be written.
     """
     if path.is_dir():
         raise UserError(f"{path} is a directory; name a file")
@@ -79,11 +76,7 @@ def reason(error: BaseException) -> str:
 
 
 def check_room(directory: Path, size: int) -> None:
-    """Checks that ``size`` bytes can be written in a directory, quotas included, by reserving and releasing them.
-
-    Raises:
-        WriteFailed: they cannot.
-    """
+    """Reserves and releases ``size`` bytes in a directory; raises WriteFailed where the disk or a quota is full."""
     try:
         with tempfile.TemporaryFile(dir=directory) as file:
             if hasattr(os, "posix_fallocate"):
@@ -95,7 +88,7 @@ def check_room(directory: Path, size: int) -> None:
 
 
 def attempt(writes: Iterable[Callable[[], None]]) -> None:
-    """Does every one, even where one before it fails; raises the first one's WriteFailed."""
+    """Does all writes, even after one has failed; raises the first WriteFailed."""
     failures = []
     for write in writes:
         try:
@@ -107,7 +100,7 @@ def attempt(writes: Iterable[Callable[[], None]]) -> None:
 
 
 class AppendFile:
-    """A file that grows by whole appends: what does not fit is taken back, and waits for the next append."""
+    """A file that grows by whole appends: an append that does not fit is undone, and waits for the next one."""
 
     def __init__(self, path: Path, content: bytes = b""):
         """Replaces the file's contents; raises UserError as ``replacing``."""
@@ -118,10 +111,9 @@ class AppendFile:
         self._waiting = b""
 
     def append(self, data: bytes) -> None:
-        """Appends ``data``, after what is still waiting.
+        """Appends earlier data that is still waiting, then ``data``.
 
-        Raises:
-            WriteFailed: there is no room; the file ends as before, and ``data`` waits.
+        Raises WriteFailed where there is no room; the file then ends as before, and ``data`` waits in memory.
         """
         self._waiting += data
         rest = memoryview(self._waiting)

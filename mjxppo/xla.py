@@ -50,15 +50,9 @@ def has_avx512() -> bool:
 
 
 def merge_xla_flags(user_flags: str, num_host_devices: int, avx512: bool) -> str:
-    """Adds this package's flags to ``user_flags``; what the user set wins.
+    """The value of ``XLA_FLAGS`` with this package's flags added to ``user_flags``, which take precedence.
 
-    Args:
-        user_flags: the present value of ``XLA_FLAGS``.
-        num_host_devices: host devices to ask for where the user has not.
-        avx512: whether the processor has AVX-512.
-
-    Returns:
-        The merged value of ``XLA_FLAGS``.
+    ``num_host_devices`` is the number of host devices; ``avx512`` says whether the processor has AVX-512.
     """
     flags = user_flags.split()
     if not any(flag.startswith(_DEVICE_COUNT) for flag in flags):
@@ -88,7 +82,7 @@ def without_multi_output_fusion(flags: str) -> str:
 
 
 def forgo_multi_output_fusion() -> None:
-    """Takes multi-output fusion out of this process's settings; has an effect before the backend starts only."""
+    """Removes multi-output fusion from this process's flags; only has an effect before the backend starts."""
     os.environ["XLA_FLAGS"] = without_multi_output_fusion(os.environ.get("XLA_FLAGS", ""))
 
 
@@ -112,7 +106,7 @@ def platform(override: str | None = None) -> str:
 
 
 def setup() -> None:
-    """Puts the settings in place; called once when ``mjxppo`` is imported.
+    """Sets ``XLA_FLAGS``; called once when ``mjxppo`` is imported.
 
     Warns, once, when the JAX backend is already up, because the flags can then no longer take effect.
     """

@@ -1,5 +1,5 @@
-"""The commands, a file each: their options as a dataclass, and a few lines around a function.
+"""A module for each command: a dataclass of its options, and ``main``, which calls a function of another package.
 
-What a command needs is imported inside its ``main``: help, completion and wrong options then do not wait for JAX,
-MuJoCo and Orbax.
+``main`` imports the modules that it needs itself, so that help, completion and wrong options do not import JAX, MuJoCo
+and Orbax.
 """

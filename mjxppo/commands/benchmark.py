@@ -22,14 +22,14 @@ from mjxppo.run import distributed
 
 @dataclass(frozen=True)
 class PhysicsArguments:
-    """What to measure, and how long."""
+    """Environment steps per second: this package's backends, stock MJX and C MuJoCo."""
 
     tasks: tuple[str, ...] = ("half_cheetah", "hopper", "walker2d")
     """Tasks."""
     backends: tuple[str, ...] = ()
     """c (C MuJoCo on all cores), planar, planar-pallas (a GPU kernel; planar-pallas:64:2 for 64 worlds and 2 warps a
     program), mjx, mjx-warp, mjx-stock (MJX with its default settings), planar-varied, mjx-varied (worlds of
-    different make). None: all that make sense here, but mjx-warp and these two."""
+    different masses, friction, ...). Default: c, planar, mjx, mjx-stock, and planar-pallas on a GPU."""
     num_envs: int = 4096
     """Worlds stepped side by side."""
     num_steps: int = 20
@@ -42,7 +42,7 @@ class PhysicsArguments:
 
 @dataclass(frozen=True)
 class TrainArguments:
-    """What to measure, and how long."""
+    """Training throughput with everything included, and the times of an update's parts."""
 
     tasks: tuple[str, ...] = ("half_cheetah", "hopper")
     """Tasks, with their shipped configurations."""
@@ -62,7 +62,7 @@ class TrainArguments:
 
 @dataclass(frozen=True)
 class ScaleArguments:
-    """What to measure, and how long."""
+    """Training on 1, 2, 4, ... devices, and the share of time that the collectives take."""
 
     tasks: tuple[str, ...] = ("half_cheetah",)
     """Tasks, with their shipped configurations."""
@@ -82,7 +82,7 @@ class ScaleArguments:
 
 @dataclass(frozen=True)
 class CompileArguments:
-    """What to measure."""
+    """Seconds to compile, without a cache."""
 
     tasks: tuple[str, ...] = ("half_cheetah", "hopper", "walker2d")
     """Tasks, with their shipped configurations."""
@@ -92,12 +92,12 @@ class CompileArguments:
 
 @dataclass(frozen=True)
 class ReturnArguments:
-    """What to wait for."""
+    """Seconds from the start of the program until the policy reaches given returns."""
 
     tasks: tuple[str, ...] = ("half_cheetah", "hopper")
     """Tasks, with their shipped configurations."""
     marks: tuple[float, ...] = ()
-    """Returns to wait for, in rising order; default: 5000 8000 10000 for half_cheetah, 3000 for hopper."""
+    """Returns whose times are measured; default: 5000 8000 10000 for half_cheetah, 3000 for hopper."""
     num_seeds: int = 5
     """Runs of each task; the median counts."""
     seed: int = 0
@@ -112,7 +112,7 @@ class ReturnArguments:
 
 @dataclass(frozen=True)
 class GymnasiumArguments:
-    """What to measure, and how long."""
+    """Steps per second through Gymnasium's vector interface: this package's, sync and async."""
 
     tasks: tuple[str, ...] = ("half_cheetah",)
     """Tasks."""
@@ -131,15 +131,15 @@ class GymnasiumArguments:
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        lines = "\n".join(f"  {name:<9} {text}" for name, (_, text) in ARGUMENTS.items())
+        lines = "\n".join(f"  {name:<9} {cls.__doc__}" for name, (cls, _) in KINDS.items())
         print(f"usage: mjxppo benchmark KIND [OPTIONS]\n\nkinds:\n{lines}")
         return 0
     kind, *rest = arguments
-    if kind not in ARGUMENTS:
-        raise UserError(f"benchmark: there is no kind {kind!r}; {hint(kind, ARGUMENTS)}")
-    cls, text = ARGUMENTS[kind]
-    parsed = parse(cls, rest, prog=f"mjxppo benchmark {kind}", description=text)
-    result = _MEASURE[kind](parsed, [canonical_name(task) for task in parsed.tasks])
+    if kind not in KINDS:
+        raise UserError(f"benchmark: there is no kind {kind!r}; {hint(kind, KINDS)}")
+    cls, measure = KINDS[kind]
+    parsed = parse(cls, rest, f"mjxppo benchmark {kind}")
+    result = measure(parsed, [canonical_name(task) for task in parsed.tasks])
     if not distributed.is_first():
         return 0
     for rows in filter(None, (result.get("against"), result["results"])):
@@ -198,7 +198,7 @@ def _return(parsed: ReturnArguments, tasks: list[str]) -> dict[str, Any]:
     for task in tasks:
         marks = parsed.marks or time_to_return.MARKS.get(task)
         if not marks:
-            raise UserError(f"marks: say which returns of {task} to wait for, such as --marks 1000")
+            raise UserError(f"marks: give the returns of {task} whose times are measured, such as --marks 1000")
         measured.append(time_to_return.measure_time_to_return(task, sorted(marks), seeds, parsed.cold, options))
     return {**measured[0], "results": [row for one in measured for row in one["results"]]}
 
@@ -209,26 +209,15 @@ def _gymnasium(parsed: GymnasiumArguments, tasks: list[str]) -> dict[str, Any]:
     return gymnasium.measure_gymnasium(tasks, parsed.modes, parsed.num_envs, parsed.seconds, parsed.repeats)
 
 
-ARGUMENTS: dict[str, tuple[Any, str]] = {
-    "physics": (PhysicsArguments, "environment steps a second: ours, stock MJX and C MuJoCo, in one run"),
-    "train": (TrainArguments, "training throughput, everything included, and its split"),
-    "scale": (ScaleArguments, "training on 1, 2, 4, ... devices, and the share of the collectives"),
-    "compile": (CompileArguments, "seconds to compile, without a cache"),
-    "return": (ReturnArguments, "seconds from the start of the program until the policy has given returns"),
-    "gymnasium": (
-        GymnasiumArguments,
-        "steps a second through Gymnasium's vector interface: ours, sync and async",
-    ),
+KINDS: dict[str, tuple[type[Any], Callable[[Any, list[str]], dict[str, Any]]]] = {
+    "physics": (PhysicsArguments, _physics),
+    "train": (TrainArguments, _train),
+    "scale": (ScaleArguments, _scale),
+    "compile": (CompileArguments, _compile),
+    "return": (ReturnArguments, _return),
+    "gymnasium": (GymnasiumArguments, _gymnasium),
 }
-"""What each kind takes, and what it measures."""
-_MEASURE: dict[str, Callable[[Any, list[str]], dict[str, Any]]] = {
-    "physics": _physics,
-    "train": _train,
-    "scale": _scale,
-    "compile": _compile,
-    "return": _return,
-    "gymnasium": _gymnasium,
-}
+"""The arguments of each kind of benchmark, and the function that measures it on the tasks of these names."""
 
 
 def _configurations(names: Sequence[str], tasks: Sequence[str], changes: Mapping[str, Any]) -> list[Config]:

@@ -18,7 +18,10 @@ from mjxppo.config.values import configs_dir, read_yaml
 
 @dataclass(frozen=True)
 class CompletionArguments:
-    """For which shell."""
+    """Prints a completion script. For bash, add to ~/.bashrc:  source <(mjxppo completion bash)
+    For zsh, add to ~/.zshrc after compinit:  source <(mjxppo completion zsh)
+    For fish:  mjxppo completion fish > ~/.config/fish/completions/mjxppo.fish
+    """
 
     shell: Annotated[Literal["bash", "zsh", "fish"], POSITIONAL]
     """bash, zsh, or fish."""
@@ -26,20 +29,13 @@ class CompletionArguments:
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
-    parsed = parse(
-        CompletionArguments,
-        arguments,
-        prog="mjxppo completion",
-        description="Prints a completion script. For bash, add to ~/.bashrc:  source <(mjxppo completion bash)\n"
-        "For zsh, add to ~/.zshrc after compinit:  source <(mjxppo completion zsh)\n"
-        "For fish:  mjxppo completion fish > ~/.config/fish/completions/mjxppo.fish",
-    )
-    print(argcomplete.shellcode(["mjxppo"], shell=parsed.shell))
+    parsed = parse(CompletionArguments, arguments, "mjxppo completion")
+    print(argcomplete.shellcode(["mjxppo"], True, parsed.shell))
     return 0
 
 
 def complete(commands: Mapping[str, str]) -> None:
-    """Answers the shell's question, which its script asks by starting ``mjxppo``, and ends the process."""
+    """Prints the possible completions for the shell's script, which starts ``mjxppo`` for this, and exits."""
     argcomplete.autocomplete(_parser_of_all(commands), always_complete_options="long")
 
 
@@ -49,13 +45,13 @@ def _parser_of_all(commands: Mapping[str, str]) -> argparse.ArgumentParser:
     for name, text in commands.items():
         module = importlib.import_module(f"mjxppo.commands.{name}")
         command = places.add_parser(name, help=text)
-        kinds = getattr(module, "ARGUMENTS", None)
+        kinds = getattr(module, "KINDS", None)
         if kinds is None:
             add_arguments(command, _options_of(name, module), _completer_of)
             continue
         kind_places = command.add_subparsers()  # a command with kinds, each with arguments of its own
-        for kind, (cls, kind_text) in kinds.items():
-            add_arguments(kind_places.add_parser(kind, help=kind_text), options_of(cls), _completer_of)
+        for kind, (cls, _) in kinds.items():
+            add_arguments(kind_places.add_parser(kind, help=cls.__doc__), options_of(cls), _completer_of)
     return parser
 
 

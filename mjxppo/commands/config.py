@@ -12,7 +12,7 @@ from mjxppo.envs.registry import canonical_name
 
 @dataclass(frozen=True)
 class ConfigArguments:
-    """Which task."""
+    """Prints a task's configuration as YAML."""
 
     env: str
     """Task: hopper, half_cheetah, walker2d, brax:NAME, playground:NAME, or gymnasium:ID."""
@@ -20,8 +20,6 @@ class ConfigArguments:
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
-    parsed = parse(
-        ConfigArguments, arguments, prog="mjxppo config", description="Prints a task's configuration as YAML."
-    )
+    parsed = parse(ConfigArguments, arguments, "mjxppo config")
     sys.stdout.write(to_yaml(from_dict(defaults_for(canonical_name(parsed.env)))))
     return 0

@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
         "ckpt/, or one step's folder. The run goes on with mjxppo train --resume --run-dir DIR.",
     )
     if not arguments or arguments[0].startswith("-"):
-        raise UserError("teacher: say first whom to imitate, such as mjxppo distill runs/teacher --policy.history 8")
+        raise UserError("teacher: name the teacher first, such as mjxppo distill runs/teacher --policy.history 8")
     if "--resume" in arguments:
         raise UserError("resume: goes on with mjxppo train --resume --run-dir DIR, which knows the teacher")
     return train.run(train.request_of(arguments[1:], PROG, {"distill": {"teacher": arguments[0]}}))

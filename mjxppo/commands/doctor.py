@@ -1,4 +1,4 @@
-"""``mjxppo doctor``: what the package finds here, and what to do about what is missing."""
+"""``mjxppo doctor``: checks of this machine's installation, with remedies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DoctorArguments:
-    """How to say it."""
+    """Checks versions, devices, video and the cache."""
 
     json: bool = False
     """Print JSON, for programs."""
@@ -22,13 +22,11 @@ class DoctorArguments:
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code: 1 where something will not work."""
-    parsed = parse(
-        DoctorArguments, arguments, prog="mjxppo doctor", description="Checks versions, devices, video and the cache."
-    )
+    parsed = parse(DoctorArguments, arguments, "mjxppo doctor")
     from mjxppo.console import waiting
     from mjxppo.measure import doctor
 
-    with waiting("looking around"):
+    with waiting("checking this machine"):
         checks = doctor.examine()
     result = doctor.to_dict(checks)
     if parsed.json:

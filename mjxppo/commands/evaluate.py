@@ -15,12 +15,12 @@ from mjxppo.policy.engine import Engine
 
 if TYPE_CHECKING:
     from mjxppo.policy.robustness import Axis
-    from mjxppo.run.load import Runnable
+    from mjxppo.run.load import TrainedPolicy
 
 
 @dataclass(frozen=True)
 class EvaluateArguments:
-    """Which policy, and how to test it."""
+    """Evaluates a policy, deterministically."""
 
     path: Annotated[Path, POSITIONAL]
     """A run directory, its ckpt/, one step's folder, or an exported .npz."""
@@ -33,8 +33,8 @@ class EvaluateArguments:
     out: Path | None = None
     """Also write the JSON to this file."""
     as_trained: bool = False
-    """In the worlds that the run trained in (randomized, with privileged observations); with --engine own, planar
-    or mjx."""
+    """Evaluate in the worlds of training (randomized, with privileged observations); needs --engine own, planar or
+    mjx."""
     perturb: Annotated[tuple[str, ...], REPEATED] = ()
     """NAME=LOW:HIGH: evaluate on robots that differ from the model by factors in this range (friction, mass, inertia,
     size, strength, damping, stiffness, armature, gravity; slope in degrees); once or twice, for a grid of returns."""
@@ -46,16 +46,16 @@ class EvaluateArguments:
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
-    parsed = parse(
-        EvaluateArguments, arguments, prog="mjxppo evaluate", description="Evaluates a policy, deterministically."
-    )
+    parsed = parse(EvaluateArguments, arguments, "mjxppo evaluate")
     from mjxppo.policy.npz import is_exported
-    from mjxppo.run.load import runnable_all
+    from mjxppo.run.load import find_policies
 
     axes = _axes(parsed)
     if parsed.as_trained and is_exported(parsed.path):
-        raise UserError("as_trained: an exported policy does not say which worlds it was trained in; name its run")
-    found = runnable_all(parsed.path)
+        raise UserError(
+            "as_trained: an exported policy does not say the worlds of its training; give its run directory"
+        )
+    found = find_policies(parsed.path)
     result = _robustness(parsed, axes, found) if axes else _returns(parsed, found)
     result = {"checkpoint": str(found[0].source), **result}
     if parsed.out is not None:
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _returns(parsed: EvaluateArguments, found: Sequence[Runnable]) -> dict[str, Any]:
+def _returns(parsed: EvaluateArguments, found: Sequence[TrainedPolicy]) -> dict[str, Any]:
     from mjxppo.policy.evaluate import evaluate_each
 
     policies = [(one.policy, one.config) for one in found]
@@ -77,24 +77,24 @@ def _returns(parsed: EvaluateArguments, found: Sequence[Runnable]) -> dict[str, 
 
 
 def _axes(parsed: EvaluateArguments) -> list[Axis]:
-    """What --perturb asks for."""
+    """The quantities of --perturb with their values; checks the other options that go with it."""
     if not parsed.perturb:
         if parsed.heat_map is not None:
-            raise UserError("heat_map: shows what --perturb asks for; say that, such as --perturb friction=0.5:1.5")
+            raise UserError("heat_map: needs --perturb, whose grid it shows, such as --perturb friction=0.5:1.5")
         return []
     from mjxppo.policy.robustness import SUFFIXES, parse_axis
 
     if parsed.engine != "gymnasium":
         raise UserError(f"perturb: needs --engine gymnasium, not {parsed.engine}")
     if parsed.as_trained:
-        raise UserError("as_trained: the worlds of --perturb are C MuJoCo's; give one or the other")
+        raise UserError("as_trained: --perturb evaluates in C MuJoCo, not in the worlds of training; give only one")
     if parsed.heat_map is not None and parsed.heat_map.suffix.lower() not in SUFFIXES:
         raise UserError(f"heat_map: {parsed.heat_map} must end in {', '.join(SUFFIXES)}")
     return [parse_axis(text, parsed.perturb_points) for text in parsed.perturb]
 
 
-def _robustness(parsed: EvaluateArguments, axes: Sequence[Axis], found: Sequence[Runnable]) -> dict[str, Any]:
-    """The grid of returns, drawn."""
+def _robustness(parsed: EvaluateArguments, axes: Sequence[Axis], found: Sequence[TrainedPolicy]) -> dict[str, Any]:
+    """Measures the grid of returns, draws it, and returns it."""
     from mjxppo.analysis.plot.robustness import draw_grid
     from mjxppo.console import say, waiting
     from mjxppo.policy import robustness

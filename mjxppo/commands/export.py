@@ -13,7 +13,7 @@ from mjxppo.console import print_json
 
 @dataclass(frozen=True)
 class ExportArguments:
-    """Which policy, and where it goes."""
+    """Writes the deterministic policy, with its observation normaliser, for other programs."""
 
     path: Annotated[Path, POSITIONAL]
     """A run directory, its ckpt/, or one step's folder."""
@@ -24,12 +24,7 @@ class ExportArguments:
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
-    parsed = parse(
-        ExportArguments,
-        arguments,
-        prog="mjxppo export",
-        description="Writes the deterministic policy, with its observation normaliser, for other programs.",
-    )
+    parsed = parse(ExportArguments, arguments, "mjxppo export")
     from mjxppo.policy.export import POLICY, check_output, export
 
     if parsed.out is not None:

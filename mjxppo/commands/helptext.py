@@ -1,4 +1,4 @@
-"""Help that fits a screen: a line for most options, with default and range; sections on pages of their own."""
+"""Help texts that fit on a screen: a line for most options, with default and range; a page for each section."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WIDTH = 100
 EVERYTHING = "all"
 _METAVARS = {int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}
 _SANITY_LIMIT = 10_000
-"""Upper bounds above it only keep nonsense out, and are not shown."""
+"""Larger upper bounds only exclude absurd values, and are not shown."""
 
 
 def show_if_asked(
@@ -33,15 +33,8 @@ def show_if_asked(
 ) -> None:
     """Prints the help and exits where ``-h`` or ``--help`` is among the arguments.
 
-    Args:
-        options: the command's.
-        arguments: what it was given; a word behind ``--help`` names a section, or ``all``.
-        prog: the command.
-        description: what it does, in a sentence.
-        sections: what each section of options is about, by its name; each has a page of its own.
-
-    Raises:
-        UserError: there is no such page.
+    A word after ``--help`` names a section, or ``all``. ``sections`` has the description of each section by name;
+    each has its own page. ``description`` says what ``prog`` does. Raises UserError where there is no such page.
     """
     place = next((i for i, word in enumerate(arguments) if word in ("-h", "--help")), None)
     if place is None:
@@ -87,7 +80,7 @@ def rows_of(options: Sequence[Option], section: str = "") -> list[tuple[str, str
 
 
 def facts_of(option: Option) -> str:
-    """An option's default and range, such as "default 0.99, 0 to 1"; empty where there is nothing to say."""
+    """An option's default and range, such as "default 0.99, 0 to 1"; empty where there is neither."""
     kind, notes = option.kind, option.notes
     if typing.get_origin(kind) is tuple:
         kind, notes = without_notes(typing.get_args(kind)[0])

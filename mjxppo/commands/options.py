@@ -1,7 +1,6 @@
-"""Options of a command out of a dataclass: a field is an option, its docstring the help, its type the check.
+"""Options of a command from a dataclass: each field is an option, its docstring the help, its type the check.
 
-Text on the command line becomes the same plain values that a YAML file gives (``config.values``), so that both are
-checked by the same code and refused in the same words.
+Text on the command line becomes the same plain values that a YAML file gives, and ``config.values`` checks both.
 """
 
 from __future__ import annotations
@@ -67,13 +66,10 @@ class Option(NamedTuple):
 
 
 def options_of(cls: type, default: Any = None, prefix: str = "", about: str = "") -> list[Option]:
-    """The options of a dataclass, those of its sections behind its own.
+    """The options of a dataclass, its own before those of its sections.
 
-    Args:
-        cls: the dataclass.
-        default: an instance whose values are the defaults, instead of those of ``cls``.
-        prefix: of the fields' names, such as ``ppo.``.
-        about: what the section is about.
+    ``default`` is an instance whose values replace the defaults of ``cls``. For a section, ``prefix`` (such as
+    ``ppo.``) is put before the fields' names, and ``about`` is its description.
     """
     own: list[Option] = []
     nested: list[Option] = []
@@ -100,10 +96,9 @@ def texts_of(cls: type) -> dict[str, str]:
 
 
 def read(options: Sequence[Option], arguments: Sequence[str], prog: str) -> dict[str, Any]:
-    """The plain values that the arguments give, by field; sections are mappings, as in a YAML file.
+    """The plain values in the arguments by field; sections are mappings, as in a YAML file.
 
-    Raises:
-        UserError: an argument is unknown, or lacks its value; ranges and types are not looked at here.
+    Raises UserError where an argument is unknown or lacks its value; ranges and types are not checked here.
     """
     parsed, rest = parser_of(options, prog).parse_known_args(_normalized(arguments, options))
     if rest:
@@ -123,7 +118,7 @@ def read(options: Sequence[Option], arguments: Sequence[str], prog: str) -> dict
 
 
 def parser_of(options: Sequence[Option], prog: str) -> argparse.ArgumentParser:
-    """An argparse parser of the options, which leaves what is not given out of its result."""
+    """An argparse parser of the options; its result has only the options that are given."""
     parser = _Parser(prog=prog, add_help=False, allow_abbrev=False)
     add_arguments(parser, options)
     return parser
@@ -132,7 +127,7 @@ def parser_of(options: Sequence[Option], prog: str) -> argparse.ArgumentParser:
 def add_arguments(
     parser: argparse.ArgumentParser, options: Sequence[Option], completer_of: Callable[[Option], Any] | None = None
 ) -> None:
-    """Adds the options to a parser; ``completer_of`` says what argcomplete asks for an option's possible values."""
+    """Adds the options to a parser; ``completer_of`` returns argcomplete's completer for an option."""
     for option in options:
         several = typing.get_origin(option.kind) is tuple
         settings: dict[str, Any] = {"dest": option.name, "default": argparse.SUPPRESS, "help": option.text}
@@ -152,7 +147,7 @@ def add_arguments(
 
 
 class _Parser(argparse.ArgumentParser):
-    """Refuses by an exception instead of by printing its usage."""
+    """Raises UserError instead of printing its usage and exiting."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message.removeprefix('argument ')}; see {self.prog} --help")
@@ -160,7 +155,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _nearest_flag(word: str, flags: Sequence[str]) -> str:
     text = hint(word, flags)
-    return text if text.startswith("did you mean") else "those that there are have other names"
+    return text if text.startswith("did you mean") else "no option has a similar name"
 
 
 def _normalized(arguments: Sequence[str], options: Sequence[Option]) -> list[str]:
@@ -220,7 +215,7 @@ def _refuse_twice(field: str, names: Sequence[str]) -> None:
 
 
 def _of_text(name: str, kind: Any, text: str) -> Any:
-    """One text as a YAML file would have it, unless text is what the field holds."""
+    """The value of one text, as in a YAML file; the text itself for a field of text."""
     kind, optional = without_none(kind)
     if optional and text in ("None", "null"):
         return None
@@ -242,7 +237,7 @@ def _default_of(field: dataclasses.Field[Any], default: Any) -> Any:
 
 
 def without_notes(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    """A type without its annotations, and these."""
+    """A type without its annotations, and the annotations."""
     notes: tuple[Any, ...] = ()
     while typing.get_origin(hint) is Annotated:
         notes += hint.__metadata__
@@ -251,7 +246,7 @@ def without_notes(hint: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def without_none(kind: Any) -> tuple[Any, bool]:
-    """The type in ``X | None`` without its annotations, and whether None was there."""
+    """The type in ``X | None`` without its annotations, and whether None is allowed."""
     if isinstance(kind, types.UnionType):
         kinds = [part for part in typing.get_args(kind) if part is not types.NoneType]
         return without_notes(kinds[0])[0], True

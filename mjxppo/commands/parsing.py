@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -12,12 +13,12 @@ from mjxppo.config.values import build
 T = TypeVar("T")
 
 
-def parse(cls: type[T], arguments: Sequence[str], *, prog: str, description: str) -> T:
-    """Reads the arguments into ``cls``; prints the help and exits where that is asked for.
+def parse(cls: type[T], arguments: Sequence[str], prog: str) -> T:
+    """Reads a command's arguments into ``cls``; with ``-h`` or ``--help`` prints the help and exits.
 
-    Raises:
-        UserError: an argument is unknown, missing or wrong; one line that names it and the nearest right one.
+    The docstring of ``cls`` says in the help what the command ``prog`` does. Raises UserError, which names the argument
+    and the nearest right one, where one is unknown, missing or wrong.
     """
     options = options_of(cls)
-    helptext.show_if_asked(options, arguments, prog=prog, description=description)
+    helptext.show_if_asked(options, arguments, prog=prog, description=inspect.getdoc(cls) or "")
     return build(cls, read(options, arguments, prog), prog)

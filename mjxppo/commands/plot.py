@@ -15,7 +15,7 @@ from mjxppo.console import print_json
 
 @dataclass(frozen=True)
 class PlotArguments:
-    """Which runs, and how they are drawn."""
+    """Draws learning curves."""
 
     runs: Annotated[tuple[Path, ...], POSITIONAL]
     """Run directories; those that differ in nothing but the seed become one curve with a band."""
@@ -33,7 +33,7 @@ class PlotArguments:
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
-    parsed = parse(PlotArguments, arguments, prog="mjxppo plot", description="Draws learning curves.")
+    parsed = parse(PlotArguments, arguments, "mjxppo plot")
     from mjxppo.analysis.plot import plot
 
     result = plot(parsed.runs, parsed.out, y=parsed.y, x=parsed.x, smooth=parsed.smooth, band=parsed.band)

@@ -13,7 +13,7 @@ from mjxppo.console import print_json
 
 @dataclass(frozen=True)
 class RenderArguments:
-    """Which policy, and where the film goes."""
+    """Films one episode in Gymnasium's C MuJoCo."""
 
     path: Annotated[Path, POSITIONAL]
     """A run directory, its ckpt/, one step's folder, or an exported .npz."""
@@ -31,15 +31,13 @@ class RenderArguments:
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
-    parsed = parse(
-        RenderArguments, arguments, prog="mjxppo render", description="Films one episode in Gymnasium's C MuJoCo."
-    )
+    parsed = parse(RenderArguments, arguments, "mjxppo render")
     from mjxppo.policy.npz import is_exported
     from mjxppo.render import film
     from mjxppo.run.directory import VIDEO
-    from mjxppo.run.load import runnable
+    from mjxppo.run.load import find_policy
 
-    found = runnable(parsed.path)
+    found = find_policy(parsed.path)
     out = parsed.out or (found.source.with_suffix(".mp4") if is_exported(found.source) else found.run_dir / VIDEO)
     size = {"width": parsed.width, "height": parsed.height, "max_steps": parsed.max_steps}
     result = film(found.policy, found.config, out, seed=parsed.seed, **size)

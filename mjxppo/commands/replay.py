@@ -1,4 +1,4 @@
-"""``mjxppo replay``: a run's non-finite update once more."""
+"""``mjxppo replay``: computes a run's failed update again from its dump."""
 
 from __future__ import annotations
 
@@ -13,20 +13,15 @@ from mjxppo.console import print_json
 
 @dataclass(frozen=True)
 class ReplayArguments:
-    """Which failure."""
+    """Computes the update in which a run became non-finite again."""
 
     path: Annotated[Path, POSITIONAL]
-    """A run that stopped over non-finite numbers, or its failure/ directory."""
+    """A run that stopped because of non-finite numbers, or its failure/ directory."""
 
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code: 1 where the failure does not happen again."""
-    parsed = parse(
-        ReplayArguments,
-        arguments,
-        prog="mjxppo replay",
-        description="Computes the update in which a run became non-finite again.",
-    )
+    parsed = parse(ReplayArguments, arguments, "mjxppo replay")
     from mjxppo import xla
     from mjxppo.run import failure
 

@@ -1,4 +1,4 @@
-"""``mjxppo report``: one web page about a run, with everything inside it."""
+"""``mjxppo report``: one self-contained web page about a run."""
 
 from __future__ import annotations
 
@@ -13,22 +13,20 @@ from mjxppo.console import print_json
 
 @dataclass(frozen=True)
 class ReportArguments:
-    """Which run, and where the page goes."""
+    """Writes one self-contained page about a run."""
 
     run: Annotated[Path, POSITIONAL]
     """A run directory; it may still be training."""
     out: Path | None = None
     """File to write (.html); default: report.html in the run directory."""
     split: bool = False
-    """First time an update's parts on this machine: physics, policy, GAE, gradient steps (compiles programs of their
-    own)."""
+    """First measure an update's parts on this machine: physics, policy, GAE, gradient steps (compiles programs for
+    them)."""
 
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
-    parsed = parse(
-        ReportArguments, arguments, prog="mjxppo report", description="Writes one self-contained page about a run."
-    )
+    parsed = parse(ReportArguments, arguments, "mjxppo report")
     from mjxppo.analysis.report import report
 
     if parsed.split:

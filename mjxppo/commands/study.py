@@ -13,24 +13,19 @@ from mjxppo.console import print_json
 
 @dataclass(frozen=True)
 class StudyArguments:
-    """Which study, and where it goes."""
+    """Trains every variant of a study, draws curves and writes a table."""
 
     name: Annotated[str, POSITIONAL]
     """A shipped study (configs/studies/NAME.yaml), or a YAML file like those."""
     out: Path | None = None
-    """Directory of its runs, plots and tables; default: runs/studies/NAME. A study begun there goes on."""
+    """Directory of its runs, plots and tables; default: runs/studies/NAME. A study started there before continues."""
     jobs: int = 1
-    """Runs trained at the same time; more than one pays for runs too small to fill the machine."""
+    """Runs trained at the same time; more than one is faster for runs too small to use the whole machine."""
 
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
-    parsed = parse(
-        StudyArguments,
-        arguments,
-        prog="mjxppo study",
-        description="Trains every variant of a study, draws and tables it.",
-    )
+    parsed = parse(StudyArguments, arguments, "mjxppo study")
     from mjxppo.analysis import study
     from mjxppo.console import say
 

@@ -24,7 +24,7 @@ class RunOptions:
     """What ``mjxppo train`` takes besides the fields of a configuration."""
 
     config: str | None = None
-    """YAML file, or name of a shipped configuration, that replaces the task's fields; --FIELD options replace both."""
+    """YAML file or name of a shipped configuration; its fields replace the task's, and --FIELD options replace both."""
     set_from: Annotated[tuple[Path, ...], REPEATED] = ()
     """YAML file of further changes, on top of --config; may be given several times, the last one wins."""
     run_dir: Path | None = None
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
 
 
 def show_help_if_asked(arguments: Sequence[str], prog: str, description: str) -> None:
-    """Prints the options with the defaults of the task that the arguments name, and exits, where help is asked for."""
+    """Prints the options with the defaults of the task in the arguments, and exits, if they hold -h or --help."""
     if not {"-h", "--help"} & set(arguments):
         return
     env = next((b for a, b in itertools.pairwise(arguments) if a == "--env"), "hopper")
@@ -54,7 +54,7 @@ def show_help_if_asked(arguments: Sequence[str], prog: str, description: str) ->
 
 
 def request_of(arguments: Sequence[str], prog: str, fixed: Mapping[str, Any] | None = None) -> Request:
-    """What the arguments ask for; ``fixed`` fields are above them."""
+    """The run that the arguments describe; ``fixed`` fields replace theirs."""
     from mjxppo.run.session import Request  # brings JAX in, which help does without
 
     values = read(train_options(), arguments, prog)

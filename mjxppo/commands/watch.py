@@ -15,19 +15,19 @@ from mjxppo.errors import UserError
 
 @dataclass(frozen=True)
 class WatchArguments:
-    """Which run."""
+    """Follows a run until it ends."""
 
     run: Annotated[Path, POSITIONAL] = Path("runs/latest")
     """A run directory; default: the newest run."""
     once: bool = False
-    """Show where the run stands and end."""
+    """Print the present state of the run and exit."""
     interval: Annotated[float, Ge(0.1)] = 1.0
-    """Seconds between two looks (s)."""
+    """Seconds between two readings of the files."""
 
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code: 1 where the run stopped before its budget."""
-    parsed = parse(WatchArguments, arguments, prog="mjxppo watch", description="Follows a run until it ends.")
+    parsed = parse(WatchArguments, arguments, "mjxppo watch")
     if not parsed.interval >= 0.1:
         raise UserError(f"interval: must be at least 0.1 s, not {parsed.interval}")
     from rich.console import Console

@@ -16,23 +16,17 @@ _MOST_POLICIES = 4096
 
 
 def make_config(values: Mapping[str, Any], source: str = "config") -> Config:
-    """The configuration that plain values describe, checked as a whole.
+    """The checked configuration from plain ``values`` by field name; sections are mappings.
 
-    Args:
-        values: fields by name; sections are mappings.
-        source: where the values are from, for the message about a file that is no mapping of fields.
-
-    Raises:
-        UserError: one line that names the first field that is unknown or wrong, and what would be right.
+    Raises UserError, which names the first field that is unknown or wrong and a right value, or else ``source``.
     """
     return check_config(from_dict(values, source))
 
 
 def check_config(config: Config) -> Config:
-    """Checks everything that types alone cannot; returns the configuration unchanged.
+    """Checks what depends on several fields; returns the configuration unchanged.
 
-    Raises:
-        UserError: one line that names the first field that is wrong and what would be right.
+    Raises UserError, which names the first wrong field and a right value.
     """
     ppo, policy = config.ppo, config.policy
     if ppo.num_envs % ppo.block_size:
@@ -56,7 +50,7 @@ def check_config(config: Config) -> Config:
     _check_distill(config)
     if config.seed + config.num_seeds > 2**32:
         raise UserError(f"num_seeds: {config.num_seeds} seeds from {config.seed} on go beyond 2^32 - 1")
-    randomize.check(config.randomize)
+    randomize.check_ranges(config.randomize)
     count = config.num_seeds * math.prod(len(values) for values in config.grid.values())
     if count > _MOST_POLICIES:
         raise UserError(f"grid: {count} policies in one program are too many; {_MOST_POLICIES} are the most")

@@ -1,4 +1,4 @@
-"""Settings in layers: what is shipped for a task, below what is taken over, below files, below single fields."""
+"""Layers of settings, from weakest to strongest: a task's shipped ones, inherited ones, files, single fields."""
 
 from __future__ import annotations
 
@@ -12,14 +12,9 @@ from mjxppo.config.values import defaults_for, merge, read_named
 
 
 def changes_of(files: Iterable[str | os.PathLike[str]], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields in the files, each on top of those before it, with single fields on top of all.
+    """The fields in YAML files or shipped configurations, later ones on top, and ``fields`` (nested) on top of all.
 
-    Args:
-        files: YAML files, or names of shipped configurations.
-        fields: by name; sections are mappings.
-
-    Raises:
-        UserError: there is no such file or shipped configuration, or it holds no mapping of fields.
+    Raises UserError where there is no such file or shipped configuration, or it holds no mapping of fields.
     """
     changes: dict[str, Any] = {}
     for name in files:
@@ -31,9 +26,9 @@ def resolve(env: str, changes: Mapping[str, Any], inherited: Mapping[str, Any] |
     """The checked configuration of a new run.
 
     Args:
-        env: the task's one name.
+        env: the task's canonical name.
         changes: files and single fields, see ``changes_of``.
-        inherited: fields that the run takes over from the policy that it begins with; above the shipped ones.
+        inherited: fields taken over from a pretrained policy or a teacher; they replace the task's shipped ones.
 
     Raises:
         UserError: a field is unknown or wrong.

@@ -1,4 +1,4 @@
-"""What may differ between worlds, and by how much. Imports nothing that is slow to import."""
+"""Settings of domain randomisation: what differs between worlds, and by how much."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Probability = Annotated[float, Ge(0), Le(1)]
 
 @dataclass(frozen=True)
 class Spread:
-    """A random number of every world."""
+    """The distribution of one quantity that is drawn for each world."""
 
     distribution: Literal["none", "uniform", "log_uniform", "normal"] = "none"
     """none (does not vary), uniform, log_uniform, or normal: the mean is the middle of the range, the standard
-    deviation a quarter of its width, and what is outside of the range is drawn again."""
+    deviation a quarter of its width, and values outside of the range are drawn again."""
     low: Number = 1.0
     """Lower end of the range."""
     high: Number = 1.0
@@ -64,8 +64,8 @@ class RandomizeConfig:
     observation_bias: Spread = field(default_factory=Spread)
     """Error of each observation that lasts for an episode (added); always a number for each."""
     redraw: Literal["episode", "never"] = "episode"
-    """When all of the above is drawn: for every episode, or once for each world and never again. The latter is cheaper
-    where episodes are short; the policy still sees a robot for each world."""
+    """When all of the above is drawn: for every episode, or once for each world and never again. The latter is faster
+    where episodes are short; the policy still trains on a different robot in each world."""
     curriculum_return: Number | None = None
     """With a number, every world starts as the model itself: an episode with at least this return widens the world's
     ranges (all of the above), any other narrows them. Without, they have their full width from the start."""
@@ -84,27 +84,19 @@ class RandomizeConfig:
 
     @property
     def physical(self) -> dict[str, Spread]:
-        """What varies of the model."""
-        names = (
-            "mass",
-            "inertia",
-            "size",
-            "friction",
-            "strength",
-            "damping",
-            "stiffness",
-            "armature",
-            "gravity",
-            "slope",
-        )
-        return {name: getattr(self, name) for name in names if getattr(self, name).on}
+        """The quantities of the MuJoCo model that vary, by name."""
+        return {name: spread for name, spread in self._spreads.items() if spread.on and name != "observation_bias"}
+
+    @property
+    def _spreads(self) -> dict[str, Spread]:
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Spread)}
 
     @property
     def on(self) -> bool:
         """Whether anything varies."""
-        spreads = [value for value in (getattr(self, f.name) for f in fields(self)) if isinstance(value, Spread)]
         others = (self.observation_noise, self.max_action_delay, self.drop_action, self.push)
-        return any(spread.on for spread in spreads) or any(others)
+        return any(spread.on for spread in self._spreads.values()) or any(others)
 
 
 _ONLY_SCALE = ("mass", "inertia", "size", "strength", "gravity")
@@ -113,18 +105,13 @@ _ONLY_ONE = ("size", "friction", "gravity", "slope")
 _POSITIVE = ("mass", "inertia", "size")
 
 
-def check(config: RandomizeConfig) -> None:
-    """Checks what types alone cannot.
-
-    Raises:
-        UserError: one line that names the first field that is wrong and what would be right.
-    """
+def check_ranges(config: RandomizeConfig) -> None:
+    """Checks what depends on several fields; raises UserError, which names the first wrong field and a right value."""
     if config.curriculum_return is not None and config.redraw == "never":
         raise UserError("randomize.curriculum_return: needs randomize.redraw = episode")
-    for item in fields(config):
-        spread = getattr(config, item.name)
-        if isinstance(spread, Spread) and spread.on:
-            _check_spread(f"randomize.{item.name}", item.name, spread)
+    for name, spread in config._spreads.items():
+        if spread.on:
+            _check_spread(f"randomize.{name}", name, spread)
 
 
 def _check_spread(path: str, name: str, spread: Spread) -> None:

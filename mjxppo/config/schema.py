@@ -1,6 +1,6 @@
 """The configuration of a training run: frozen dataclasses, checked once where they enter the program.
 
-The types state each field's range; ``config_io`` checks them, and what depends on several fields.
+The types state each field's range; ``config.values`` checks them, ``config.check`` what depends on several fields.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class InitConfig:
     path: str | None = None
     """Its run directory, ckpt/, or one step's folder; its networks are taken over as well."""
     carry: tuple[Literal["policy", "critic", "normalizer", "optimizer"], ...] = ("policy", "critic", "normalizer")
-    """What of it the run begins with: policy, critic (with the moments of returns), normalizer (moments of the
+    """Its parts that the run begins with: policy, critic (with the moments of returns), normalizer (moments of the
     observations), optimizer (Adam's moments); the rest starts as in a new run."""
     critic_warmup: Updates = 0
     """First updates in which only the critic learns, and the policy stays as it is."""
     step_size_warmup: Updates = 0
-    """Updates over which the step size rises linearly to what it would be, from the first that changes the policy."""
+    """Updates over which the step size rises linearly to its full value, after critic_warmup."""
     anchor_coef: Weight = 0.0
     """Weight of KL(pretrained policy || policy) in the loss; 0: none."""
     anchor_half_life: Annotated[float, Ge(0), Le(1e6)] = 0.0
@@ -74,12 +74,12 @@ class PolicyConfig:
     min_log_std: LogStd = -2.0
     """Floor of the log standard deviation; below init_log_std."""
     final_min_log_std: LogStd | None = None
-    """Where the floor of a state_independent std ends: it moves there over the second half of the step budget."""
+    """Floor of a state_independent std at the end; it moves there linearly over the second half of the budget."""
     history: Annotated[int, Ge(1), Le(1000)] = 1
     """Observations that the networks see: the newest, and those before it with the actions between them."""
     privileged: Privileged = "none"
-    """Which networks see what only the simulation knows (the parameters of randomised worlds, ...): none, critic, or
-    both (the policy then cannot act elsewhere, and has to be distilled into one that can)."""
+    """Which networks get privileged observations (parameters of randomised worlds, ...): none, critic, or both (the
+    policy then only acts in this simulation, and has to be distilled for other uses)."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class DistillConfig:
     share: Share = 1.0
     """Share of the steps at which the teacher acts, at the start; the student learns from all (DAgger)."""
     final_share: Share = 0.0
-    """The same at the end. With 1 the student only ever sees what the teacher does (behaviour cloning)."""
+    """The same at the end. With 1 the teacher always acts (behaviour cloning)."""
     until: Share = 0.5
     """Share of total_env_steps after which final_share is reached; in between it is linear."""
     policy: PolicyConfig = field(default_factory=PolicyConfig)
@@ -111,7 +111,7 @@ class PpoConfig:
     num_minibatches: Count = 16
     """Gradient steps per epoch; divides rollout_length times block_size."""
     minibatch_size: Annotated[int, Ge(0), Le(2**31 - 1)] = 0
-    """Samples per gradient step, whatever num_envs is; 0: num_minibatches."""
+    """Samples per gradient step, instead of num_minibatches; 0: off."""
     num_microbatches: Count = 1
     """Parts of each gradient, one after the other, for less memory."""
     num_epochs: Count = 4
@@ -125,7 +125,7 @@ class PpoConfig:
     loss: Literal["clip", "kl_penalty", "policy_gradient"] = "clip"
     """clip (PPO), kl_penalty (PPO-Penalty), or policy_gradient (no constraint: VPG, REINFORCE); not used to distill."""
     clip_eps: Positive = 0.2
-    """Half-width of the probability ratio's clip range."""
+    """Half-width of the ratio's clip range."""
     kl_penalty: Weight = 1.0
     """Initial coefficient of the KL penalty; adapted to hold target_kl."""
     baseline: bool = True
@@ -154,21 +154,21 @@ class PpoConfig:
     adam_eps: Positive = 1e-5
     """Adam's epsilon."""
     advantage_normalization: Literal["none", "minibatch", "batch"] = "batch"
-    """Over what advantages are brought to zero mean and unit variance."""
+    """The samples over which advantages get zero mean and unit variance."""
     normalize_obs: bool = True
     """Normalise observations with running moments."""
     normalize_returns: bool = True
     """Train the critic on normalised returns (PopArt)."""
     stagger_resets: bool = True
-    """Start the worlds' episode clocks at random times, so that time limits do not strike all at once."""
+    """Start the worlds' episode clocks at random times, so that not all reach the time limit together."""
     max_nonfinite_share: Share = 0.01
-    """Stop the run when more than this share of a log interval's steps were in worlds gone non-finite, or of its
-    gradient steps were skipped because the gradient was."""
+    """Stop the run when more than this share of a log interval's steps ended in a non-finite world, or of its
+    gradient steps had a non-finite gradient."""
 
 
 @dataclass(frozen=True)
 class LogConfig:
-    """What is written while training, and how often."""
+    """Metrics that are written while training, and how often."""
 
     every_updates: Count = 10
     """Updates per device call; metrics come to the host, and signals are seen, this often."""
@@ -180,14 +180,14 @@ class LogConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """When the training state is saved, and what is kept."""
+    """When the training state is saved, and which checkpoints are kept."""
 
     every_updates: Count = 100
     """Updates between checkpoints; rounded up to whole device calls. The last state is always saved."""
     keep_latest: Annotated[int, Ge(2), Le(10**6)] = 2
     """Newest checkpoints to keep, at least 2: one must be whole while the next is written."""
     keep_best: Annotated[int, Ge(0), Le(10**6)] = 1
-    """Best checkpoints to keep beside them, by mean training return."""
+    """Best checkpoints to keep besides, by mean training return."""
 
 
 @dataclass(frozen=True)
@@ -215,12 +215,12 @@ class Config:
     num_seeds: Annotated[int, Ge(1), Le(4096)] = 1
     """Policies trained side by side in one program, from seed on."""
     grid: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    """Settings to train every combination of, side by side, such as ppo.gamma: [0.99, 0.995] in a file; as an option
-    once for each setting."""
+    """Settings and their values; all combinations are trained side by side, such as ppo.gamma: [0.99, 0.995] in a file;
+    the option is given once for each setting."""
     total_env_steps: Annotated[int, Ge(1), Le(2**63 - 1)] = 10_000_000
     """Environment steps to train each policy for; exactly this number is run."""
     num_devices: Annotated[int, Ge(0), Le(2**20)] = 0
-    """Devices to share the worlds; 0: the most that are there and divide the number of blocks."""
+    """Devices that share the worlds; 0: the largest available number that divides the number of blocks."""
     on_write_error: Literal["continue", "stop"] = "continue"
     """When a checkpoint or metrics cannot be written (a full disk): continue, and try again with the next ones, or
     stop."""

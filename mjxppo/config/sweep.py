@@ -1,7 +1,7 @@
 """Several policies trained side by side in one program: the seeds, and the grid of settings, of one run.
 
-A run with ``num_seeds`` or ``grid`` has one checkpoint tree, whose arrays lead with the member, and below the run's
-directory one directory a member, which reads like the directory of a run of its own.
+A run with ``num_seeds`` or ``grid`` has one checkpoint tree, whose arrays have the member as first axis, and below the
+run's directory one directory for each member, with the files that a run of its own would have.
 """
 
 from __future__ import annotations
@@ -42,15 +42,14 @@ class Member(NamedTuple):
 
 
 def trains_several(config: Config) -> bool:
-    """Whether a run trains more than a single policy, and its arrays lead with the member."""
+    """Whether a run trains more than a single policy, and its arrays have the member as first axis."""
     return config.num_seeds > 1 or bool(config.grid)
 
 
 def members_of(config: Config) -> tuple[Member, ...]:
     """The members of a run: every point of the grid with every seed.
 
-    Raises:
-        UserError: the grid names a field that cannot be swept, or a value that the field does not take.
+    Raises UserError where the grid names a field that cannot be swept, or a value that the field does not take.
     """
     if not trains_several(config):
         return (Member("", config),)

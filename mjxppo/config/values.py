@@ -19,11 +19,10 @@ T = TypeVar("T")
 
 _MOST_VALUES = 100_000
 """More than any configuration holds; a few lines of YAML with aliases can stand for billions."""
-_MOST_POLICIES = 4096
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that also reads 1e-3 as a number, as everybody but YAML 1.1 does."""
+    """Safe YAML that also reads 1e-3 as a number, which YAML 1.1 does not."""
 
 
 _Loader.add_implicit_resolver(
@@ -39,11 +38,7 @@ def configs_dir() -> Path:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
-
-    Raises:
-        UserError: the file is missing, unreadable, not YAML, or not a mapping.
-    """
+    """The mapping in a YAML file; raises UserError where it is missing, unreadable, not YAML or not a mapping."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -65,7 +60,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """One value as a YAML file would hold it; raises ``yaml.YAMLError`` where it is none, or one out of all measure."""
+    """One value as a YAML file would hold it; raises ``yaml.YAMLError`` where it is invalid or too large."""
     try:
         value = yaml.load(text, Loader=_Loader)
     except RecursionError as error:
@@ -77,7 +72,7 @@ def parse_value(text: str) -> Any:
 
 
 def _refuse_bombs(value: Any) -> None:
-    """Refuses what aliases make infinite, or larger than any configuration, when it is copied."""
+    """Refuses values that aliases make infinite, or larger than any configuration, once they are copied."""
     queue = [value]
     for _ in range(_MOST_VALUES):
         if not queue:
@@ -90,8 +85,7 @@ def _refuse_bombs(value: Any) -> None:
 def read_named(name: str | os.PathLike[str]) -> dict[str, Any]:
     """The mapping in a YAML file, or in the shipped configuration of that name, such as half_cheetah_50m.
 
-    Raises:
-        UserError: there is neither, or as ``read_yaml``.
+    Raises UserError where there is neither, and as ``read_yaml`` does.
     """
     path = Path(name)
     shipped = configs_dir() / f"{path}.yaml"
@@ -125,22 +119,15 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def from_dict(values: Mapping[str, Any], source: str = "config") -> Config:
     """The configuration that plain values describe, each name and type checked; ``make_config`` checks more.
 
-    Raises:
-        UserError: an unknown field (the message names the nearest one) or a wrong type.
+    Raises UserError for an unknown field (the message names the nearest one) or a wrong type.
     """
     return build(Config, values, source)
 
 
 def build(cls: type[T], values: Mapping[str, Any], source: str) -> T:
-    """A dataclass from plain values by field name; sections are mappings.
+    """The dataclass ``cls`` from plain values by field name; sections are mappings.
 
-    Args:
-        cls: the dataclass.
-        values: what a file or a command line gave.
-        source: named by a message that no field can be named in.
-
-    Raises:
-        UserError: as ``from_dict``.
+    Raises UserError as ``from_dict``; its message begins with the field, or with ``source`` where it concerns none.
     """
     _check_names(values, cls, "")
     try:

@@ -27,7 +27,7 @@ _LARGEST_BLOCK = 256
 
 @flax.struct.dataclass
 class Step:
-    """The results of a step, or of a reset, of N worlds; every array leads with N."""
+    """The results of a step, or of a reset, of N worlds; the first axis of every array is N."""
 
     obs: Array
     """The observation to act on next, or the episode's last one where the world waits for its reset."""
@@ -108,14 +108,9 @@ class OnDevices:
     """Splits N worlds over the devices; on a CPU, each device steps its worlds in blocks, one after the other."""
 
     def __init__(self, num_envs: int, num_devices: int):
-        """Chooses the devices.
+        """Chooses ``num_devices`` devices; 0: the largest number available that divides ``num_envs`` (N).
 
-        Args:
-            num_envs: N.
-            num_devices: number of devices; 0: the largest number available that divides ``num_envs``.
-
-        Raises:
-            UserError: there are fewer devices, or they cannot share the worlds evenly.
+        Raises UserError where there are fewer devices, or their number does not divide N.
         """
         available = min(jax.device_count(), num_envs)
         count = num_devices or max(n for n in range(1, available + 1) if num_envs % n == 0)
@@ -147,12 +142,10 @@ def pack(tree: Any) -> Array:
 
 
 def unpack(packed: np.ndarray, like: Any) -> Any:
-    """The inverse of ``pack``: a pytree of NumPy arrays.
+    """The inverse of ``pack`` for ``packed`` [N, K]: a pytree of NumPy arrays.
 
-    Args:
-        packed: [N, K].
-        like: a pytree with the structure, shapes (except for N) and types that ``pack`` was given. Floating-point
-            numbers become float64, the type of Gymnasium's own environments.
+    ``like`` has the structure, shapes (except for N) and types that ``pack`` was given. Floating-point numbers become
+    float64, the type of Gymnasium's own environments.
     """
     leaves, structure = jax.tree.flatten(like)
     ends = np.cumsum([int(np.prod(leaf.shape[1:])) for leaf in leaves])

@@ -61,7 +61,7 @@ class MjxVectorEnv(VectorEnv):
         """Wraps an environment; the device program is compiled by the first ``reset`` and the first ``step``.
 
         Args:
-            env: the task.
+            env: the task, or an environment of it.
             num_envs: number of worlds N.
             autoreset_mode: when a world whose episode has ended is reset, see Gymnasium's documentation.
             arrays: "numpy"; or "jax" for arrays on the device, which are neither copied nor waited for.
@@ -73,7 +73,7 @@ class MjxVectorEnv(VectorEnv):
             height: of a picture, in pixels.
 
         Raises:
-            UserError: an argument is not one of these.
+            UserError: an argument has another value.
         """
         if num_envs < 1:
             raise UserError(f"num_envs: must be at least 1, not {num_envs}")
@@ -197,10 +197,9 @@ class MjxVectorEnv(VectorEnv):
         return self._obs(step.obs), step.reward, step.terminated, step.truncated, self._infos(step)
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """Pictures of the worlds as they are now, N of [height, width, 3] uint8; None without a ``render_mode``.
+        """N pictures of the worlds' present states, [height, width, 3] uint8; None without a ``render_mode``.
 
-        Raises:
-            gymnasium.error.ResetNeeded: before the first reset.
+        Raises gymnasium.error.ResetNeeded before the first reset.
         """
         if self.render_mode is None:
             logger.warn("render was called without a render_mode; make the environment with render_mode='rgb_array'")
@@ -268,17 +267,10 @@ def _action_space(task: Task) -> gymnasium.spaces.Box:
 
 
 def make_vec(task: str, num_envs: int = 1, *, backend: BackendName = "auto", **arguments: Any) -> MjxVectorEnv:
-    """A task by name as a vector environment; ``gymnasium.make_vec`` calls this.
+    """A task by its name in ``envs.make`` as a vector environment; ``gymnasium.make_vec`` calls this.
 
-    Args:
-        task: as ``envs.make`` takes it.
-        num_envs: number of worlds.
-        backend: the physics backend.
-        arguments: keyword arguments of ``MjxVectorEnv``, and the task's options under Gymnasium's names, such as
-            ``ctrl_cost_weight``.
-
-    Raises:
-        UserError: an argument or option is wrong.
+    ``arguments`` are those of ``MjxVectorEnv``, and the task's options under Gymnasium's names, such as
+    ``ctrl_cost_weight``. Raises UserError where one is wrong.
     """
     xla.enable_compilation_cache()
     of_vector = inspect.signature(MjxVectorEnv).parameters.keys() & arguments.keys()

@@ -10,7 +10,7 @@ import numpy as np
 def with_masks(values: dict[str, Any], mask: Any) -> dict[str, Any]:
     """Gymnasium's vector infos: each value, and as ``_NAME`` the mask [N] of the worlds that have it.
 
-    Values that no world has are left out, as Gymnasium does; not with a JAX mask, for which one would have to wait.
+    Values that no world has are left out, as Gymnasium does; not with a JAX mask, whose values are not waited for.
     """
     if isinstance(mask, np.ndarray) and not mask.any():
         return {}

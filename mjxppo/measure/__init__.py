@@ -1,5 +1,1 @@
-"""Benchmarks, reliability tests and the doctor.
-
-``mjxppo benchmark physics|train|scale|compile|return|gymnasium`` runs the module of that name (return:
-``time_to_return``), ``make kill`` and ``make soak`` theirs.
-"""
+"""Benchmarks, a module for each kind of ``mjxppo benchmark`` (return: ``time_to_return``), and the doctor."""

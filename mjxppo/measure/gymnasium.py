@@ -32,14 +32,14 @@ def measure_gymnasium(
     seconds: float = 2.0,
     repeats: int = 5,
 ) -> dict[str, Any]:
-    """Measures vector environments.
+    """Measures vector environments in ``repeats`` rounds of some seconds; results are medians.
 
     Args:
         tasks: canonical names of this package's tasks.
         modes: elements of ``MODES``.
         num_envs: number of worlds stepped together.
         seconds: length of a round.
-        repeats: number of rounds; results are medians.
+        repeats: number of rounds.
 
     Returns:
         ``{"hardware", "versions", "results"}``, for each task and mode ``env_steps_per_s``, its extremes, and
@@ -61,24 +61,16 @@ def _run_task(task: str, modes: Sequence[str], num_envs: int, seconds: float, re
     rows = []
     for mode in modes:
         speeds = [one[mode] for one in rounds]
-        ratios = [one[mode] / one["sync"] for one in rounds] if "sync" in modes else None
-        rows.append(
-            {
-                "env": task,
-                "mode": mode,
-                "num_envs": num_envs,
-                "env_steps_per_s": float(np.median(speeds)),
-                "env_steps_per_s_min": min(speeds),
-                "env_steps_per_s_max": max(speeds),
-                "ratio_to_sync": None if ratios is None else float(np.median(ratios)),
-            }
-        )
+        ratio = float(np.median([one[mode] / one["sync"] for one in rounds])) if "sync" in modes else None
+        extremes = {"env_steps_per_s_min": min(speeds), "env_steps_per_s_max": max(speeds), "ratio_to_sync": ratio}
+        row = {"env": task, "mode": mode, "num_envs": num_envs, "env_steps_per_s": float(np.median(speeds))}
+        rows.append(row | extremes)
     return rows
 
 
 @contextmanager
 def _prepared(task: str, mode: str, num_envs: int) -> Iterator[Callable[[float], float]]:
-    """A function from seconds to measure for to the rate of one vector environment, which is compiled and warm."""
+    """A function that measures a compiled vector environment for some seconds and returns its steps per second."""
     action_size = envs.make(task).action_size
     actions = np.random.default_rng(0).uniform(-1, 1, (16, num_envs, action_size)).astype(np.float32)
     if mode == "mjxppo":

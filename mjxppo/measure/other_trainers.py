@@ -31,8 +31,7 @@ _BRAX_NAMES = {"half_cheetah": "halfcheetah", "hopper": "hopper", "walker2d": "w
 def sb3(config: Config) -> dict[str, Any]:
     """Stable-Baselines3's PPO in Gymnasium's environment, one process for each of 16 worlds.
 
-    Raises:
-        UserError: it is not installed.
+    Raises UserError where it is not installed.
     """
     try:  # an optional package
         from stable_baselines3 import PPO
@@ -124,18 +123,11 @@ TRAINERS = {"sb3": sb3, "brax": brax_own, "brax-ours": brax_ours}
 
 
 def compare_trainers(config: Config, names: tuple[str, ...], own_env_steps_per_s: float) -> list[dict[str, Any]]:
-    """Measures other trainers one after the other.
+    """Measures the trainers ``names`` (keys of ``TRAINERS``) with the task and the sizes of ``config``, in turn.
 
-    Args:
-        config: the task and the sizes of networks, batches and minibatches.
-        names: keys of ``TRAINERS``.
-        own_env_steps_per_s: this package's throughput.
-
-    Returns:
-        A row for this package and for each trainer; ``ratio`` is this package's throughput divided by the row's.
-
-    Raises:
-        UserError: a name is unknown, or a trainer is not installed or fails.
+    Returns a row for this package, whose throughput is ``own_env_steps_per_s``, and for each trainer; ``ratio`` is this
+    package's throughput divided by the row's. Raises UserError where a name is unknown, or a trainer is not installed
+    or fails.
     """
     check_known("against", names, TRAINERS)
     rows = [_row(config, "mjxppo", "ours", own_env_steps_per_s)]

@@ -53,7 +53,7 @@ def measure_time_to_return(
     Args:
         task: the task's canonical name.
         marks: the returns whose times are measured.
-        seeds: the seeds; their processes run one after the other.
+        seeds: their processes run one after the other.
         cold: start every process with an empty compilation cache, instead of a filled one.
         options: further options of ``mjxppo train``.
 

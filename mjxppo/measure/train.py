@@ -68,12 +68,8 @@ def measure_training(configs: Sequence[Config], repeats: int = 5, skip_updates: 
 def measure_split(run: Path, repeats: int = 3) -> Path:
     """Measures the parts of an update of one policy of a run on this machine, for the run's report.
 
-    Args:
-        run: a run directory, its ckpt/, or one step's folder.
-        repeats: number of rounds; results are medians.
-
-    Returns:
-        The file with the measurement: split.json in the run's directory.
+    ``run`` is a run directory, its ckpt/, or one step's folder. Results are medians of ``repeats`` rounds. Returns the
+    file with them: split.json in the run's directory.
     """
     directory = run_directory(run)
     config = make_config(read_yaml(directory / CONFIG))

@@ -27,12 +27,8 @@ def measure_parts(program: TrainingProgram, state: TrainState, repeats: int) -> 
 
     Four programs take turns: physics alone, with the actions that the policy took; the rollout; values and advantages;
     and learning. The policy's time is that of the rollout less that of physics, the gradient steps' is that of learning
-    less that of values and advantages.
-
-    Args:
-        program: of one policy.
-        state: a training state of this program.
-        repeats: number of rounds; results are medians.
+    less that of values and advantages. ``state`` is a training state of ``program``, which trains one policy. Results
+    are medians of ``repeats`` rounds.
     """
     key = jax.random.key(0)
     budget = jnp.int32(program.env_steps_per_update)
@@ -77,10 +73,7 @@ def _programs(program: TrainingProgram) -> tuple[Callable[..., Any], ...]:
 def replay_physics(program: TrainingProgram, env_state: EnvState, u: Array) -> EnvState:
     """The environment state after a rollout's steps without the policy.
 
-    Args:
-        program: of the rollout.
-        env_state: the environment state before the rollout.
-        u: the batch's actions before squashing, [blocks, T, B, action_size].
+    ``env_state`` is that before the rollout, ``u`` its actions before squashing, [blocks, T, B, action_size].
     """
     steps, at_a_time = u.shape[1], program.layout.worlds_at_a_time
     u = jnp.moveaxis(u, 1, 0).reshape(steps, -1, at_a_time, u.shape[-1])

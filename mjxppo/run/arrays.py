@@ -1,4 +1,4 @@
-"""A pytree as named arrays, as checkpoints and dumps hold it, and back."""
+"""Conversion of a pytree to named arrays, the form that checkpoints and dumps have, and back."""
 
 from __future__ import annotations
 
@@ -38,10 +38,9 @@ def copied_shards(state: Any) -> dict[str, jax.Array]:
 
 
 def from_named_arrays(template: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """The pytree of ``template``'s structure whose leaves are ``arrays``.
+    """The pytree with ``template``'s structure whose leaves are ``arrays``.
 
-    Raises:
-        UserError: a leaf is missing, superfluous, or of another shape or type than the template's.
+    Raises UserError where a leaf is missing, superfluous, or of another shape or type than the template's.
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(template)
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]

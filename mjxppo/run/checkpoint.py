@@ -50,21 +50,21 @@ class CheckpointWriter:
     """
 
     def __init__(self, directory: Path, config: Config):
-        import orbax.checkpoint as ocp  # takes a second to import, which reading metrics and --help do without
+        import orbax.checkpoint as ocp  # takes a second to import; reading metrics and --help do not need it
 
         _quiet_orbax()
         self._ocp = ocp
         self._checkpoint = config.checkpoint
         self._config = to_dict(config)
         self._directory = directory
-        self.newest: int | None = distributed.of_first(next(iter(steps(directory)), None))
-        """The newest whole step; the one that is there at the start has been verified by the caller."""
+        self.newest: int | None = distributed.from_first_process(next(iter(steps(directory)), None))
+        """The newest whole step; at the start that on disk, which the caller has verified."""
         self._pending: int | None = None
         self._manager: Any = None
 
     def _open(self) -> Any:
         options = self._ocp.CheckpointManagerOptions(
-            create=not distributed.several(),  # what Orbax does not do for some of the processes
+            create=not distributed.several(),  # Orbax refuses it where only some processes take part
             cleanup_tmp_directories=True,
             preservation_policy=_preservation(self._ocp, self._checkpoint),
             **self._sharing(),
@@ -83,16 +83,10 @@ class CheckpointWriter:
         }
 
     def save(self, update: int, state: Any, episode_return: float | None) -> None:
-        """Starts saving ``state`` as step ``update``; returns once the state has been copied.
+        """Starts saving ``state`` as step ``update`` (the number of updates done); returns once it has been copied.
 
-        Args:
-            update: updates done; the step's name.
-            state: the training state.
-            episode_return: mean return of recent episodes, by which the best checkpoints are kept; None where no
-                episode has finished.
-
-        Raises:
-            WriteFailed: this step, or the one still under way, could not be written.
+        The best checkpoints by ``episode_return`` are kept; None where no episode has finished. Raises WriteFailed
+        where this step, or the one still under way, could not be written.
         """
         self.finish()
         arrays = copied_shards(state) if distributed.several() else named_arrays(state)
@@ -115,16 +109,12 @@ class CheckpointWriter:
 
     def poll(self) -> None:
         """Completes a save that has finished in the background; never waits. Raises WriteFailed as ``finish``."""
-        if self._pending is None or distributed.any_of(self._manager.is_saving_in_progress()):
+        if self._pending is None or distributed.on_any_process(self._manager.is_saving_in_progress()):
             return
         self.finish()
 
     def finish(self) -> None:
-        """Waits until the save under way, if any, is complete.
-
-        Raises:
-            WriteFailed: it failed; the steps before it are as they were.
-        """
+        """Waits until the save under way, if any, is complete; raises WriteFailed if it failed (older steps remain)."""
         if self._pending is None:
             return
         update, self._pending = self._pending, None
@@ -136,10 +126,9 @@ class CheckpointWriter:
 
     @contextlib.contextmanager
     def _abandoning(self, update: int) -> Iterator[None]:
-        """Where a save fails, clears away what there is of it; the next save starts with a new manager.
+        """If a save in the block fails, deletes its files; the next save starts with a new manager.
 
-        Orbax reports what went wrong by exceptions of many kinds. A step that it believes to be saved, but which is
-        not whole, would later count among those to keep, in place of a good one.
+        Orbax raises exceptions of many kinds. It would count a step that is not whole among the steps to keep.
         """
         try:
             with distributed.failing_together(Exception):
@@ -172,7 +161,7 @@ def _preservation(ocp: Any, config: CheckpointConfig) -> Any:
 
 
 def _quiet_orbax() -> None:
-    """Orbax narrates its work, and every problem once a thread, through absl's log; what it raises says as much."""
+    """Turns off absl's log, in which Orbax repeats what its exceptions say."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
@@ -183,11 +172,7 @@ def write_checksums(step: Path) -> None:
 
 
 def verify(step: Path) -> None:
-    """Checks that every file of a step is there and unchanged.
-
-    Raises:
-        DamagedCheckpoint: names the first file that is not.
-    """
+    """Raises DamagedCheckpoint, which names the file, unless every file of a step exists and is unchanged."""
     manifest = step / CHECKSUMS
     try:
         sums = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
@@ -251,8 +236,7 @@ def newest_whole_step(directory: Path, on_damage: Any = None) -> Path | None:
 def read(step: Path) -> tuple[dict[str, np.ndarray], Config]:
     """The named arrays and the configuration in one (verified) step's folder.
 
-    Raises:
-        UserError: the step was written by an incompatible version, or cannot be read.
+    Raises UserError where the step was written by an incompatible version, or cannot be read.
     """
     import orbax.checkpoint as ocp  # takes a second to import
 

@@ -1,4 +1,4 @@
-"""What follows training: evaluation, film, and what they add to the run's files."""
+"""The end of a run after training: evaluation, video, and their entries in the run's files."""
 
 from __future__ import annotations
 
@@ -25,16 +25,15 @@ _VIDEO_SECONDS = 10.0
 
 
 def engine_of(config: Config) -> Engine:
-    """What evaluates a run's policy: Gymnasium, unless it lacks the task or the policy sees what it does not show."""
+    """The engine that evaluates a run's policy: Gymnasium's, or its own for other tasks and privileged observations."""
     needs_simulation = config.policy.privileged == "both"
     return "own" if needs_simulation or gym_id_of(config.env) is None else "gymnasium"
 
 
 def evaluate_run(config: Config, run_dir: Path) -> dict[str, Any]:
-    """Evaluates a run's newest policies, writes ``eval.json``, and says the return.
+    """Evaluates a run's newest policies, prints the return, and writes ``eval.json``.
 
-    Returns:
-        What ``eval.json`` holds, of one policy without its single episodes.
+    Returns the content of ``eval.json``, for a run of one policy without its single episodes.
     """
     policies = load_all(run_dir)
     as_trained = config.policy.privileged == "both"
@@ -69,11 +68,7 @@ def _say_and_write_members(
 
 
 def film_run(config: Config, run_dir: Path) -> dict[str, Any]:
-    """Writes a run's ``video.mp4``; where that fails, says why, because the policy is trained and saved all the same.
-
-    Returns:
-        ``video``, its path; empty where there is none.
-    """
+    """Writes a run's ``video.mp4``; returns its path as ``video``, or prints why that failed and returns nothing."""
     policy = load(run_dir).policy
     try:
         with waiting("filming"):
@@ -86,7 +81,7 @@ def film_run(config: Config, run_dir: Path) -> dict[str, Any]:
 
 
 def add_to_logs(config: Config, run_dir: Path, env_steps: int, evaluated: bool, filmed: bool) -> None:
-    """Adds evaluation and video to the run's TensorBoard and Weights & Biases; says where that fails."""
+    """Adds evaluation and video to the run's TensorBoard and Weights & Biases; prints an error."""
     try:
         for directory, member in zip(member_directories(run_dir, config), members_of(config), strict=True):
             video = run_dir / VIDEO if filmed and directory == run_dir else None

@@ -1,4 +1,4 @@
-"""A run's directory: made once, used by one process at a time, and reachable as ``runs/latest`` and ``ckpt``."""
+"""A run's directory: its creation, its lock, and the links ``runs/latest`` and ``ckpt`` to it."""
 
 from __future__ import annotations
 
@@ -24,24 +24,12 @@ _LOCK = ".lock"
 CHECKSUMS = "checksums.json"
 """The file that makes a checkpoint's folder whole; written last."""
 
-# Changing any of these would make the rest of a run something else than what was begun.
-_FIXED_ON_RESUME = (
-    "env",
-    "env_options",
-    "seed",
-    "num_seeds",
-    "grid",
-    "physics",
-    "randomize",
-    "init",
-    "policy",
-    "distill",
-    "ppo",
-)
+_FREE_ON_RESUME = ("total_env_steps", "num_devices", "on_write_error", "log", "checkpoint", "eval")
+"""Fields that may change on resume; a change of any other would make the rest of the run another training."""
 
 
 def default_run_dir(config: Config) -> Path:
-    """``runs/TASK-DATE-TIME-sSEED``, in the working directory; a name that is not taken."""
+    """``runs/TASK-DATE-TIME-sSEED``, in the working directory; with a number behind it where that exists."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     base = Path("runs") / f"{re.sub('[:/]', '-', config.env)}-{stamp}-s{config.seed}"
     path, number = base, 1
@@ -53,17 +41,10 @@ def default_run_dir(config: Config) -> Path:
 
 @contextlib.contextmanager
 def open_run_dir(path: Path, config: Config, resume: bool) -> Iterator[Path]:
-    """Makes (or, to resume, finds) a run directory and holds it until the block ends.
+    """Makes (or, to ``resume``, opens) a run directory, writes its ``config.yaml``, and locks it until the block ends.
 
-    Of several processes that train together the first one does so for all.
-
-    Args:
-        path: the directory.
-        config: written to ``config.yaml``.
-        resume: the directory has to hold a run already; without it, it must not.
-
-    Raises:
-        UserError: it cannot be written, another process uses it, or it holds a run and ``resume`` is false.
+    Of several processes that train together the first one does so for all. Raises UserError where the directory cannot
+    be written, another process uses it, or it is not empty and ``resume`` is false.
     """
     if not distributed.is_first():
         yield path
@@ -90,8 +71,8 @@ def open_run_dir(path: Path, config: Config, resume: bool) -> Iterator[Path]:
 
 
 def _locked(lock: IO[str]) -> bool:
-    """Takes the lock, which the system drops when the process ends, however it ends."""
-    for _ in range(10):  # someone who only asks whether the run goes on holds it for an instant
+    """Takes the lock, which the system releases when the process ends in any way; returns whether it was free."""
+    for _ in range(10):  # in_use holds it for an instant
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
@@ -129,12 +110,12 @@ def run_of_member(path: Path) -> Path | None:
 
 
 def check_resumable(path: Path, config: Config) -> None:
-    """Raises UserError where the run in ``path`` would become something else than what was begun."""
+    """Raises UserError where ``config`` changes a field of the run in ``path`` that is fixed on resume."""
     run = run_of_member(path)
     if run is not None:
         raise UserError(f"run_dir: {path} is one policy of a run; resume all of them with --run-dir {run}")
     saved = from_dict(read_yaml(path / CONFIG))
-    for name in _FIXED_ON_RESUME:
+    for name in (field.name for field in dataclasses.fields(config) if field.name not in _FREE_ON_RESUME):
         before, now = getattr(saved, name), getattr(config, name)
         if before != now:
             raise UserError(
@@ -151,7 +132,7 @@ def _first_difference(name: str, before: Any, now: Any) -> str:
 
 
 def link_latest(path: Path) -> None:
-    """Points ``runs/latest`` and ``ckpt`` in the working directory at a run, where nothing else is in the way."""
+    """Links ``runs/latest`` and ``ckpt`` in the working directory to a run, unless files of these names exist."""
     for link, target in ((Path("runs/latest"), path), (Path(CKPT), path / CKPT)):
         with contextlib.suppress(OSError):
             link.parent.mkdir(exist_ok=True)
@@ -162,11 +143,7 @@ def link_latest(path: Path) -> None:
 
 
 def latest() -> Path:
-    """The newest run in the working directory.
-
-    Raises:
-        UserError: there is none.
-    """
+    """The newest run in the working directory; raises UserError where there is none."""
     link = Path("runs/latest")
     if not link.is_dir():
         raise UserError("run_dir: there is no run here to resume (no runs/latest); give --run-dir")

@@ -1,4 +1,4 @@
-"""Distilling a trained teacher into a student: what is taken over of the teacher's configuration and checkpoint.
+"""Distillation of a trained teacher: what a student's run takes from the teacher's configuration and checkpoint.
 
 The teacher is read when a run begins, and is part of the training state from then on.
 """
@@ -19,7 +19,7 @@ from mjxppo.envs.build import environment
 from mjxppo.errors import UserError
 from mjxppo.ppo.program import TrainingProgram
 from mjxppo.ppo.state import TrainState
-from mjxppo.run.finetune import named
+from mjxppo.run.finetune import source_name
 from mjxppo.run.load import Loaded, load_for
 
 
@@ -28,18 +28,17 @@ def load_teacher(path: str) -> Loaded:
     return load_for("distill.teacher", path)
 
 
-def teacher_of(values: Mapping[str, Any]) -> Loaded | None:
-    """The teacher that a configuration's plain values name; None for none. Raises as ``load_teacher``."""
+def load_teacher_of(values: Mapping[str, Any]) -> Loaded | None:
+    """The teacher that ``distill.teacher`` in plain values names, or None; raises as ``load_teacher``."""
     distill = values.get("distill")
     path = distill.get("teacher") if isinstance(distill, Mapping) else None
     return None if path is None else load_teacher(str(path))
 
 
-def configuration(teacher: Loaded) -> dict[str, Any]:
-    """A student's configuration, before its own settings: the teacher's worlds, networks and scale.
+def student_defaults(teacher: Loaded) -> dict[str, Any]:
+    """Default configuration of a student: the teacher's, without its ``init``.
 
-    The student sees nothing privileged, its critic does. The step size falls to 0, and no entropy is asked for. It
-    starts from new parameters, even where the teacher did not.
+    Only the student's critic gets privileged observations. The step size falls to 0, without an entropy bonus.
     """
     values = to_dict(teacher.config)
     del values["init"]
@@ -47,7 +46,7 @@ def configuration(teacher: Loaded) -> dict[str, Any]:
     changes = {
         "policy": {"privileged": privileged},
         "distill": {
-            "teacher": named(teacher),
+            "teacher": source_name(teacher),
             "policy": values["policy"],
             "normalize_obs": teacher.config.ppo.normalize_obs,
         },
@@ -56,26 +55,25 @@ def configuration(teacher: Loaded) -> dict[str, Any]:
     return merge(values, changes)
 
 
-def begin(program: TrainingProgram, state: TrainState) -> TrainState:
-    """The state that a run begins with: the one given, with the teacher in it, if there is one.
+def add_teacher(program: TrainingProgram, state: TrainState) -> TrainState:
+    """The initial ``state`` of a run with the teacher's policy in it, if the configuration names a teacher.
 
-    Raises:
-        UserError: there is no such teacher, or it does not fit the student.
+    Raises UserError where that does not exist or does not fit the student.
     """
-    placeholder, teacher = state.learner.teacher, check(program)
+    placeholder, teacher = state.learner.teacher, check_teacher(program)
     if placeholder is None or teacher is None:
         return state
-    say(f"imitating {named(teacher)}")
+    say(f"imitating {source_name(teacher)}")
 
     def taken(place: Any, ours: jax.Array) -> jax.Array:
         name = jax.tree_util.keystr(place, simple=True, separator="/")
         array = teacher.arrays[f"learner/{name}"]
         if name.startswith("obs_moments/") and array.ndim:
-            array = array[: ours.shape[-1]]  # what only its critic saw comes last
+            array = array[: ours.shape[-1]]  # privileged observations, which only its critic got, come last
         if array.shape != ours.shape[ours.ndim - array.ndim :]:
             raise UserError(
-                f"distill.teacher: {name} in {named(teacher)} is {list(array.shape)}, not {list(ours.shape)}; the "
-                "teacher's task, its options and what varies must be the student's"
+                f"distill.teacher: {name} in {source_name(teacher)} is {list(array.shape)}, not {list(ours.shape)}; "
+                "the teacher's task, its options and what varies must be the student's"
             )
         return jnp.array(np.broadcast_to(array, ours.shape), ours.dtype)
 
@@ -84,18 +82,18 @@ def begin(program: TrainingProgram, state: TrainState) -> TrainState:
     return replace(state, learner=replace(state.learner, teacher=teaching))
 
 
-def check(program: TrainingProgram) -> Loaded | None:
-    """The student's teacher, None where there is none; refuses one that would see something else than it is used to.
+def check_teacher(program: TrainingProgram) -> Loaded | None:
+    """The student's teacher; None where the configuration names none.
 
-    Raises:
-        UserError: there is no such teacher, or it does not fit; names what differs.
+    Raises UserError, which names what differs, where the teacher does not exist, or was trained on another task or with
+    other observations.
     """
     path = program.config.distill.teacher
     if path is None:
         return None
     teacher = load_teacher(path)
     config, theirs = program.config, teacher.config
-    name = named(teacher)
+    name = source_name(teacher)
     if config.env != theirs.env:
         raise UserError(f"env: the teacher in {name} was trained on {theirs.env}, not on {config.env}")
     if (config.distill.policy, config.distill.normalize_obs) != (theirs.policy, theirs.ppo.normalize_obs):

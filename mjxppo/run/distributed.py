@@ -1,12 +1,12 @@
 """Several processes, on one or many hosts, that train one policy together: JAX's own distributed runtime.
 
 All of them run the same program over one mesh of all their devices; worlds are split over it, parameters are copied.
-The first process alone writes metrics, configuration and results, and speaks. What the host decides, such as to stop
-after a signal, is agreed here, because the others would wait without end for a process that decides otherwise.
+Only the first process writes metrics, configuration, results and messages. Decisions of the host, such as to stop after
+a signal, are exchanged here: if processes decided differently, some would wait without end in a collective.
 
-``MJXPPO_COORDINATOR`` asks for it: ``host:port`` of the first process, with ``MJXPPO_NUM_PROCESSES`` and
-``MJXPPO_PROCESS_ID``; or ``auto``, where JAX can tell from SLURM, Kubernetes, Open MPI or a TPU pod. Without it a
-process is alone, and everything here does nothing. This module does not import JAX before it is needed.
+``MJXPPO_COORDINATOR`` turns it on: ``host:port`` of the first process, with ``MJXPPO_NUM_PROCESSES`` and
+``MJXPPO_PROCESS_ID``; or ``auto``, where JAX can tell from SLURM, Kubernetes, Open MPI or a TPU pod. Without it
+there is one process, and the functions here do nothing. This module does not import JAX before it is needed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _REASON_LENGTH = 120
 
 
 class _Place(NamedTuple):
-    """Which process this is, of how many."""
+    """This process's number, and the number of processes."""
 
     process: int = 0
     of: int = 1
@@ -59,22 +59,19 @@ def several() -> bool:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes files and speaks; true where there is only one."""
+    """Whether this process is the one that writes files and messages; true where there is only one."""
     return _place.process == 0
 
 
 def join() -> None:
-    """Joins the processes that the environment names; does nothing where it names none.
+    """Joins the processes that the environment variables name, if any; call it before JAX's backend starts.
 
-    Has to come before JAX's backend starts.
-
-    Raises:
-        UserError: the environment is incomplete, or the others do not come.
+    Raises UserError where the variables are incomplete, or the other processes do not start in time.
     """
-    asked = _asked(os.environ)
-    if asked is None:
+    arguments = _initialize_arguments(os.environ)
+    if arguments is None:
         return
-    import jax  # a process alone does without it
+    import jax  # not needed by a single process
 
     global _place, _joined
     # Its preemption service takes SIGTERM for itself; here the processes agree on the update at which they stop.
@@ -82,7 +79,7 @@ def join() -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(
-            **asked,
+            **arguments,
             initialization_timeout=_START_S,
             heartbeat_timeout_seconds=LOST_AFTER_S,
             shutdown_timeout_seconds=_LEAVE_S,
@@ -97,8 +94,8 @@ def join() -> None:
         raise UserError(f"{COORDINATOR}: the processes have different numbers of devices: {sorted(counts)}")
 
 
-def _asked(environment: Mapping[str, str]) -> dict[str, Any] | None:
-    """Arguments of ``jax.distributed.initialize``; None where this process is to be alone."""
+def _initialize_arguments(environment: Mapping[str, str]) -> dict[str, Any] | None:
+    """Arguments of ``jax.distributed.initialize``; None where there is only this process."""
     coordinator = environment.get(COORDINATOR, "")
     if not coordinator:
         return None
@@ -139,7 +136,7 @@ def joined() -> Iterator[None]:
 
 
 def leave() -> None:
-    """Parts from the others, when training is over: the first process goes on alone, they may end."""
+    """Leaves the group of processes after training: the first goes on alone, the others may end."""
     global _place, _joined
     if several():
         import jax  # as in join
@@ -150,7 +147,7 @@ def leave() -> None:
 
 
 def _end(error: BaseException) -> None:
-    """Ends this process with what ``error`` means, without the wait for the others that a usual exit would make."""
+    """Prints ``error`` and ends this process with its exit code, without waiting for the other processes."""
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else 1
     elif isinstance(error, KeyboardInterrupt):
@@ -158,7 +155,7 @@ def _end(error: BaseException) -> None:
     elif isinstance(error, UserError):
         code = 2
         print(f"mjxppo: {_one_line(error)}", file=sys.stderr)
-    elif _says_another_is_gone(error):
+    elif _is_failed_collective(error):
         code = 1
         print(_ANOTHER_IS_GONE.format(reason=_one_line(error)[:_REASON_LENGTH]), file=sys.stderr)
     else:
@@ -169,8 +166,8 @@ def _end(error: BaseException) -> None:
     os._exit(code)
 
 
-def _says_another_is_gone(error: BaseException) -> bool:
-    """Whether an exception of JAX's means that a collective waited for a process that has ended."""
+def _is_failed_collective(error: BaseException) -> bool:
+    """Whether JAX raised ``error`` because a collective waited for a process that has ended."""
     return isinstance(error, RuntimeError | ValueError) and any(text in str(error) for text in _COLLECTIVE_FAILED)
 
 
@@ -178,27 +175,27 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def most(*values: int) -> tuple[int, ...]:
-    """The largest of each value over all processes; each has to call this at the same place."""
+def max_over_processes(*values: int) -> tuple[int, ...]:
+    """The largest of each value over all processes, which all have to call this together."""
     if not several():
         return values
-    import numpy as np  # a process alone does without JAX
+    import numpy as np  # not needed by a single process
     from jax.experimental import multihost_utils
 
     gathered = multihost_utils.process_allgather(np.array(values, np.int32))
     return tuple(int(value) for value in gathered.max(0))
 
 
-def any_of(condition: bool) -> bool:
-    """Whether ``condition`` holds on any process; each has to call this at the same place."""
-    return bool(most(int(condition))[0])
+def on_any_process(condition: bool) -> bool:
+    """Whether ``condition`` holds on any process; all have to call this together."""
+    return bool(max_over_processes(int(condition))[0])
 
 
-def of_first(value: T) -> T:
-    """What the first process passes, a JSON value; each has to call this at the same place."""
+def from_first_process(value: T) -> T:
+    """The value (JSON) that the first process passes; all have to call this together."""
     if not several():
         return value
-    import numpy as np  # a process alone does without JAX
+    import numpy as np  # not needed by a single process
     from jax.experimental import multihost_utils
 
     text = json.dumps(value).encode()
@@ -209,31 +206,27 @@ def of_first(value: T) -> T:
 
 
 def wait_for_all(what: str) -> None:
-    """Waits until every process has come here; unlike in a collective, one may take minutes longer than another."""
+    """Waits until every process has called this; they may be minutes apart, unlike in a collective."""
     if several():
-        from orbax.checkpoint import multihost  # a process alone does without it
+        from orbax.checkpoint import multihost  # not needed by a single process
 
         multihost.get_barrier_sync_fn()(key=what, timeout_ms=1000 * _START_S)
 
 
 def check_same(what: str, value: str) -> None:
-    """Checks that all processes were given the same.
-
-    Raises:
-        UserError: they were not; on every process.
-    """
+    """Raises UserError on every process unless all processes were given the same ``value``."""
     digest = hashlib.sha256(value.encode()).hexdigest()
-    if any_of(digest != of_first(digest)):
+    if on_any_process(digest != from_first_process(digest)):
         raise UserError(f"{what}: the processes were given different ones; for runs of their own unset {COORDINATOR}")
 
 
 @contextlib.contextmanager
 def failing_together(kind: type[Exception]) -> Iterator[None]:
-    """Where the block raises ``kind`` on any process, it raises that on all."""
+    """Raises ``kind`` on all processes if the block raises it on any."""
     failure = None
     try:
         yield
     except kind as error:
         failure = error
-    if any_of(failure is not None):
+    if on_any_process(failure is not None):
         raise failure or kind("another process failed in this; see there")

@@ -1,7 +1,6 @@
 """The dump of a run that stopped over non-finite numbers, from which the failure can be replayed.
 
-The device program keeps nothing for this. Runs are exact, so the state before the failure is computed again, from the
-newest whole checkpoint.
+Training is deterministic to the bit: the state before the failure is computed again from the newest whole checkpoint.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ Array = jax.Array
 DIRECTORY, REPORT, STATE, WORLDS = "failure", "failure.json", "update.npz", "worlds.npz"
 FORMAT = 2
 _MOST_WORLDS = 16
-"""Failing worlds that a dump holds one by one at most; the state before the update holds all."""
+"""Failing worlds that a dump stores right before their failing step, at most."""
 
 
 class Worlds(NamedTuple):
-    """Some worlds right before the step that made them non-finite, and their actions in it."""
+    """K worlds right before the step that made them non-finite, and their actions in it."""
 
     state: EnvState
     """[K]."""
@@ -47,14 +46,14 @@ class Worlds(NamedTuple):
     """Their global indices, [K]."""
 
 
-def record(config: Config, run_dir: Path, update: int, member: int = 0) -> Path:
-    """Computes a failed update's beginning again and writes it to the run's ``failure/``; returns that directory.
+def write_dump(config: Config, run_dir: Path, update: int, member: int = 0) -> Path:
+    """Computes the state before a failed update again and writes it to the run's ``failure/``; returns that directory.
 
     Args:
         config: the run's.
         run_dir: the run's directory, with its checkpoints.
-        update: the update in which numbers ceased to be finite.
-        member: the member in which, where the run trains several policies; the dump is that of a run of this one.
+        update: the first update with non-finite numbers.
+        member: index of the policy that has them; the dump is that of a run of this policy alone.
 
     Raises:
         UserError: it cannot be written, or the worlds cannot be computed again.
@@ -69,7 +68,7 @@ def record(config: Config, run_dir: Path, update: int, member: int = 0) -> Path:
     if trains_several(config):
         arrays, config = {name: array[member] for name, array in arrays.items()}, members_of(config)[member].config
         program = start.build(config)
-    report, worlds = examine(program, arrays)
+    report, worlds = find_failure(program, arrays)
     directory = run_dir / DIRECTORY
     _save(directory / STATE, arrays)
     _save(directory / WORLDS, named_arrays(worlds._asdict()) if worlds else {})
@@ -79,8 +78,8 @@ def record(config: Config, run_dir: Path, update: int, member: int = 0) -> Path:
     return directory
 
 
-def leave(config: Config, run_dir: Path, error: loop.TrainingFailed) -> None:
-    """Records what stopped a run, if non-finite numbers did; says so where that is not possible."""
+def try_write_dump(config: Config, run_dir: Path, error: loop.TrainingFailed) -> None:
+    """Writes the dump of a run that non-finite numbers stopped; prints why where that is not possible."""
     if error.nonfinite is None:
         return
     if distributed.several():
@@ -88,30 +87,23 @@ def leave(config: Config, run_dir: Path, error: loop.TrainingFailed) -> None:
         return
     try:
         with waiting("computing the failure again, for its dump"):
-            dump = record(config, run_dir, *error.nonfinite)
+            dump = write_dump(config, run_dir, *error.nonfinite)
         say(f"what happened is in {dump}; replay it with: mjxppo replay {run_dir}")
     except UserError as problem:
         say(f"no dump of the failure: {problem}")
 
 
 def replay(path: Path) -> dict[str, Any]:
-    """Computes a dump's update, and the failing worlds' step, again.
+    """Computes the failed update again from a dump, in ``path`` (a run's directory or its ``failure/``).
 
-    Args:
-        path: a run's directory, or its ``failure/``.
-
-    Returns:
-        The report of ``examine``, whether that equals the dump's (``reproduced``), and for each failing world whether
-        its one step alone fails too (``worlds_nonfinite``).
-
-    Raises:
-        UserError: there is no dump, or it cannot be read.
+    Returns the report of ``find_failure``, whether that equals the dump's (``reproduced``), and for each stored world
+    whether its single step fails too (``worlds_nonfinite``). Raises UserError where no dump can be read.
     """
     directory = path / DIRECTORY if (path / DIRECTORY).is_dir() else path
     recorded, config = _read_report(directory / REPORT)
     program = start.build(config)
     arrays = _load(directory / STATE)
-    report, worlds = examine(program, arrays)
+    report, worlds = find_failure(program, arrays)
     result = {**report, "reproduced": all(recorded.get(name) == value for name, value in report.items())}
     if worlds is not None:
         template = named_arrays(worlds._asdict())
@@ -125,16 +117,12 @@ def replay(path: Path) -> dict[str, Any]:
     return result
 
 
-def examine(program: TrainingProgram, arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], Worlds | None]:
-    """Does one update, and finds what becomes non-finite in it.
+def find_failure(program: TrainingProgram, arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], Worlds | None]:
+    """Computes one update of one policy and finds the worlds that become non-finite in it.
 
-    Args:
-        program: of a single policy.
-        arrays: the training state before the update, as ``named_arrays`` returns it.
-
-    Returns:
-        The update's counts, and ``step`` (the first of the rollout in which worlds fail) and ``worlds`` (all that fail
-        in it), where worlds fail; and those worlds before that step.
+    ``arrays`` is the training state before the update, as ``named_arrays`` returns it. Returns a report, with the
+    update's counts, ``step`` (the first of the rollout in which worlds fail) and ``worlds`` (the indices of all that
+    fail in it); and these worlds before that step, or None where none fails.
     """
     total = program.budget(program.config.total_env_steps)
     metrics = jax.device_get(program.one_update(_state(program, arrays), total)[1])
@@ -162,7 +150,7 @@ def examine(program: TrainingProgram, arrays: dict[str, np.ndarray]) -> tuple[di
 def _last_checkpoint(program: TrainingProgram, directory: Path) -> TrainState:
     step = checkpoint.newest_whole_step(directory)
     if step is None:
-        return distill.begin(program, finetune.begin(program, program.init()))
+        return distill.add_teacher(program, finetune.carry_over(program, program.init()))
     return _state(program, checkpoint.read(step)[0])
 
 

@@ -1,7 +1,7 @@
-"""Starting from a policy trained before: what is taken over of its configuration and of its checkpoint.
+"""Fine-tuning of a pretrained policy (the source): what a run takes from its configuration and checkpoint.
 
-The source is read when a run begins, and never again: everything that is carried, and the anchor, is part of the
-training state, and a resumed run has it from its own checkpoint.
+The source is read only when a run begins. A resumed run has what was carried over, and the anchor, in its own
+checkpoint.
 """
 
 from __future__ import annotations
@@ -32,51 +32,42 @@ _CARRIED = {
 }
 """The arrays of a ``Learner`` that each choice of ``init.carry`` stands for, by the beginnings of their names."""
 _NETWORK = ("hidden_sizes", "critic_hidden_sizes", "activation", "std", "history", "privileged")
-"""Fields of ``PolicyConfig`` that say what parameters mean."""
+"""Fields of ``PolicyConfig`` that the parameters depend on."""
 _INHERITED = ("gamma", "normalize_obs")
-"""Fields of ``PpoConfig`` that do, for critic and policy."""
+"""Fields of ``PpoConfig`` that critic and policy depend on."""
 
 
-def source_of(values: Mapping[str, Any]) -> Loaded | None:
-    """The policy that a configuration's plain values say to begin with, read from its checkpoint; None for none.
-
-    Raises:
-        UserError: there is no checkpoint.
-    """
+def load_source(values: Mapping[str, Any]) -> Loaded | None:
+    """The checkpoint that ``init.path`` in plain values names, or None; raises UserError where it does not exist."""
     init = values.get("init")
     path = init.get("path") if isinstance(init, Mapping) else None
     return None if path is None else load.load_for("init.path", str(path))
 
 
-def named(source: Loaded) -> str:
-    """What to call a source so that the same one is found again: the step's folder, or the one of several policies."""
+def source_name(source: Loaded) -> str:
+    """A path that leads to the same policy: the step's folder, or a policy's directory in a run with several."""
     return str(source.step if source.run_dir == source.step.parent.parent else source.run_dir)
 
 
-def inherited(source: Loaded) -> dict[str, Any]:
-    """The fields that a run takes over from its source unless told otherwise: those that give its arrays a meaning."""
+def inherited_fields(source: Loaded) -> dict[str, Any]:
+    """The fields that a run takes over from its source by default: those that its arrays depend on."""
     values = to_dict(source.config)
     return {"policy": values["policy"], "ppo": {name: values["ppo"][name] for name in _INHERITED}}
 
 
-def begin(program: TrainingProgram, state: TrainState, source: Loaded | None = None) -> TrainState:
-    """The state that a run begins with: that of ``TrainingProgram.init``, and what ``init`` carries over into it.
+def carry_over(program: TrainingProgram, state: TrainState, source: Loaded | None = None) -> TrainState:
+    """The freshly initialised ``state`` with the arrays of ``init.carry``, and the anchor, from the source.
 
-    Args:
-        program: the run's.
-        state: freshly initialised; where it holds several members, all begin with the same policy.
-        source: where it has been read already; else it is read, if ``init.path`` names one.
-
-    Raises:
-        UserError: there is no such checkpoint, or it does not fit the run.
+    All members begin with the same policy. Without ``source`` it is read from ``init.path``, if that names one. Raises
+    UserError where there is no such checkpoint, or it does not fit the run.
     """
     config = program.config
-    source = source or source_of(to_dict(config))
+    source = source or load_source(to_dict(config))
     if source is None:
         return state
-    check(program, source)
+    check_source(program, source)
     parts = [*config.init.carry, *(["anchor"] if config.init.anchor_coef > 0 else [])]
-    say(f"starting from {named(source)}: {', '.join(parts) or 'nothing of it'}")
+    say(f"starting from {source_name(source)}: {', '.join(parts) or 'nothing of it'}")
     several = trains_several(config)
 
     def carried(path: Any, ours: jax.Array) -> jax.Array:
@@ -85,10 +76,10 @@ def begin(program: TrainingProgram, state: TrainState, source: Loaded | None = N
             return ours
         array, wanted = source.arrays.get(f"learner/{name}"), ours.shape[several:]
         if array is not None and name.startswith("obs_moments/"):
-            array = array[: wanted[0]] if wanted else array  # what was privileged, and is not seen here, comes last
+            array = array[: wanted[0]] if wanted else array  # privileged observations, not used here, come last
         if array is None or array.shape != wanted:
             has = "no such array" if array is None else str(list(array.shape))
-            raise UserError(f"init.path: learner/{name} must be {list(wanted)}, and is {has} in {named(source)}")
+            raise UserError(f"init.path: learner/{name} must be {list(wanted)}, and is {has} in {source_name(source)}")
         return jnp.array(np.broadcast_to(array, ours.shape), ours.dtype)
 
     learner = jax.tree_util.tree_map_with_path(carried, state.learner)
@@ -103,12 +94,8 @@ def _origin(name: str, config: Config) -> str | None:
     return name if name.startswith(tuple(wanted)) else None
 
 
-def check(program: TrainingProgram, source: Loaded) -> None:
-    """Refuses a source that does not fit.
-
-    Raises:
-        UserError: names the field that differs, and what would be right.
-    """
+def check_source(program: TrainingProgram, source: Loaded) -> None:
+    """Raises UserError, which names the field that differs and its right value, where a source does not fit a run."""
     config, env = program.config, program.env
     theirs = source.policy
     for what, ours, their_size in (
@@ -117,29 +104,28 @@ def check(program: TrainingProgram, source: Loaded) -> None:
     ):
         if ours != their_size:
             raise UserError(
-                f"init.path: {named(source)} was trained on {source.config.env} with {their_size} {what}, "
+                f"init.path: {source_name(source)} was trained on {source.config.env} with {their_size} {what}, "
                 f"and {config.env} has {ours}"
             )
-    acts = "policy" in config.init.carry or config.init.anchor_coef > 0
-    judges = "critic" in config.init.carry
-    for name, ours, their in _meanings(config, source.config, acts, judges):
+    uses_actor = "policy" in config.init.carry or config.init.anchor_coef > 0
+    uses_critic = "critic" in config.init.carry
+    for name, ours, their in _meanings(config, source.config, uses_actor, uses_critic):
         if ours != their:
             shown = list(their) if isinstance(their, tuple) else their
             raise UserError(
-                f"{name}: must be {shown}, as in {named(source)}, for what init.carry and init.anchor_coef take from "
-                f"it; leave it out to take it over"
+                f"{name}: must be {shown}, as in {source_name(source)}, for what init.carry and init.anchor_coef take "
+                f"from it; leave it out to take it over"
             )
 
 
-def _meanings(ours: Config, theirs: Config, acts: bool, judges: bool) -> list[tuple[str, Any, Any]]:
-    """Fields that must agree, with both values: those of the networks taken over, and what these see."""
+def _meanings(ours: Config, theirs: Config, uses_actor: bool, uses_critic: bool) -> list[tuple[str, Any, Any]]:
+    """Fields that must agree, with both values: of the networks taken over, and of their observations."""
     pairs = []
     for name in _NETWORK:
-        needed = {"critic_hidden_sizes": judges, "privileged": judges, "hidden_sizes": acts, "std": acts}
-        if not needed.get(name, acts or judges):
-            continue
-        pairs.append((f"policy.{name}", _of_policy(ours, name), _of_policy(theirs, name)))
-    if acts or judges:
+        only_critic, only_actor = name in ("critic_hidden_sizes", "privileged"), name in ("hidden_sizes", "std")
+        if (uses_critic and not only_actor) or (uses_actor and not only_critic):
+            pairs.append((f"policy.{name}", _of_policy(ours, name), _of_policy(theirs, name)))
+    if uses_actor or uses_critic:
         pairs.append(("ppo.normalize_obs", ours.ppo.normalize_obs, theirs.ppo.normalize_obs))
     return pairs
 

@@ -1,4 +1,4 @@
-"""Whether too much of a run's work is lost to non-finite numbers."""
+"""The limit on the share of a run's steps that are lost to non-finite numbers."""
 
 from __future__ import annotations
 
@@ -16,16 +16,11 @@ class Problem(NamedTuple):
     update: int
     """The first update that had any."""
     member: int
-    """The policy whose they were."""
+    """Index of the policy that had them."""
 
 
 def problem_of(rows_of_members: Sequence[Sequence[Row]], ppo: PpoConfig) -> Problem | None:
-    """Judges the updates of one device call.
-
-    Args:
-        rows_of_members: for each policy the rows of the call's updates.
-        ppo: the algorithm's settings.
-    """
+    """The problem in the updates of one device call, for each policy their metric rows; None where there is none."""
     rows = [row for own in rows_of_members for row in own]
     steps = sum(row["env_steps_this_update"] for row in rows)
     gradient_steps = len(rows) * ppo.num_epochs * minibatches_per_epoch(ppo)

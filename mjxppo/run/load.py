@@ -1,7 +1,6 @@
-"""What a user means by RUN_OR_CKPT: a run directory, its ``ckpt/``, or one step's folder.
+"""Loading checkpoints and policies by a path: a run directory, its ``ckpt/``, or one step's folder.
 
-Where a run trains several policies, the directory of one of them names that one. Where a policy is but run, an exported
-one will do.
+In a run with several policies, a policy's directory names it. ``find_policy`` and ``find_policies`` also take a .npz.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Loaded(NamedTuple):
     step: Path
     """The step's folder."""
     run_dir: Path
-    """The run that it belongs to; where that trains several policies, this policy's directory in it."""
+    """Its run's directory; in a run with several policies, this policy's directory."""
     arrays: dict[str, np.ndarray]
     config: Config
 
@@ -44,7 +43,7 @@ class Loaded(NamedTuple):
         return policy.from_checkpoint(self.arrays, self.config)
 
 
-class Runnable(NamedTuple):
+class TrainedPolicy(NamedTuple):
     """A policy, and the task that it was trained on."""
 
     source: Path
@@ -53,18 +52,14 @@ class Runnable(NamedTuple):
     """As in ``Loaded``; of a .npz the directory that it is in."""
     policy: policy.Policy
     config: Config
-    """Of a .npz only what concerns the task."""
+    """For a .npz only the fields of the task are set."""
 
 
-Found = TypeVar("Found", Loaded, Runnable)
+Found = TypeVar("Found", Loaded, TrainedPolicy)
 
 
 def find_step(path: Path) -> Path:
-    """The newest whole checkpoint step that ``path`` names.
-
-    Raises:
-        UserError: there is none; says what was looked for where.
-    """
+    """The newest whole checkpoint step that ``path`` names; raises UserError where there is none."""
     if not path.exists():
         raise UserError(f"{path}: there is no such directory; give a run directory, its ckpt/, or one step's folder")
     if not path.is_dir():
@@ -96,20 +91,19 @@ def load(path: Path) -> Loaded:
     return _best(load_all(path), path)
 
 
-def runnable(path: Path) -> Runnable:
-    """The policy that ``path`` names, chosen as ``load`` does, or that of an exported .npz.
+def find_policy(path: Path) -> TrainedPolicy:
+    """The policy that ``path`` names, chosen as by ``load``, or that of an exported .npz.
 
-    Raises:
-        UserError: as ``load``; or the .npz is no policy for a task that is known here.
+    Raises UserError as ``load``, or where the .npz holds no policy for a known task.
     """
-    return _best(runnable_all(path), path)
+    return _best(find_policies(path), path)
 
 
-def runnable_all(path: Path) -> list[Runnable]:
-    """Every policy that ``path`` names, as ``load_all`` finds them, or that of an exported .npz; see ``runnable``."""
+def find_policies(path: Path) -> list[TrainedPolicy]:
+    """Every policy that ``path`` names, as ``load_all`` finds them, or that of an exported .npz."""
     if npz.is_exported(path):
-        return [Runnable(path, path.resolve().parent, *npz.read_with_task(path))]
-    return [Runnable(one.step, one.run_dir, one.policy, one.config) for one in load_all(path)]
+        return [TrainedPolicy(path, path.resolve().parent, *npz.read_with_task(path))]
+    return [TrainedPolicy(one.step, one.run_dir, one.policy, one.config) for one in load_all(path)]
 
 
 def _best(found: Sequence[Found], path: Path) -> Found:
@@ -121,7 +115,7 @@ def _best(found: Sequence[Found], path: Path) -> Found:
 
 
 def load_for(field: str, path: str) -> Loaded:
-    """``load`` of what a field of the configuration names; its UserError begins with the field."""
+    """Loads the path in a field of the configuration; as ``load``, with a UserError that begins with the field."""
     try:
         return load(Path(path))
     except UserError as error:
@@ -131,7 +125,7 @@ def load_for(field: str, path: str) -> Loaded:
 def load_all(path: Path) -> list[Loaded]:
     """Reads every policy in the newest whole checkpoint that ``path`` names; raises UserError as ``find_step``.
 
-    The run may be going on: a checkpoint that it deletes while it is being read gives way to a newer one.
+    The run may still train: if it deletes the checkpoint that is being read, a newer one is read.
     """
     run_dir = run_of_member(path)
     source = run_dir or path
@@ -151,7 +145,7 @@ def load_all(path: Path) -> list[Loaded]:
 
 
 def _contents(path: Path) -> list[Path]:
-    """All files of the steps that ``path`` names, as far as they are still there; what else it holds may be much."""
+    """All existing files of the steps that ``path`` names, without other, possibly many, files of the run."""
     directory = path / "ckpt" if (path / "ckpt").is_dir() else path
     steps = [directory / str(number) for number in checkpoint.steps(directory)]
     roots = steps or ([path] if path.name.isdigit() else [])

@@ -1,4 +1,4 @@
-"""The loop around the device program: it logs, saves, and listens for signals; nothing else happens on the host."""
+"""The training loop on the host: calls the device program, logs, saves, and handles signals."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from mjxppo.run.metrics import JSONL, MetricsWriter, Row, clean
 from mjxppo.run.signals import StopRequest, stopping_at_once
 
 _SLOW_CALL_S = 8.0
-"""A signal is promised to be obeyed within 10 s, of which saving takes some."""
+"""Longest device call without a warning: a run has to stop within 10 s of a signal, and saving takes a part of that."""
 _NOT_LOGGED = ("ran", "env_steps_high", "env_steps_low")
 
 
 class TrainingFailed(Exception):
-    """Training cannot go on, or its end could not be saved; the last good checkpoint is kept. Says why."""
+    """Training cannot go on, or its last state could not be saved; the last good checkpoint is kept."""
 
     def __init__(self, message: str, nonfinite: tuple[int, int] | None = None):
         super().__init__(message)
         self.nonfinite = nonfinite
-        """The update in which, and the member whose, numbers first ceased to be finite, where that is the reason."""
+        """Where non-finite numbers are the reason: the first update that had any, and the index of its policy."""
 
 
 class Outcome(NamedTuple):
@@ -59,11 +59,11 @@ class Outcome(NamedTuple):
 
 
 class Callbacks(NamedTuple):
-    """What the caller of a training loop is told. An exception ends the run as it stands at its last checkpoint."""
+    """Functions that the training loop calls. An exception in one ends the run at its last checkpoint."""
 
     metrics: Callable[[list[Row]], object] = lambda rows: None
     """Called after each device call with the rows of its updates (of the first policy, where there are several);
-    training stops as at its end when it returns True."""
+    if it returns True, training stops as at its end."""
     checkpoint: Callable[[Path], object] = lambda step: None
     """Called with the folder of each checkpoint that has become whole."""
 
@@ -78,11 +78,11 @@ def train(
     """Trains to ``total_env_steps`` in an open run directory.
 
     Args:
-        program: what ``build`` made.
+        program: from ``start.build``.
         run_dir: where metrics and checkpoints go.
         resume: go on from the newest whole checkpoint, or from the start where none has been written yet.
-        callbacks: told what happens.
-        source: the policy that ``init.path`` names, where it has been read already.
+        callbacks: called with metrics and checkpoints.
+        source: the policy of ``init.path``, if it has been read already.
 
     Raises:
         UserError: the checkpoint does not fit the configuration, or none is whole.
@@ -99,14 +99,14 @@ def train(
         stopping_at_once(),
         ThreadPoolExecutor(1) as background,
     ):
-        # XLA compiles most of the program on one core; meanwhile another makes the worlds.
+        # XLA compiles most of the program on one core; the worlds are made on another at the same time.
         compilation = background.submit(program.lower(total).compile)
         state = restored or program.init()
         compiled = compilation.result()
         distributed.wait_for_all("compiled")
     compile_s = time.perf_counter() - started
     if restored is None:
-        state = distill.begin(program, finetune.begin(program, state, source))
+        state = distill.add_teacher(program, finetune.carry_over(program, state, source))
     first_update = int(_host(state.update))
     if distributed.is_first():
         machine.record(run_dir, first_update)
@@ -114,7 +114,7 @@ def train(
     try:
         outcome = loop.run(compiled, state, total, compile_s, program.layout.num_devices)
     except BaseException as error:
-        # Closing takes all processes, and only this failure is sure to be everyone's.
+        # Closing needs all processes; of several, only TrainingFailed is raised on all of them.
         if not distributed.several() or isinstance(error, TrainingFailed):
             loop.close()
         failure = program.env.failure
@@ -134,13 +134,13 @@ def _host(x: jax.Array) -> np.ndarray:
 
 
 class _Loop:
-    """One run's open files and its place in time."""
+    """A run's open files, and how far it has trained."""
 
     def __init__(self, program: TrainingProgram, run_dir: Path, first_update: int, callbacks: Callbacks):
         self.config = config = program.config
         self.directory = run_dir
         self.callbacks = callbacks
-        self.enough = False
+        self.stop_wanted = False
         directories = member_directories(run_dir, config)
         self.metrics = [
             MetricsWriter(directory, resume_after=first_update, config=member.config)
@@ -154,11 +154,11 @@ class _Loop:
                     f"{metrics.missing} are lost"
                 )
         self.checkpoints = CheckpointWriter(run_dir / CKPT, config)
-        self.told = self.checkpoints.newest
+        self.reported_step = self.checkpoints.newest
         self.saved_update = first_update
         self.update = first_update
-        self.reported: set[str] = set()
-        self.warned = False
+        self.reported_errors: set[str] = set()
+        self.warned_of_slow_calls = False
         self.env_steps = 0
         self.returns: list[float | None] = [None] * len(directories)
         self.full_update = program.env_steps_per_update
@@ -170,7 +170,7 @@ class _Loop:
         return sum(finished) / len(finished) if finished else None
 
     def close(self) -> None:
-        """Closes everything; whatever ended the run has said already what could not be saved."""
+        """Closes all files; ignores WriteFailed, because the error that ended the run has been reported."""
         with contextlib.suppress(WriteFailed):
             self.checkpoints.close()
         for metrics in self.metrics:
@@ -186,7 +186,7 @@ class _Loop:
             StopRequest() as stop,
             ProgressLine(f"{config.env} on {num_devices} devices", config.total_env_steps, self.env_steps) as line,
         ):
-            while self.env_steps < config.total_env_steps and not self._asked_to_stop(stop):
+            while self.env_steps < config.total_env_steps and not self._stop_requested(stop):
                 chunk_started = time.perf_counter()
                 state, metrics = compiled(state, total)
                 rows = self._rows(jax.device_get(metrics), started, chunk_started)
@@ -196,13 +196,13 @@ class _Loop:
                 speed, extent = len(rows) * newest["env_steps_per_s"], newest.get("randomization_extent")
                 line.update(self.env_steps, speed, self.episode_return, extent)
                 self._check_health(rows)
-                self.enough = distributed.is_first() and self.callbacks.metrics(rows[0]) is True
+                self.stop_wanted = distributed.is_first() and self.callbacks.metrics(rows[0]) is True
                 self._write(self.checkpoints.poll)
-                self._tell_checkpoint()
+                self._report_checkpoint()
                 if self.update - self.saved_update >= config.checkpoint.every_updates:
                     self._save(state)
             self._save_last(state)
-            self._tell_checkpoint()
+            self._report_checkpoint()
         return Outcome(
             env_steps=self.env_steps,
             new_env_steps=len(self.returns) * (self.env_steps - first_env_steps),
@@ -213,42 +213,42 @@ class _Loop:
             exit_code=stop.exit_code if self.env_steps < config.total_env_steps else 0,
         )
 
-    def _asked_to_stop(self, stop: StopRequest) -> bool:
-        """Whether a signal or a callback asks for it, of any process; all of them stop at the same update."""
-        signal_number, enough = distributed.most(stop.signal_number or 0, self.enough)
+    def _stop_requested(self, stop: StopRequest) -> bool:
+        """Whether a signal or a callback on any process has requested a stop; all stop at the same update."""
+        signal_number, enough = distributed.max_over_processes(stop.signal_number or 0, self.stop_wanted)
         if signal_number:
             stop.signal_number = signal_number
         return bool(signal_number or enough)
 
     def _warn_of_slow_calls(self, seconds: float) -> None:
-        if seconds > _SLOW_CALL_S and not self.warned:
-            self.warned = True
+        if seconds > _SLOW_CALL_S and not self.warned_of_slow_calls:
+            self.warned_of_slow_calls = True
             say(
                 f"a device call takes {seconds:.0f} s, and Ctrl-C and SIGTERM are seen between calls only; "
                 f"log.every_updates below {self.config.log.every_updates} would make them prompter"
             )
 
-    def _tell_checkpoint(self) -> None:
+    def _report_checkpoint(self) -> None:
         newest = self.checkpoints.newest
-        if newest is not None and newest != self.told and distributed.is_first():
+        if newest is not None and newest != self.reported_step and distributed.is_first():
             self.callbacks.checkpoint(self.directory / CKPT / str(newest))
-        self.told = newest
+        self.reported_step = newest
 
     def _save(self, state: TrainState) -> None:
         def save() -> None:
             self._sync_metrics()
             self.checkpoints.save(self.update, state, self.episode_return)
-            self.reported.clear()
+            self.reported_errors.clear()
 
         self._write(self.checkpoints.finish)
-        self._tell_checkpoint()
+        self._report_checkpoint()
         self._write(save)
         self.saved_update = self.update
 
     def _save_last(self, state: TrainState) -> None:
-        """Saves where the run ends, unless the newest checkpoint is of this moment."""
+        """Saves the last state, unless the newest checkpoint holds it."""
         self._write(self.checkpoints.finish)
-        self._tell_checkpoint()
+        self._report_checkpoint()
         if self.update == self.checkpoints.newest:
             return
         try:
@@ -259,24 +259,24 @@ class _Loop:
             raise TrainingFailed(f"the last state is lost: {error}; {self.last_good()}") from error
 
     def _write(self, write: Callable[[], None]) -> None:
-        """Does something that needs the disk; what happens if it fails is the configuration's choice."""
+        """Calls ``write``; if that fails, stops or prints the error, as ``on_write_error`` says."""
         try:
             write()
         except WriteFailed as error:
             if self.config.on_write_error == "stop":
                 raise TrainingFailed(f"{error}; {self.last_good_at_the_end()}") from error
-            if str(error) not in self.reported:
+            if str(error) not in self.reported_errors:
                 say(f"{error}; going on (on_write_error), {self.last_good()}")
-            self.reported.add(str(error))
+            self.reported_errors.add(str(error))
 
     def last_good_at_the_end(self) -> str:
-        """As ``last_good``, once the save under way has become whole or failed: what a run that ends now leaves."""
+        """As ``last_good``, after waiting for the save under way."""
         with contextlib.suppress(WriteFailed):
             self.checkpoints.finish()
         return self.last_good()
 
     def last_good(self) -> str:
-        """What there is to go on from at this moment, for a person."""
+        """The newest whole checkpoint, as part of a message."""
         newest = self.checkpoints.newest
         return "there is no checkpoint yet" if newest is None else f"the last good checkpoint is step {newest}"
 
@@ -289,7 +289,7 @@ class _Loop:
             attempt(metrics.sync for metrics in self.metrics)
 
     def _rows(self, metrics: dict[str, np.ndarray], started: float, chunk_started: float) -> list[list[Row]]:
-        """For each member one row for each update of a chunk; times are those at which the chunk came to the host."""
+        """One row for each update of a device call, by member; its times are those at which the call ended."""
         now = time.perf_counter()
         env_steps_before = self.env_steps
         by_member = {name: values.reshape(len(self.returns), -1) for name, values in metrics.items()}
@@ -315,7 +315,7 @@ class _Loop:
         return rows
 
     def _check_health(self, rows_of_members: list[list[Row]]) -> None:
-        """Ends the run when too much of a device call's work was lost to non-finite numbers."""
+        """Raises TrainingFailed when too many steps of a device call were lost to non-finite numbers."""
         problem = health.problem_of(rows_of_members, self.config.ppo)
         if problem is not None:
             first = problem.update, problem.member

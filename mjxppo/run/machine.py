@@ -1,4 +1,4 @@
-"""What a run or a measurement was made on: hardware and versions."""
+"""Hardware and versions that a run or a measurement was made with."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def describe() -> dict[str, Any]:
 
 
 def record(run_dir: Path, update: int) -> None:
-    """Notes in a run's machine.json on what it goes on after ``update`` updates; one entry for each start."""
+    """Appends hardware and versions of a start after ``update`` updates to the run's machine.json."""
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     write_json(run_dir / FILE, [*read(run_dir), {"after_update": update, "started": started, **describe()}])
 
 
 def read(run_dir: Path) -> list[dict[str, Any]]:
-    """What ``record`` wrote, oldest first; empty where there is nothing that can be read."""
+    """The entries of ``record``, oldest first; empty where the file cannot be read."""
     try:
         entries = json.loads((run_dir / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -39,7 +39,7 @@ def read(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def _hardware() -> dict[str, Any]:
-    import jax  # describing versions does without it
+    import jax  # versions() does not need it
 
     return {
         "cpu": cpu_model(),
@@ -75,7 +75,7 @@ def versions(packages: tuple[str, ...]) -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in packages:
         try:
-            # A checkout on PYTHONPATH is not installed, and one that is may have moved on since.
+            # A checkout on PYTHONPATH is not installed, and an editable installation may have an older version.
             found[package] = _own_version() if package == "mjxppo" else version(package)
         except PackageNotFoundError:
             found[package] = "not installed"

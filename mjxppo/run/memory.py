@@ -1,4 +1,4 @@
-"""How much memory a run will need, worked out before anything is compiled or written.
+"""Estimate of a run's memory, from shapes, before anything is compiled or written.
 
 The estimate counts what grows with the configuration: the worlds, the batch and the copies that learning makes of it,
 a minibatch's activations, and the copy of the state that a checkpoint takes. The factors were fitted to what XLA
@@ -22,9 +22,9 @@ _FLOAT = 4
 _STATE_COPIES = 3.0
 """The state itself, the next one while it is made, and one regrouped into blocks."""
 _BATCH_COPIES = 2.0
-"""What the rollout made, and as units that minibatches are drawn from."""
+"""The rollout's batch, and a copy as units that minibatches are drawn from."""
 _ACTIVATION_COPIES = 3.0
-"""Values of each hidden unit that live at the same time in a gradient step: forward, derivative, backward."""
+"""Copies of the activations in a gradient step: forward, derivative, backward."""
 _PROGRAM = 900e6
 """A process that has imported everything, compiled the program and keeps it, on a CPU."""
 _CHECKPOINT_COPIES = 3.0
@@ -50,7 +50,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(program: TrainingProgram) -> Estimate:
-    """What training will need at its peak."""
+    """Bytes that training needs at its peak."""
     config, env = program.config, program.env
     ppo, policy = config.ppo, config.policy
     # Members that are trained one after the other share the room for what they learn from.
@@ -80,12 +80,8 @@ def _bytes_of_state(program: TrainingProgram) -> float:
     return float(sum(size(leaf) for leaf in jax.tree.leaves(program.shapes())))
 
 
-def check(program: TrainingProgram) -> None:
-    """Refuses a configuration that will not fit; what cannot be found out is no reason to refuse.
-
-    Raises:
-        UserError: it needs more memory than there is; says how much, and what would need less.
-    """
+def check_fits(program: TrainingProgram) -> None:
+    """Raises UserError, with the numbers and a remedy, where a run needs more than the free memory, if known."""
     needed = estimate(program)
     on_host, on_devices = needed.host, needed.device / jax.process_count()
     if jax.default_backend() == "cpu":
@@ -115,7 +111,7 @@ def _gib(count: float) -> str:
 
 
 def _free_on_devices(program: TrainingProgram) -> float | None:
-    """Bytes that may be allocated on the run's devices of this host together; None where they do not say."""
+    """Bytes that may be allocated on the run's devices of this host together; None where that is unknown."""
     free = 0.0
     for device in program.mesh.local_devices:
         stats = device.memory_stats()

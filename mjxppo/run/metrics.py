@@ -1,4 +1,4 @@
-"""What a run writes down while it trains: metrics.jsonl, metrics.csv, TensorBoard files, and Weights & Biases."""
+"""A run's metrics: metrics.jsonl, metrics.csv, TensorBoard files, and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -53,16 +53,12 @@ class MetricsWriter:
     """Appends one row per update to a run's files."""
 
     def __init__(self, run_dir: Path, resume_after: int = 0, config: Config | None = None):
-        """Opens the files.
+        """Opens the files; raises UserError where they cannot be written.
 
         Args:
             run_dir: the run's directory.
-            resume_after: keep the rows of this many updates from before, and drop later ones, so that a resumed
-                run leaves neither a gap nor a line twice.
-            config: of the run; says where metrics go beside, and TensorBoard shows it among them.
-
-        Raises:
-            UserError: they cannot be written.
+            resume_after: the rows of the first ``resume_after`` updates are kept, later ones are dropped.
+            config: turns TensorBoard and Weights & Biases on, which show it; None: TensorBoard without it.
         """
         kept = [row for row in read_rows(run_dir) if row["update"] <= resume_after] if resume_after else []
         self.missing = resume_after - len(kept)
@@ -77,10 +73,9 @@ class MetricsWriter:
         self._wandb = _wandb(run_dir, config)
 
     def write(self, rows: list[Row]) -> None:
-        """Appends the rows of some updates, oldest first; TensorBoard gets the newest.
+        """Appends the rows of some updates, oldest first; TensorBoard and Weights & Biases get only the newest.
 
-        Raises:
-            WriteFailed: there is no room; the rows wait for the next call.
+        Raises WriteFailed where there is no room; the rows then wait for the next call.
         """
         if not rows:
             return
@@ -104,12 +99,9 @@ class MetricsWriter:
         attempt(appends)
 
     def sync(self) -> None:
-        """Brings all rows to the disk itself.
+        """Flushes all rows to the disk; raises WriteFailed where there is no room.
 
-        A checkpoint may only follow its rows: a run that is resumed from it could not write them again.
-
-        Raises:
-            WriteFailed: there is no room for them.
+        Called before each checkpoint, because a run that resumes from it could not write these rows again.
         """
         attempt([self._jsonl.sync, self._csv.sync])
 
@@ -134,7 +126,7 @@ class MetricsWriter:
 def _wandb(run_dir: Path, config: Config | None) -> WandbRun | None:
     if config is None or not config.log.wandb:
         return None
-    from mjxppo.run.wandb import WandbRun  # for those who ask for it
+    from mjxppo.run.wandb import WandbRun  # only with log.wandb
 
     return WandbRun(run_dir, config)
 
@@ -148,17 +140,10 @@ def hyperparameters(config: Config | None) -> dict[str, bool | float | str]:
 
 
 def conclude(run_dir: Path, config: Config, result: dict[str, Any], env_steps: int, video: Path | None) -> None:
-    """Adds the final evaluation and the video to what a finished run's TensorBoard and W&B show.
+    """Adds the final evaluation and the video (mp4) of one policy to TensorBoard and Weights & Biases.
 
-    Args:
-        run_dir: the run's directory; of one policy, where it trains several.
-        config: that policy's configuration.
-        result: as ``evaluate`` returns it; empty where there was no evaluation.
-        env_steps: at the end of training.
-        video: mp4; None where there is none.
-
-    Raises:
-        UserError: the files cannot be written.
+    ``run_dir`` is the policy's directory, ``config`` its configuration, ``result`` from ``evaluate`` (empty: none),
+    ``env_steps`` the number at the end of training. Raises UserError where the files cannot be written.
     """
     scores = {f"eval/{name}": float(result[name]) for name in ("mean", "std", "min", "max") if name in result}
     if config.log.tensorboard:

@@ -1,4 +1,4 @@
-"""The one way to run: settings in layers, build, check, train, record a failure, evaluate, film.
+"""A whole run: layers of settings, build, check, train, dump of a failure, evaluation, video.
 
 The command line, ``mjxppo.train_policy``, sweeps and studies all call ``run``.
 """
@@ -30,12 +30,12 @@ from mjxppo.run.loop import Callbacks, Outcome
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be run."""
+    """The settings of a run, and what to do after training."""
 
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Plain values on top of the task's shipped configuration, see ``config.layers.changes_of``."""
     env: Any = None
-    """The environment itself; None: the task that ``changes`` name, or that of the run to resume."""
+    """An environment to train on; None: the task that ``changes`` name, or that of the run to resume."""
     run_dir: Path | None = None
     """Where the run is written; None: a new directory under ``runs/``, or the newest run to resume."""
     resume: bool = False
@@ -49,7 +49,7 @@ class Request:
 
 
 class Result(NamedTuple):
-    """What a run came to."""
+    """The result of a run."""
 
     config: Config
     run_dir: Path
@@ -57,7 +57,7 @@ class Result(NamedTuple):
     """The task itself, without what ``randomize`` does to it."""
     outcome: Outcome
     summary: dict[str, Any] | None
-    """What ``summary.json`` holds; None in all processes but the first, of several that train together."""
+    """What ``summary.json`` holds; None in all processes but the first."""
 
 
 def run(
@@ -68,32 +68,31 @@ def run(
     """Does a whole run.
 
     Args:
-        request: what is to be run.
-        callbacks: told of metrics and checkpoints while it trains.
-        finished: called when a run that was not interrupted is trained and evaluated; what it returns is added to the
-            summary.
+        request: the run's settings.
+        callbacks: called with metrics and checkpoints while it trains.
+        finished: called after training and evaluation, unless interrupted; its result is added to the summary.
 
     Raises:
         UserError: a field is unknown or wrong, or the directory cannot be used; nothing has been written then.
-        TrainingFailed: too many worlds became non-finite, or the run could not be saved. What happened is recorded.
+        TrainingFailed: too many worlds became non-finite, or the run could not be saved. Writes a dump of the failure.
     """
-    resumed = _run_to_resume(request)
-    made = None if request.env is None else envs.make(request.env)
-    config, source = configuration_of(request.changes, made, resumed)
+    resumed = (request.run_dir or latest()) if request.resume else None
+    given_env = None if request.env is None else envs.make(request.env)
+    config, source = configuration_of(request.changes, given_env, resumed)
     if request.one_policy and trains_several(config):
         raise UserError("num_seeds: train_policy trains one policy; train_policies trains several")
     with distributed.joined():
         distributed.check_same("config", to_yaml(config))
-        # A process that comes later may find the directory that the first one has just made.
-        resume = distributed.of_first(request.resume)
-        path = Path(distributed.of_first(str(resumed or request.run_dir or default_run_dir(config))))
+        # From the first process: a default path has the time in it, and a later process may find it in use.
+        resume = distributed.from_first_process(request.resume)
+        path = Path(distributed.from_first_process(str(resumed or request.run_dir or default_run_dir(config))))
         if resume:
             check_resumable(path, config)
-        task = made or envs.make(config.env, backend=config.physics.backend, **config.env_options)
+        task = given_env or envs.make(config.env, backend=config.physics.backend, **config.env_options)
         program = start.build(config, task)
         _check(program, source, resume)
         with open_run_dir(path, config, resume):
-            outcome = _train(program, path, resume, callbacks, source, can_be_replayed=made is None)
+            outcome = _train(program, path, resume, callbacks, source, can_be_replayed=given_env is None)
             distributed.leave()
             summary = None
             if distributed.is_first():
@@ -104,30 +103,27 @@ def run(
 def configuration_of(
     changes: Mapping[str, Any], env: envs.Environment | None = None, resumed: Path | None = None
 ) -> tuple[Config, Loaded | None]:
-    """The checked configuration of a run, and the policy that it begins with, if any.
+    """The checked configuration of a run, and the pretrained policy of ``init.path``, if any.
 
-    Layers, each above the one before: the task's shipped configuration; what is taken over from the policy of
-    ``init.path``, or all of the teacher of ``distill.teacher``; ``changes``. A resumed run has its own configuration
-    in place of the first two.
-
-    Raises:
-        UserError: a field is unknown or wrong, or a policy that is named cannot be read.
+    Layers, later ones on top: the task's shipped configuration; fields of the policy of ``init.path``, or the
+    configuration of ``distill.teacher``; ``changes``. When a run is resumed, its own configuration replaces the first
+    two. Raises UserError where a field is unknown or wrong, or a policy that is named cannot be read.
     """
     if resumed is not None:
         values = merge(read_yaml(resumed / CONFIG), changes)
-        described = {"env": _name_of_task(values)} if env is None else _described(env)
+        described = {"env": _name_of_task(values)} if env is None else _fields_of_env(env)
         _refuse_other_options(changes, described)
         return make_config(values | described), None
-    source = finetune.source_of(changes)
-    teacher = distill.teacher_of(changes)
+    source = finetune.load_source(changes)
+    teacher = distill.load_teacher_of(changes)
     inherited: dict[str, Any] = {}
     if source is not None:
-        inherited = finetune.inherited(source)
-        changes = merge(changes, {"init": {"path": finetune.named(source)}})
+        inherited = finetune.inherited_fields(source)
+        changes = merge(changes, {"init": {"path": finetune.source_name(source)}})
     if teacher is not None:
-        inherited = distill.configuration(teacher)
-        changes = merge(changes, {"distill": {"teacher": finetune.named(teacher)}})
-    described = {"env": _name_of_task(merge(inherited, changes))} if env is None else _described(env)
+        inherited = distill.student_defaults(teacher)
+        changes = merge(changes, {"distill": {"teacher": finetune.source_name(teacher)}})
+    described = {"env": _name_of_task(merge(inherited, changes))} if env is None else _fields_of_env(env)
     _refuse_other_options(changes, described)
     return layers.resolve(described["env"], dict(changes) | described, inherited), source
 
@@ -139,11 +135,10 @@ def _name_of_task(values: Mapping[str, Any]) -> str:
     return canonical_name(name)
 
 
-def _described(env: envs.Environment) -> dict[str, Any]:
-    """The fields of a configuration that say which environment this is, as far as a name and options can.
+def _fields_of_env(env: envs.Environment) -> dict[str, Any]:
+    """The fields ``env``, ``env_options`` and ``physics`` for an environment; only its name if it is not a task here.
 
-    Raises:
-        UserError: it has the name of a task of this package and is another one.
+    Raises UserError where it has the name of one of this package's tasks and is another one.
     """
     if env.name not in TASKS:
         return {"env": env.name, "env_options": {}}
@@ -157,27 +152,21 @@ def _described(env: envs.Environment) -> dict[str, Any]:
 
 
 def _refuse_other_options(changes: Mapping[str, Any], described: Mapping[str, Any]) -> None:
-    """Refuses options for an environment that is handed in with its own."""
+    """Raises UserError where ``changes`` set other options than those of an environment that is passed in."""
     given = changes.get("env_options")
     if "env_options" in described and given not in (None, {}, described["env_options"]):
         raise UserError("env_options: the environment that is handed in has its own; set them where it is made")
 
 
-def _run_to_resume(request: Request) -> Path | None:
-    if not request.resume:
-        return None
-    return request.run_dir or latest()
-
-
 def _check(program: TrainingProgram, source: Loaded | None, resume: bool) -> None:
-    """Refuses, before anything is written, what would fail after minutes of compilation."""
+    """Checks, before anything is written, what would otherwise fail after minutes of compilation."""
     if source is not None:
-        finetune.check(program, source)
+        finetune.check_source(program, source)
     if not resume:
-        distill.check(program)
+        distill.check_teacher(program)
     if distributed.is_first():
-        wandb.check(program.config)
-    memory.check(program)
+        wandb.check_installed(program.config)
+    memory.check_fits(program)
 
 
 def _train(
@@ -195,8 +184,8 @@ def _train(
     try:
         return loop.train(program, path, resume, callbacks, source)
     except loop.TrainingFailed as error:
-        if can_be_replayed:  # an environment that was handed in cannot be built again from the configuration
-            failure.leave(config, path, error)
+        if can_be_replayed:  # only where the configuration describes the environment
+            failure.try_write_dump(config, path, error)
         raise
 
 
@@ -207,7 +196,7 @@ def _conclude(
     outcome: Outcome,
     finished: Callable[[Config, Path], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Evaluates, films and writes the summary of a run; of one that was interrupted only the summary."""
+    """Evaluates and films a run that was not interrupted; writes the summary of any run."""
     summary: dict[str, Any] = {"run_dir": str(path), **outcome._asdict()}
     if outcome.exit_code:
         say(f"stopped at {human(outcome.env_steps)} steps; saved. Go on with: mjxppo train --resume --run-dir {path}")

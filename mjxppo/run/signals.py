@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that the training loop grants at its next convenience."""
+"""Handling of Ctrl-C and SIGTERM: the training loop saves and stops after its device call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import FrameType, TracebackType
 class StopRequest:
     """While active, the first SIGINT or SIGTERM is noted in ``signal_number``; a second SIGINT stops at once.
 
-    Signals go to the main thread; in any other nothing is noted.
+    Signals go to the main thread; in any other thread this does nothing.
     """
 
     def __init__(self) -> None:
@@ -44,9 +44,9 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stopping_at_once() -> Iterator[None]:
-    """While active, Ctrl-C ends the process at once: XLA's compiler would make Python wait for its end."""
+    """While active, Ctrl-C ends the process at once; Python would wait until XLA has compiled the program."""
     in_main_thread = threading.current_thread() is threading.main_thread()
-    # With another handler somebody else decides, or Ctrl-C is to be ignored.
+    # A handler of the calling program, or one that ignores Ctrl-C, stays.
     if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return

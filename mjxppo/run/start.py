@@ -1,4 +1,4 @@
-"""What a run starts from: the device program that its configuration describes, and its first training state."""
+"""The start of a run: its device program, and the training state restored from a checkpoint."""
 
 from __future__ import annotations
 
@@ -19,14 +19,9 @@ from mjxppo.run.arrays import from_named_arrays
 
 
 def build(config: Config, env: envs.Environment | envs.Task | None = None) -> TrainingProgram:
-    """The environment and the device program that a checked configuration describes; nothing is written or run.
+    """The device program of a checked configuration, not compiled yet; ``env`` replaces the task ``config.env``.
 
-    Args:
-        config: the configuration.
-        env: trains on this instead of on what ``config.env`` names.
-
-    Raises:
-        UserError: the task, its options or the number of devices does not exist.
+    Raises UserError where the task or an option does not exist, or there are fewer devices.
     """
     if config.num_devices > jax.device_count():
         raise UserError(f"num_devices: {config.num_devices} asked for, but there are {jax.device_count()}")
@@ -37,8 +32,8 @@ def restore(program: TrainingProgram, directory: Path) -> TrainState | None:
     """The state in the newest whole checkpoint; None where none has been written yet."""
     damage: list[str] = []
     found = checkpoint.newest_whole_step(directory, damage.append) if distributed.is_first() else None
-    # All processes have to read the same step, whatever each of them sees at this moment.
-    name = distributed.of_first(found.name if found else None)
+    # All processes have to read the same step, but may see different ones at this moment.
+    name = distributed.from_first_process(found.name if found else None)
     step = directory / name if name else None
     if step is None:
         if damage:
@@ -59,7 +54,7 @@ def restore(program: TrainingProgram, directory: Path) -> TrainState | None:
 
 
 def _set_aside_newer(directory: Path, step: int) -> None:
-    """Moves damaged steps out of the way, because their numbers will be written again; deletes nothing."""
+    """Moves newer (damaged) steps to ``damaged/``, because their numbers will be written again."""
     for number in checkpoint.steps(directory):
         if number > step:
             aside = directory.parent / "damaged" / f"{number}-{time.time_ns()}"

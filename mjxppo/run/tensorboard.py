@@ -30,16 +30,13 @@ class TensorBoardFile:
         hyperparameters: Mapping[str, bool | float | str] | None = None,
         suffix: str = "",
     ):
-        """Opens a new file in ``directory``, which is made where it is missing.
+        """Opens a new file in ``directory``; raises UserError where it cannot be written.
 
         Args:
-            directory: one run's event files.
-            purge_step: readers hide what earlier files say of this step and later ones; None: nothing.
+            directory: of one run's event files; made where it is missing.
+            purge_step: readers drop values of earlier files from this step on; None: they drop nothing.
             hyperparameters: shown for the run, beside its last values of ``RESULTS``.
-            suffix: of the file's name; readers read a directory's files by name, and never go back.
-
-        Raises:
-            UserError: it cannot be written.
+            suffix: of the file's name; readers read files in the order of their names, and never an earlier one again.
         """
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}{suffix}"
         start = _record(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
@@ -61,7 +58,7 @@ class TensorBoardFile:
 
     def append_video(self, step: int, tag: str, path: Path) -> None:
         """Appends a video file as an animation, which TensorBoard plays among the images; raises WriteFailed."""
-        from mjxppo.render.video import animation  # brings MuJoCo in, which watching a run does without
+        from mjxppo.render.video import animation  # imports MuJoCo, which `watch` does not need
 
         content, width, height = animation(path)
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)

@@ -28,7 +28,7 @@ from mjxppo.run.metrics import Row
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run that has been trained, with its files in ``run_dir``."""
+    """A trained run, with its files in ``run_dir``."""
 
     run_dir: Path
     config: Config
@@ -46,14 +46,10 @@ class TrainedRun:
         return metrics.read_rows(self.run_dir)
 
     def evaluate(self, episodes: int = 100, seed: int = 1_000_000) -> dict[str, Any]:
-        """Returns of whole episodes: in Gymnasium's C MuJoCo where it has the task, else in the task itself.
+        """Returns of whole episodes: in Gymnasium's C MuJoCo if it has the task, else in the task itself.
 
-        Args:
-            episodes: episode i is reset with seed ``seed + i``.
-            seed: the first episode's seed.
-
-        Returns:
-            ``mean``, ``std``, ``min``, ``max``, ``returns``, ``lengths`` and more, ready for JSON.
+        Episode i is reset with seed ``seed + i``. The result has ``mean``, ``std``, ``min``, ``max``, ``returns``,
+        ``lengths`` and more, ready for JSON.
         """
         if gym_id_of(self.config.env) is not None:
             return evaluation.evaluate(self.policy, self.config, "gymnasium", episodes, seed)
@@ -80,21 +76,21 @@ def train_policy(
     on_checkpoint: Callable[[Path], object] | None = None,
     **fields: Any,
 ) -> TrainedRun:
-    """Trains a policy and gives it back, with all files that ``mjxppo train`` writes.
+    """Trains a policy and returns it; writes the same files as ``mjxppo train``.
 
     Args:
         env: a task by name, as ``envs.make`` takes it, or an environment itself.
-        config: fields that replace those of the task's shipped configuration, or a YAML file with such.
+        config: fields that replace those of the task's shipped configuration, or a YAML file of fields.
         run_dir: where the run is written; by default a new directory under ``runs/``.
         resume: go on with the run in ``run_dir`` from its newest checkpoint.
         evaluate: evaluate at the end, as ``eval`` in the configuration says; writes ``eval.json``.
         film: film an episode at the end; writes ``video.mp4``.
-        on_metrics: called with the rows of the updates that the device has just finished, oldest first. Training
-            stops, as if it had reached its end, when it returns True.
+        on_metrics: called after each device call with the rows of its updates, oldest first. If it returns True,
+            training stops as at its end.
         on_checkpoint: called with the folder of each checkpoint that has become whole.
         fields: replace those of ``config``, sections being mappings: ``total_env_steps=10**6, ppo={"gamma": 0.99}``.
             ``init={"path": "runs/pretrained"}`` fine-tunes the policy there, with its networks.
-            ``distill={"teacher": "runs/teacher"}`` imitates the one there, on top of its configuration.
+            ``distill={"teacher": "runs/teacher"}`` imitates the policy there, with its configuration as the default.
 
     Raises:
         UserError: a field is unknown or wrong, or the directory cannot be used.
@@ -125,8 +121,8 @@ def train_policies(
     of the first policy.
 
     Returns:
-        One for each policy, the seeds of the grid's first point first. Each has a directory of its own in the run's,
-        which holds its metrics and its configuration; ``outcome`` is that of all together.
+        One run for each policy, the seeds of the grid's first point first. Each has its own subdirectory of the run's,
+        with its metrics and configuration; ``outcome`` is that of all together.
     """
     request = _request(env, config, fields, run_dir, resume)
     return _train(replace(request, evaluate=evaluate, film=film), on_metrics, on_checkpoint)

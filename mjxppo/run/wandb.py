@@ -1,6 +1,6 @@
-"""Weights & Biases, for those who ask for it with ``log.wandb``; imported by nobody else.
+"""Logging to Weights & Biases, with ``log.wandb``; not imported otherwise.
 
-A run is never stopped, slowed down or failed by it: whatever goes wrong there is said once, and logging to it ends.
+Its errors never stop a run: the first one is printed, and logging to it ends.
 """
 
 from __future__ import annotations
@@ -18,21 +18,17 @@ from mjxppo.console import say
 from mjxppo.errors import UserError
 
 ID = "wandb-id"
-"""File in the run's directory that holds its id there, so that a resumed run goes on with the same one."""
+"""File in the run's directory with its id in Weights & Biases, which a resumed run uses again."""
 
 
-def check(config: Config) -> None:
-    """Refuses to begin where the package is asked for and missing.
-
-    Raises:
-        UserError: says how to install it.
-    """
+def check_installed(config: Config) -> None:
+    """Raises UserError, which says how to install the package, where ``log.wandb`` is set and it is missing."""
     if config.log.wandb and importlib.util.find_spec("wandb") is None:
         raise UserError("log.wandb: Weights & Biases is not installed; pip install 'mjxppo[wandb]'")
 
 
 class WandbRun:
-    """One run there; ``WANDB_MODE``, ``WANDB_PROJECT`` and its other variables apply."""
+    """A run in Weights & Biases; its variables, such as ``WANDB_MODE`` and ``WANDB_PROJECT``, apply."""
 
     def __init__(self, run_dir: Path, config: Config):
         self._run: Any = None
@@ -61,7 +57,7 @@ class WandbRun:
         self._safely(lambda: self._run.log(numbers, step=row["env_steps"]))
 
     def conclude(self, results: dict[str, float], video: Path | None) -> None:
-        """Sends what ended the run."""
+        """Sends the final evaluation and the video."""
 
         def send() -> None:
             import wandb  # an optional package
@@ -73,7 +69,7 @@ class WandbRun:
         self._safely(send)
 
     def close(self) -> None:
-        """Ends it there."""
+        """Ends the run in Weights & Biases."""
         self._safely(lambda: self._run.finish())
 
     def _safely(self, action: Callable[[], None]) -> None:

@@ -350,7 +350,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ([], "name at least one run"),
+            ([], "arguments are required: runs"),
             (["missing"], "missing: there is no such directory"),
             (["empty-folder"], "empty-folder: holds no metrics.jsonl"),
             (["empty"], "is empty; the run has not finished its first updates"),

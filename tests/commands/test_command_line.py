@@ -16,7 +16,7 @@ import pytest
 from mjxppo import cli
 from mjxppo.commands import helptext
 from mjxppo.commands import train as train_command
-from mjxppo.commands.benchmark import ARGUMENTS as BENCHMARKS
+from mjxppo.commands.benchmark import KINDS as BENCHMARKS
 from mjxppo.config.schema import Config, sections
 from mjxppo.config.values import defaults_for, from_dict, to_dict
 from mjxppo.run.session import configuration_of

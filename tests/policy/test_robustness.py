@@ -140,8 +140,8 @@ def test_what_cannot_be_changed_so_is_refused(text, message, capsys):
     ("options", "message"),
     [
         (["--perturb", "mass=0.8:1.2", "--heat-map", "grid"], "heat_map: grid must end in .png, .pdf, .svg"),
-        (["--heat-map", "grid.png"], "heat_map: shows what --perturb asks for"),
-        (["--perturb", "mass=0.8:1.2", "--as-trained"], "as_trained: the worlds of --perturb are C MuJoCo's"),
+        (["--heat-map", "grid.png"], "heat_map: needs --perturb, whose grid it shows"),
+        (["--perturb", "mass=0.8:1.2", "--as-trained"], "as_trained: --perturb evaluates in C MuJoCo"),
     ],
 )
 def test_a_picture_that_cannot_be_drawn_is_refused_before_anything_is_evaluated(options, message, capsys):

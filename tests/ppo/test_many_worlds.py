@@ -86,7 +86,7 @@ def test_65536_worlds_train_on_a_cpu_and_fit_the_estimate():
         "ppo": {"num_envs": 65_536, "rollout_length": 4, "minibatch_size": 16_384, "num_epochs": 1},
     }
     program = start.build(make_config(values))
-    memory.check(program)
+    memory.check_fits(program)
     steps = 2 * 65_536 * 4 - 1000
     state, total = program.init(), program.budget(steps)
     compiled = program.lower(total).compile()

@@ -64,7 +64,7 @@ def test_the_dump_of_failing_worlds_replays_them_with_one_command(tmp_path, monk
     rows = read_rows(tmp_path / "run")
     update = next(row["update"] for row in rows if row["nonfinite_steps"])
     assert error.nonfinite == (update, 0) and "non-finite world" in str(error)
-    failure.record(config, tmp_path / "run", *error.nonfinite)
+    failure.write_dump(config, tmp_path / "run", *error.nonfinite)
     assert cli.main(["replay", str(tmp_path / "run")]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["reproduced"] and all(result["worlds_nonfinite"]) and len(result["worlds"]) >= 1
@@ -88,7 +88,7 @@ def test_the_dump_starts_from_the_last_good_checkpoint(tmp_path, monkeypatch):
             (tmp_path / "ckpt" / str(step)).rename(tmp_path / f"later-{step}")
     calls = []
     monkeypatch.setattr(failure.checkpoint, "read", lambda step, read=checkpoint.read: calls.append(step) or read(step))
-    failure.record(config, tmp_path, update=11)
+    failure.write_dump(config, tmp_path, update=11)
     assert [step.name for step in calls] == ["9"]
     assert failure.replay(tmp_path)["nonfinite_steps"] == rows[10]["nonfinite_steps"] > 0
 
@@ -97,7 +97,7 @@ def test_nonfinite_gradients_stop_the_run_too_and_are_replayed(tmp_path, monkeyp
     config = config_with(num_devices=1, ppo={"normalize_returns": False})
     error = fail(monkeypatch, tmp_path / "run", Steep(), config)
     assert "skipped for a non-finite gradient" in str(error) and error.nonfinite == (1, 0)
-    failure.record(config, tmp_path / "run", *error.nonfinite)
+    failure.write_dump(config, tmp_path / "run", *error.nonfinite)
     result = failure.replay(tmp_path / "run" / "failure")
     assert result["reproduced"] and result["skipped_gradient_steps"] > 0 and result["worlds"] == []
 
@@ -105,7 +105,7 @@ def test_nonfinite_gradients_stop_the_run_too_and_are_replayed(tmp_path, monkeyp
 def test_one_of_several_policies_is_dumped_as_a_run_of_its_own(tmp_path, monkeypatch):
     config = config_with(num_devices=2, num_seeds=2, ppo={"max_nonfinite_share": 0.0, "num_epochs": 1})
     error = fail(monkeypatch, tmp_path / "run", Fragile(), config)
-    failure.record(config, tmp_path / "run", *error.nonfinite)
+    failure.write_dump(config, tmp_path / "run", *error.nonfinite)
     result = failure.replay(tmp_path / "run")
     assert result["reproduced"] and result["seed"] == error.nonfinite[1] and all(result["worlds_nonfinite"])
 
@@ -115,7 +115,7 @@ def test_what_is_no_dump_is_refused_with_one_line(tmp_path, monkeypatch):
     error = fail(monkeypatch, tmp_path / "run", Fragile(), config)
     with pytest.raises(UserError, match="there is no such file"):
         failure.replay(tmp_path / "run")
-    dump = failure.record(config, tmp_path / "run", *error.nonfinite)
+    dump = failure.write_dump(config, tmp_path / "run", *error.nonfinite)
     np.savez(dump / "update.npz", evil=np.array([print], dtype=object))
     with pytest.raises(UserError, match=r"update\.npz: is missing or damaged"):
         failure.replay(tmp_path / "run")

@@ -36,10 +36,10 @@ def test_large_batches_of_worlds_are_estimated_in_full(num_envs, monkeypatch):
     # A sample's observation, action and six numbers, once, is the least that a batch can take.
     assert num_envs * 32 * 4 * (17 + 6 + 6) < needed.batch < needed.device + needed.host
     monkeypatch.setattr(memory, "available_on_host", lambda: needed.device + needed.host)
-    memory.check(program(num_envs=num_envs))
+    memory.check_fits(program(num_envs=num_envs))
     monkeypatch.setattr(memory, "available_on_host", lambda: needed.device + needed.host - 1)
     with pytest.raises(UserError, match=f"{num_envs} worlds"):
-        memory.check(program(num_envs=num_envs))
+        memory.check_fits(program(num_envs=num_envs))
 
 
 MEASURED = """import re, sys
@@ -100,14 +100,14 @@ def test_policies_trained_one_after_the_other_share_all_but_their_state(monkeypa
     assert memory.estimate(vectorised).batch == 8 * one.batch
     monkeypatch.setattr(memory, "available_on_host", lambda: 1.0)
     with pytest.raises(UserError, match=r"for each of 8 policies \(num_seeds, grid\)"):
-        memory.check(vectorised)
+        memory.check_fits(vectorised)
 
 
 def test_devices_that_say_what_they_have_are_asked(monkeypatch):
     monkeypatch.setattr(memory.jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(memory, "_free_on_devices", lambda program: 0.1 * GIB)
     with pytest.raises(UserError, match="of device memory"):
-        memory.check(program(num_envs=65_536))
+        memory.check_fits(program(num_envs=65_536))
 
 
 def write_system(root: Path, available_kb: int, limit: str, used: int = 0, cache: int = 0) -> dict[str, Path]:
@@ -134,4 +134,4 @@ def test_the_tighter_of_the_machines_and_the_control_groups_limit_counts(tmp_pat
 def test_where_nothing_can_be_found_out_nothing_is_refused(tmp_path, monkeypatch):
     assert memory.available_on_host(tmp_path, tmp_path) is None
     monkeypatch.setattr(memory, "available_on_host", lambda: None)
-    memory.check(program(num_envs=2**20))
+    memory.check_fits(program(num_envs=2**20))

@@ -177,13 +177,13 @@ def test_a_resumed_student_ends_with_the_same_bits_though_its_teacher_is_gone(te
 
 def test_two_devices_distil_alike_and_seeds_side_by_side(teacher):
     config = merge(
-        distill.configuration(distill.load_teacher(str(teacher))),
+        distill.student_defaults(distill.load_teacher(str(teacher))),
         {"policy": {"history": 2}, "log": {"every_updates": 1}},
     )
     states = {}
     for changes in ({"num_devices": 1}, {"num_devices": 2}, {"num_devices": 2, "num_seeds": 2}):
         program = start.build(make_config(merge(config, changes)), Crosswind())
-        state = distill.begin(program, program.init())
+        state = distill.add_teacher(program, program.init())
         state, _ = program.train_chunk(state, program.budget(10 * UPDATE))
         states[tuple(changes.values())] = named_arrays(state)
     one, two, seeds = states.values()
@@ -236,7 +236,7 @@ class TestCommandLine:
             (["distill", "teacher", "--env", "hopper"], "was trained on brax:fast, not on hopper"),
             (["distill", "student", "--policy.history", "2"], "policy.history: must be at least the teacher's 3"),
             (["distill", "missing"], "distill.teacher: missing: there is no such directory"),
-            (["distill", "--policy.history", "2"], "say first whom to imitate"),
+            (["distill", "--policy.history", "2"], "name the teacher first"),
             (["distill", "teacher", "--resume"], "goes on with mjxppo train --resume"),
             (["distill", "teacher", "--set-from", "more.yaml"], "randomize: what varies must be what the teacher"),
             (["train", *self.ENV, "--ppo.loss", "imitation"], "ppo.loss: input should be 'clip', 'kl_penalty' or"),
@@ -252,7 +252,7 @@ class TestCommandLine:
 def test_what_a_fine_tuned_teacher_began_with_is_not_the_students(teacher):
     loaded = distill.load_teacher(str(teacher))
     tuned = replace(loaded.config, init=InitConfig(path="gone", anchor_coef=1.0))
-    config = make_config(distill.configuration(loaded._replace(config=tuned)))
+    config = make_config(distill.student_defaults(loaded._replace(config=tuned)))
     assert config.init == InitConfig() and config.distill.policy == loaded.config.policy
 
 

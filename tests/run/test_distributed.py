@@ -180,7 +180,7 @@ def test_a_process_that_was_not_asked_to_join_is_alone(environment):
 
 def test_processes_with_different_configurations_are_refused(monkeypatch):
     distributed.check_same("config", "a")
-    monkeypatch.setattr(distributed, "of_first", lambda value: "another digest")
+    monkeypatch.setattr(distributed, "from_first_process", lambda value: "another digest")
     with pytest.raises(UserError, match="config: the processes were given different ones"):
         distributed.check_same("config", "a")
 

@@ -73,11 +73,11 @@ def begun(**fields):
     from mjxppo.run import finetune
 
     values = merge({"env": "point_mass", **SMALL, "policy": {}}, fields)
-    loaded = finetune.source_of(values)
-    values = merge(merge(values, finetune.inherited(loaded)), fields)
+    loaded = finetune.load_source(values)
+    values = merge(merge(values, finetune.inherited_fields(loaded)), fields)
     config = make_config(values)
     program = start.build(config, PointMass())
-    return named_arrays(finetune.begin(program, program.init())), named_arrays(program.init())
+    return named_arrays(finetune.carry_over(program, program.init())), named_arrays(program.init())
 
 
 @pytest.mark.parametrize(

@@ -221,9 +221,9 @@ def test_a_sweep_ends_with_a_table_and_is_evaluated_and_drawn_policy_by_policy(w
     ("options", "message"),
     [
         ([], "say what to vary"),
-        (["--grid", "ppo.gamma"], "must look like"),
-        (["--grid", "ppo.gamma=a,b"], "must look like"),
-        (["--grid"], "must look like"),
+        (["--grid", "ppo.gamma"], "grid: takes NAME=VALUE, such as --grid ppo.gamma=0.9,0.99"),
+        (["--grid", "ppo.gamma=a,b"], "grid.ppo.gamma.0: input should be a valid number"),
+        (["--grid"], "--grid: expected one argument"),
         (["--grid", "ppo.gamma=0.9,0.99", "--grid=ppo.gamma=1"], "given twice"),
         (["--grid", "ppo.num_epochs=1,2"], "cannot be swept"),
     ],

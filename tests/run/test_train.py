@@ -230,7 +230,7 @@ BAD = [
     (["--env", "hoper"], "did you mean hopper"),
     ([], "env: say which task"),
     (["--env", "hopper", "--ppo.num-env", "3"], "--ppo.num-env"),
-    (["--env", "hopper", "--ppo.num-envs", "many"], "--ppo.num-envs"),
+    (["--env", "hopper", "--ppo.num-envs", "many"], "ppo.num_envs: input should be a valid integer"),
     (["--env", "hopper", "--ppo.num-minibatches", "7"], "ppo.num_minibatches: 7 does not divide"),
     (["--env", "hopper", "--ppo.gamma", "2"], "ppo.gamma"),
     (["--env", "hopper", "--policy.activation", "gelu"], "gelu"),
