@@ -20,5 +20,10 @@ def hint(word: str, known: Iterable[str], prefix: str = "") -> str:
     ``word`` is what the user wrote; ``prefix``, such as ``ppo.``, is put before the nearest word.
     """
     choices = list(known)
-    near = difflib.get_close_matches(word, choices, n=1)
-    return f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(choices)}"
+    return nearest(word, choices, prefix) or f"known: {', '.join(choices)}"
+
+
+def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """The nearest of the known words as a question, as in ``hint``; empty where none is similar."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {prefix}{near[0]}?" if near else ""

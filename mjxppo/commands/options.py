@@ -18,7 +18,7 @@ import docstring_parser
 import yaml
 
 from mjxppo.config.values import parse_value
-from mjxppo.errors import UserError, hint
+from mjxppo.errors import UserError, nearest
 
 POSITIONAL = "positional"
 """Marks a field that is given by its place: ``Annotated[Path, POSITIONAL]``."""
@@ -104,7 +104,9 @@ def read(options: Sequence[Option], arguments: Sequence[str], prog: str) -> dict
     if rest:
         word = rest[0].partition("=")[0]
         known = [flag for option in options for flag in (option.flag, option.negated)]
-        raise UserError(f"{word}: {prog} has no such option; {_nearest_flag(word, known)}; see {prog} --help")
+        raise UserError(
+            f"{word}: {prog} has no such option; {nearest(word, known) or 'no option has a similar name'}; see {prog} --help"
+        )
     values: dict[str, Any] = {}
     for option in options:
         if option.name not in vars(parsed):
@@ -151,11 +153,6 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message.removeprefix('argument ')}; see {self.prog} --help")
-
-
-def _nearest_flag(word: str, flags: Sequence[str]) -> str:
-    text = hint(word, flags)
-    return text if text.startswith("did you mean") else "no option has a similar name"
 
 
 def _normalized(arguments: Sequence[str], options: Sequence[Option]) -> list[str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from mjxppo.errors import UserError
+from mjxppo.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from mjxppo.envs.locomotion import Locomotion
@@ -54,11 +53,9 @@ def canonical_name(name: str) -> str:
     key = _ALIASES.get(key, key)
     if key in TASKS:
         return key
-    near = difflib.get_close_matches(key, [*TASKS, *_ALIASES], n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise UserError(
-        f"env: there is no task {name!r}; {hint}tasks: {', '.join(TASKS)}, brax:NAME, playground:NAME, gymnasium:ID"
-    )
+    known = f"tasks: {', '.join(TASKS)}, brax:NAME, playground:NAME, gymnasium:ID"
+    suggestion = nearest(key, [*TASKS, *_ALIASES])
+    raise UserError(f"env: there is no task {name!r}; {' '.join(filter(None, (suggestion, known)))}")
 
 
 def is_foreign(name: str) -> bool:

@@ -60,7 +60,7 @@ class TestHelp:
                 shown = (f"--{option} ", f"--{negated} ", f"--{option}.* ", f"--{option}.NAME ")
                 assert any(form in text for form in shown), flag
         assert "--ppo.gamma FLOAT" in text and "(default 0.995, 0 to 1)" in text, "hopper's own default"
-        assert "--ppo.clip-eps FLOAT Half-width of the probability ratio's clip range. (default 0.2, > 0)" in text
+        assert "--ppo.clip-eps FLOAT Half-width of the ratio's clip range. (default 0.2, > 0)" in text
         assert "One of none, minibatch, batch." in text
         assert "--randomize.mass.* " in text and "distribution, low, high, operation, each" in text
 
