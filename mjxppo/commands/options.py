@@ -104,9 +104,8 @@ def read(options: Sequence[Option], arguments: Sequence[str], prog: str) -> dict
     if rest:
         word = rest[0].partition("=")[0]
         known = [flag for option in options for flag in (option.flag, option.negated)]
-        raise UserError(
-            f"{word}: {prog} has no such option; {nearest(word, known) or 'no option has a similar name'}; see {prog} --help"
-        )
+        suggestion = nearest(word, known) or "no option has a similar name"
+        raise UserError(f"{word}: {prog} has no such option; {suggestion}; see {prog} --help")
     values: dict[str, Any] = {}
     for option in options:
         if option.name not in vars(parsed):
