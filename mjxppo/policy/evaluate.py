@@ -59,6 +59,7 @@ def evaluate(
     seed: int,
     changes: Mapping[str, float] | None = None,
     as_trained: bool = False,
+    env: Environment | None = None,
 ) -> dict[str, Any]:
     """Runs whole episodes of the deterministic policy.
 
@@ -73,6 +74,7 @@ def evaluate(
             (``randomize.changes.QUANTITIES``); only with "gymnasium".
         as_trained: use the worlds that the run trained in, randomised and with privileged observations, instead of
             the task's own model; not with "gymnasium".
+        env: an environment in place of the task that ``config`` names; not with "gymnasium".
 
     Returns:
         Mean, std, min and max of the returns, lengths and seeds, ready for JSON.
@@ -89,16 +91,13 @@ def evaluate(
         return summarize(results, engine, config.env, seed)
     backend = config.physics.backend if engine == "own" else engine
     if as_trained:
-        return _evaluate_as_trained(policy, replace(config, physics=PhysicsConfig(backend)), num_episodes, seed)
-    env = envs.make(config.env, backend=backend, **config.env_options)
+        assert isinstance(policy, Policy)
+        # There the observations are the network's inputs, and then what only the critic sees.
+        act = lambda obs: policy.of_inputs(obs[:, : policy.inputs])  # noqa: E731
+        worlds = environment(replace(config, physics=PhysicsConfig(backend)), env)
+        return evaluate_in(worlds, act, num_episodes, seed) | {"as_trained": True}
+    env = env or envs.make(config.env, backend=backend, **config.env_options)
     return evaluate_in(env, policy, num_episodes, seed)
-
-
-def _evaluate_as_trained(policy: ActFunction, config: Config, num_episodes: int, seed: int) -> dict[str, Any]:
-    """``evaluate`` in the worlds of training, whose observations are the network's inputs and then the critic's."""
-    assert isinstance(policy, Policy)
-    result = evaluate_in(environment(config), lambda obs: policy.of_inputs(obs[:, : policy.inputs]), num_episodes, seed)
-    return result | {"as_trained": True}
 
 
 def evaluate_in(env: Environment, policy: ActFunction, num_episodes: int, seed: int) -> dict[str, Any]:
@@ -113,11 +112,12 @@ def evaluate_each(
     num_episodes: int,
     seed: int,
     as_trained: bool = False,
+    env: Environment | None = None,
 ) -> list[dict[str, Any]]:
     """``evaluate`` for several policies; with "gymnasium" in several processes."""
     jobs = [(policy, config, engine, num_episodes, seed, None, as_trained) for policy, config in policies]
     if engine != "gymnasium":
-        return [evaluate(*job) for job in jobs]
+        return [evaluate(*job, env) for job in jobs]
     return evaluate_in_processes(jobs)
 
 

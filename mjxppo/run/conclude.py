@@ -9,6 +9,7 @@ from typing import Any
 from mjxppo.config.schema import Config
 from mjxppo.config.sweep import member_directories, members_of, trains_several
 from mjxppo.console import say, waiting
+from mjxppo.envs import Environment
 from mjxppo.envs.registry import gym_id_of
 from mjxppo.errors import UserError
 from mjxppo.files import WriteFailed, read_json, write_json
@@ -30,8 +31,8 @@ def engine_of(config: Config) -> Engine:
     return "own" if needs_simulation or gym_id_of(config.env) is None else "gymnasium"
 
 
-def evaluate_run(config: Config, run_dir: Path) -> dict[str, Any]:
-    """Evaluates a run's newest policies, prints the return, and writes ``eval.json``.
+def evaluate_run(config: Config, run_dir: Path, env: Environment) -> dict[str, Any]:
+    """Evaluates a run's newest policies on its task ``env``, prints the return, and writes ``eval.json``.
 
     Returns the content of ``eval.json``, for a run of one policy without its single episodes.
     """
@@ -44,6 +45,7 @@ def evaluate_run(config: Config, run_dir: Path) -> dict[str, Any]:
             config.eval.episodes,
             config.eval.seed,
             as_trained,
+            env,
         )
     for one, result in zip(policies, results, strict=True):
         write_json(one.run_dir / EVAL, result)

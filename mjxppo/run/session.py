@@ -96,7 +96,7 @@ def run(
             distributed.leave()
             summary = None
             if distributed.is_first():
-                summary = _conclude(request, config, path, outcome, finished)
+                summary = _conclude(request, config, path, task, outcome, finished)
     return Result(config, path, task, outcome, summary)
 
 
@@ -193,6 +193,7 @@ def _conclude(
     request: Request,
     config: Config,
     path: Path,
+    env: envs.Environment,
     outcome: Outcome,
     finished: Callable[[Config, Path], dict[str, Any]],
 ) -> dict[str, Any]:
@@ -208,7 +209,7 @@ def _conclude(
         )
         evaluated = request.evaluate and config.eval.episodes > 0
         if evaluated:
-            summary["eval"] = conclude.evaluate_run(config, path)
+            summary["eval"] = conclude.evaluate_run(config, path, env)
         summary |= finished(config, path)
         filmed = request.film and config.eval.video and gym_id_of(config.env) is not None
         if filmed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -37,7 +38,8 @@ def working_directory(tmp_path, monkeypatch):
 
 def test_from_nothing_to_a_policy():
     learning = SMALL | {"ppo": SMALL["ppo"] | {"learning_rate": 3e-3}}
-    run = mjxppo.train_policy(PointMass(), config=learning, total_env_steps=40 * UPDATE)
+    learning |= {"eval": {"episodes": 20, "video": True}}
+    run = mjxppo.train_policy(PointMass(), config=learning, total_env_steps=40 * UPDATE, evaluate=True, film=True)
     assert run.run_dir.parts[0] == "runs" and run.outcome.env_steps == 40 * UPDATE
     assert run.policy(np.zeros(3)).shape == (2,)
     assert [row["update"] for row in run.metrics] == list(range(1, 41))
@@ -45,6 +47,10 @@ def test_from_nothing_to_a_policy():
     assert (result["env"], result["engine"], result["episodes"]) == ("point_mass", "own", 20)
     # Standing still costs 0.67 a step.
     assert result["mean"] > -5 > -0.67 * 20 and set(result["lengths"]) == {20}
+    assert run.summary["eval"]["mean"] == pytest.approx(result["mean"]), "the same episodes, on the environment itself"
+    assert json.loads((run.run_dir / "eval.json").read_text())["returns"] == pytest.approx(result["returns"])
+    assert json.loads((run.run_dir / "summary.json").read_text())["env_steps"] == 40 * UPDATE
+    assert not (run.run_dir / "video.mp4").exists(), "only Gymnasium's tasks can be filmed"
     run.export("policy.npz")
     # The last bit may depend on where in memory the weights lie.
     np.testing.assert_allclose(mjxppo.load_policy("policy.npz")(np.ones(3)), run.policy(np.ones(3)), rtol=1e-6)
