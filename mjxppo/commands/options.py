@@ -103,6 +103,8 @@ def read(options: Sequence[Option], arguments: Sequence[str], prog: str) -> dict
     parsed, rest = parser_of(options, prog).parse_known_args(_normalized(arguments, options))
     if rest:
         word = rest[0].partition("=")[0]
+        if not word.startswith("-"):
+            raise UserError(f"{word!r}: {prog} takes no such argument (a switch takes no value); see {prog} --help")
         known = [flag for option in options for flag in (option.flag, option.negated)]
         suggestion = nearest(word, known) or "no option has a similar name"
         raise UserError(f"{word}: {prog} has no such option; {suggestion}; see {prog} --help")
@@ -142,7 +144,7 @@ def add_arguments(
         elif option.is_mapping or REPEATED in option.notes:
             action = parser.add_argument(option.flag, action="append", **settings)
         else:
-            action = parser.add_argument(option.flag, nargs="*" if several else None, **settings)
+            action = parser.add_argument(option.flag, nargs="+" if several else None, **settings)
         if completer_of is not None:
             action.completer = completer_of(option)  # type: ignore[attr-defined]  # argcomplete's own attribute
 

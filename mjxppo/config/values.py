@@ -143,7 +143,7 @@ def _problem(error: Any) -> str:
     message, given = error["msg"], error["input"]
     text = message[:1].lower() + message[1:]
     if error["type"] == "missing":
-        return text
+        return "must be given"
     if error["type"] == "literal_error":
         choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
         return f"{text}, not {given!r}; {hint(str(given), choices)}"

@@ -178,6 +178,11 @@ class TestLayers:
             (["--env", "hopper", "--grid", "ppo.gamma"], "takes NAME=VALUE"),
             (["--env", "hopper", "--policy.activation", "sillu"], "did you mean silu?"),
             (["--env", "hopper", "--learning-rate", "3"], "did you mean --ppo.learning-rate"),
+            (
+                ["--env", "hopper", "--eval.video", "false"],
+                "'false': mjxppo train takes no such argument (a",
+            ),
+            (["--env", "hopper", "--policy.hidden-sizes"], "--policy.hidden-sizes: expected at least one argument"),
         ],
         ids=lambda value: value[-1] if isinstance(value, list) else "",
     )

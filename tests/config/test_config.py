@@ -27,7 +27,7 @@ def test_every_task_has_a_shipped_config():
 
 
 BAD = [
-    ({}, "env: field required"),
+    ({}, "env: must be given"),
     ({"env": "hopper", "ppo": {"num_env": 3}}, "ppo.num_env: no such field; did you mean ppo.num_envs?"),
     ({"env": "hopper", "pppo": {}}, "pppo: no such field; did you mean ppo?"),
     ({"env": "hopper", "ppo": 3}, "ppo: must be a mapping"),
