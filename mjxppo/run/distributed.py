@@ -42,6 +42,14 @@ _COLLECTIVE_FAILED = ("Gloo", "NCCL", "nccl", "coordination service", "Coordinat
 _REASON_LENGTH = 120
 
 
+class _Stdout(NamedTuple):
+    """Standard output as it was before ``join``."""
+
+    stream: Any
+    copy: int
+    """A copy of its file descriptor."""
+
+
 class _Place(NamedTuple):
     """This process's number, and the number of processes."""
 
@@ -51,6 +59,7 @@ class _Place(NamedTuple):
 
 _place = _Place()
 _joined = False
+_stdout: _Stdout | None = None
 
 
 def several() -> bool:
@@ -73,7 +82,8 @@ def join() -> None:
         return
     import jax  # not needed by a single process
 
-    global _place, _joined
+    global _place, _joined, _stdout
+    _stdout = _without_native_output()
     # Its preemption service takes SIGTERM for itself; here the processes agree on the update at which they stop.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -137,13 +147,32 @@ def joined() -> Iterator[None]:
 
 def leave() -> None:
     """Leaves the group of processes after training: the first goes on alone, the others may end."""
-    global _place, _joined
+    global _place, _joined, _stdout
     if several():
         import jax  # as in join
 
         jax.distributed.shutdown()
         _place = _Place(_place.process)
     _joined = False
+    if _stdout is not None:
+        sys.stdout.flush()
+        os.dup2(_stdout.copy, 1)
+        os.close(_stdout.copy)
+        sys.stdout, _stdout = _stdout.stream, None
+
+
+def _without_native_output() -> _Stdout:
+    """Keeps standard output for results: drops what native code prints there, such as Gloo for each peer.
+
+    Python writes to a copy of the file descriptor until ``leave``; returns what ``leave`` puts back.
+    """
+    sys.stdout.flush()
+    before = _Stdout(sys.stdout, os.dup(1))
+    sys.stdout = os.fdopen(os.dup(1), "w", buffering=1)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+    return before
 
 
 def _end(error: BaseException) -> None:

@@ -13,7 +13,7 @@ from toy import PointMass
 from mjxppo import physics
 from mjxppo.analysis.plot import plot
 from mjxppo.config.check import make_config
-from mjxppo.config.randomize import RandomizeConfig, Spread, check
+from mjxppo.config.randomize import RandomizeConfig, Spread, check_ranges
 from mjxppo.config.schema import Config, LogConfig, PolicyConfig, PpoConfig
 from mjxppo.config.values import from_dict, to_yaml
 from mjxppo.envs import Environment, build
@@ -320,7 +320,7 @@ def test_worlds_do_not_depend_on_the_number_of_devices():
 )
 def test_a_spread_that_makes_no_sense_is_refused(field, spread, message):
     with pytest.raises(UserError, match=f"^randomize.{message}"):
-        check(RandomizeConfig(**{field: spread}))
+        check_ranges(RandomizeConfig(**{field: spread}))
 
 
 @pytest.mark.parametrize(("quantity", "least"), [("friction", -1.0), ("damping", -0.1), ("armature", 0.0)])
@@ -336,7 +336,7 @@ def test_adding_must_not_make_a_quantity_negative(sled, quantity, least):
 
 def test_a_curriculum_needs_new_draws():
     with pytest.raises(UserError, match=r"^randomize\.curriculum_return: needs randomize\.redraw = episode"):
-        check(RandomizeConfig(curriculum_return=1.0, redraw="never"))
+        check_ranges(RandomizeConfig(curriculum_return=1.0, redraw="never"))
 
 
 def test_physics_that_is_not_ours_cannot_be_varied():

@@ -165,7 +165,7 @@ def test_a_run_that_will_not_fit_or_fails_does_what_it_does_on_the_command_line(
         raise loop.TrainingFailed("too many", nonfinite=(3, 0))
 
     monkeypatch.setattr(loop, "train", fail)
-    monkeypatch.setattr(failure, "record", lambda config, path, *what: dumps.append(what) or path / "failure")
+    monkeypatch.setattr(failure, "write_dump", lambda config, path, *what: dumps.append(what) or path / "failure")
     for env in ("brax:fast", PointMass()):  # a name is needed to build it again
         with pytest.raises(loop.TrainingFailed):
             mjxppo.train_policy(env, config=SMALL)

@@ -19,12 +19,13 @@ from mjxppo.config.randomize import RandomizeConfig
 from mjxppo.config.schema import DistillConfig, InitConfig, PolicyConfig
 from mjxppo.config.values import from_dict, merge, read_yaml
 from mjxppo.envs import Environment
+from mjxppo.envs.build import environment
 from mjxppo.envs.observed import ObservedTask
 from mjxppo.envs.randomize.task import RandomizedTask
 from mjxppo.errors import UserError
 from mjxppo.ppo import networks, normalize, reference, schedules
 from mjxppo.ppo.rollout import BehaviorPolicy, draw_action
-from mjxppo.run import checkpoint, distill, load, loop, start
+from mjxppo.run import checkpoint, distill, load, start
 from mjxppo.run.arrays import named_arrays
 from mjxppo.run.metrics import read_rows
 
@@ -75,7 +76,7 @@ def return_as_trained(run_dir):
     from mjxppo.policy.evaluate import device_episodes
 
     loaded = load.load(run_dir)
-    policy, env = loaded.policy, loop.environment(loaded.config, Crosswind())
+    policy, env = loaded.policy, environment(loaded.config, Crosswind())
     episodes = device_episodes(lambda obs: policy.of_inputs(obs[:, : policy.inputs]), env, 200, seed=5)
     return episodes.returns.mean()
 

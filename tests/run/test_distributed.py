@@ -109,6 +109,13 @@ def wait_for_updates(run: str, processes: list, more: int = 5) -> None:
     raise AssertionError([process.communicate() for process in processes if process.poll() is not None])
 
 
+def ended_over_a_lost_process(code: int, err: str) -> bool:
+    """With one line, where a collective failed; or by an abort of JAX's runtime, with its own message."""
+    if code == 1:
+        return "another process" in err.splitlines()[-1]
+    return code == -signal.SIGABRT and "JAX distributed service detected fatal errors" in err
+
+
 @pytest.mark.slow
 @pytest.mark.exhaustive
 @pytest.mark.timeout(1800)  # ten processes, two at a time: minutes on a busy machine
@@ -132,9 +139,7 @@ def test_a_signal_stops_all_a_kill_ends_all_and_the_run_resumes_to_the_bit():
         ended = hosts.finish(processes)
         assert time.monotonic() - killed < LOST_WITHIN_S
         code, _, err = ended[1 - victim]
-        assert code == 1, err
-        assert len(err.splitlines()) <= 1 + (victim == 1), err
-        assert "another process" in err.splitlines()[-1], err
+        assert ended_over_a_lost_process(code, err), err
 
     assert [code for code, _, _ in hosts.finish(start("broken", *options, "--resume"))] == [0, 0]
     whole, broken = state("whole", 150), state("broken", 150)
@@ -147,9 +152,9 @@ def test_one_that_fails_ends_the_others():
     Path("run").mkdir()
     Path("run/something").touch()
     (code, _, err), (other_code, _, other_err) = hosts.finish(start("run"))
-    assert (code, other_code) == (2, 1)
+    assert code == 2
     assert err == "mjxppo: run_dir: run is not empty; continue it with --resume, or give another --run-dir\n"
-    assert "another process" in other_err and len(other_err.splitlines()) == 1
+    assert ended_over_a_lost_process(other_code, other_err), other_err
 
 
 @pytest.mark.parametrize(
@@ -162,7 +167,7 @@ def test_one_that_fails_ends_the_others():
 )
 def test_an_incomplete_place_is_one_line(environment, message):
     with pytest.raises(UserError, match=message):
-        distributed._asked(environment)
+        distributed._initialize_arguments(environment)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +180,7 @@ def test_an_incomplete_place_is_one_line(environment, message):
     ],
 )
 def test_a_process_that_was_not_asked_to_join_is_alone(environment):
-    assert distributed._asked(environment) is None
+    assert distributed._initialize_arguments(environment) is None
 
 
 def test_processes_with_different_configurations_are_refused(monkeypatch):
@@ -194,7 +199,7 @@ def test_the_example_jobs_are_valid_and_so_is_what_they_train():
     pod = job["spec"]["template"]["spec"]
     container = pod["containers"][0]
     places = {variable["name"]: variable.get("value", "0") for variable in container["env"]}
-    asked = distributed._asked(places)
+    asked = distributed._initialize_arguments(places)
     assert asked["num_processes"] == job["spec"]["completions"] == job["spec"]["parallelism"]
     host, _, port = asked["coordinator_address"].partition(":")
     assert host == f"{job['metadata']['name']}-0.{service['metadata']['name']}" and pod["subdomain"] == "mjxppo"
@@ -228,4 +233,4 @@ def test_devices_that_processes_cannot_share_evenly_are_refused(num_devices, pro
     ],
 )
 def test_a_failed_collective_is_told_from_other_errors(error, gone):
-    assert distributed._says_another_is_gone(error) is gone
+    assert distributed._is_failed_collective(error) is gone
