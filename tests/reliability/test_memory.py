@@ -43,13 +43,10 @@ def test_large_batches_of_worlds_are_estimated_in_full(num_envs, monkeypatch):
 
 
 MEASURED = """import re, sys
-import os
-import subprocess
-import sys
 from pathlib import Path
 from toy import PointMass
 from mjxppo.config.check import make_config
-from mjxppo.run import loop, memory
+from mjxppo.run import loop, memory, start
 
 ppo = {"num_envs": 4096, "rollout_length": 32, "num_minibatches": 4, "num_epochs": 1}
 policy = {"hidden_sizes": [256, 256]}
