@@ -88,8 +88,8 @@ def run(
         path = Path(distributed.from_first_process(str(resumed or request.run_dir or default_run_dir(config))))
         if resume:
             check_resumable(path, config)
-        task = given_env or envs.make(config.env, backend=config.physics.backend, **config.env_options)
-        program = start.build(config, task)
+        program = start.build(config, given_env)
+        task = given_env or envs.make(program.env.task.unwrapped)
         _check(program, source, resume)
         with open_run_dir(path, config, resume):
             outcome = _train(program, path, resume, callbacks, source, can_be_replayed=given_env is None)

@@ -22,7 +22,7 @@ from mjxppo.config.randomize import Spread
 from mjxppo.config.schema import Config, PolicyConfig
 from mjxppo.config.values import defaults_for, flatten, merge, to_dict
 from mjxppo.envs.registry import TASKS
-from mjxppo.run import loop
+from mjxppo.run import start
 
 CASES = {"deadline": None, "derandomize": True}
 FREE = ("env", "env_options", "grid", "num_seeds", "num_devices")
@@ -48,10 +48,10 @@ def run(*arguments: str) -> tuple[int | Config, str, str]:
     """What becomes of a command line in an empty directory: the exit code or the configuration, and what is printed."""
     out, err = io.StringIO(), io.StringIO()
 
-    def accept(config: Config) -> None:
+    def accept(config: Config, env: object) -> None:
         raise Accepted(config)
 
-    with mock.patch.object(loop, "build", accept), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with mock.patch.object(start, "build", accept), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         before = files()
         try:
             result: int | Config = cli.main(list(arguments))
