@@ -23,23 +23,23 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize("start", [2**31 - 300, 2**32 - 300])
-def test_a_run_is_exact_past_every_32_bit_limit(tmp_path, start):
+@pytest.mark.parametrize("taken_before", [2**31 - 300, 2**32 - 300])
+def test_a_run_is_exact_past_every_32_bit_limit(tmp_path, taken_before):
     def part(total: int, resume: bool) -> loop.Outcome:
         config = make_config(merge(VALUES, {"total_env_steps": total}))
         program = start.build(config, PointMass())
         init = program.init
-        program.init = lambda: program.place(init().replace(env_steps=counters.make(start)))
+        program.init = lambda: program.place(init().replace(env_steps=counters.make(taken_before)))
         return loop.train(program, tmp_path, resume)
 
-    first = part(start + 1000, resume=False)
-    assert (first.env_steps, first.new_env_steps) == (start + 1000, 1000)
-    second = part(start + 1500, resume=True)
-    assert (second.env_steps, second.new_env_steps) == (start + 1500, 500)
-    expected = [start + taken for taken in (256, 512, 768, 1000, 1256, 1500)]
+    first = part(taken_before + 1000, resume=False)
+    assert (first.env_steps, first.new_env_steps) == (taken_before + 1000, 1000)
+    second = part(taken_before + 1500, resume=True)
+    assert (second.env_steps, second.new_env_steps) == (taken_before + 1500, 500)
+    expected = [taken_before + taken for taken in (256, 512, 768, 1000, 1256, 1500)]
     rows = read_rows(tmp_path)
     assert [row["env_steps"] for row in rows] == expected
     with (tmp_path / CSV).open() as file:
         assert [int(row["env_steps"]) for row in csv.DictReader(file)] == expected
-    rate = 3e-4 * (1 - start / (start + 1000))
+    rate = 3e-4 * (1 - taken_before / (taken_before + 1000))
     assert rows[0]["learning_rate"] == pytest.approx(rate, rel=0.5), "a linear schedule knows how far the run is"
