@@ -10,7 +10,7 @@ from toy import PointMass
 from mjxppo.config.check import make_config
 from mjxppo.config.values import merge
 from mjxppo.ppo import counters
-from mjxppo.run import loop
+from mjxppo.run import loop, start
 from mjxppo.run.metrics import CSV, read_rows
 
 VALUES = {
