@@ -15,18 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pydantic
-
 from mjxppo.analysis.plot.curves import steps_to_return
 from mjxppo.analysis.plot.overview import draw_overview
 from mjxppo.analysis.plot.robustness import draw_shares
-from mjxppo.config.check import make_config
+from mjxppo.config.layers import changes_of, resolve
 from mjxppo.config.schema import Config
 from mjxppo.config.sweep import member_directories
-from mjxppo.config.values import configs_dir, defaults_for, from_dict, merge, read_yaml, to_yaml
+from mjxppo.config.values import build, configs_dir, from_dict, merge, read_yaml, to_yaml
 from mjxppo.console import say
 from mjxppo.envs.registry import canonical_name
-from mjxppo.errors import UserError, hint
+from mjxppo.errors import UserError
 from mjxppo.files import read_json, write_bytes, write_json
 from mjxppo.policy import robustness
 from mjxppo.run.directory import CONFIG, EVAL
@@ -95,16 +93,10 @@ def read_study(path: Path) -> Study:
     Raises:
         UserError: names the field that is wrong.
     """
-    values = read_yaml(path)
     try:
-        study = pydantic.TypeAdapter(Study).validate_python(values)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"study: {'.'.join(str(part) for part in first['loc'])}: {first['msg']} in {path}") from error
-    unknown = set(values) - set(Study.__dataclass_fields__)
-    if unknown:
-        name = sorted(unknown)[0]
-        raise UserError(f"study: {name}: no such field in {path}; {hint(name, Study.__dataclass_fields__)}")
+        study = build(Study, read_yaml(path), "the file")
+    except UserError as error:
+        raise UserError(f"study: {path}: {error}") from error
     if not study.settings or not study.variants or study.num_seeds < 2:
         raise UserError(f"study: {path} needs settings, variants, and num_seeds of at least 2")
     for _ in configurations(study):
@@ -123,13 +115,10 @@ def configurations(study: Study) -> Iterator[tuple[str, str, Config]]:
         for variant, changes in study.variants.items():
             if "env" not in fields:
                 raise UserError(f"study: settings.{setting} names no env")
-            env = canonical_name(fields["env"])
-            base = defaults_for(changes.get("config", fields.get("config", env)))
-            values = merge(merge(base, fields), changes)
-            values |= {"env": env, "num_seeds": study.num_seeds}
-            values.pop("config", None)
+            layers = merge(fields, changes) | {"num_seeds": study.num_seeds}
+            shipped = layers.pop("config", None)
             try:
-                config = make_config(values)
+                config = resolve(canonical_name(fields["env"]), changes_of([shipped] if shipped else [], layers))
                 if not config.eval.episodes:
                     raise UserError("eval.episodes: must be at least 1: the returns are what is compared")
                 yield setting, variant, config

@@ -139,21 +139,28 @@ def joined() -> Iterator[None]:
         join()
         yield
     except BaseException as error:
-        if not _joined:
-            raise
-        _end(error)
+        if _joined:
+            _end(error)
+        _restore_native_output()
+        raise
     leave()
 
 
 def leave() -> None:
     """Leaves the group of processes after training: the first goes on alone, the others may end."""
-    global _place, _joined, _stdout
+    global _place, _joined
     if several():
         import jax  # as in join
 
         jax.distributed.shutdown()
         _place = _Place(_place.process)
     _joined = False
+    _restore_native_output()
+
+
+def _restore_native_output() -> None:
+    """Undoes ``_without_native_output``; does nothing where it is undone."""
+    global _stdout
     if _stdout is not None:
         sys.stdout.flush()
         os.dup2(_stdout.copy, 1)
@@ -164,7 +171,7 @@ def leave() -> None:
 def _without_native_output() -> _Stdout:
     """Keeps standard output for results: drops what native code prints there, such as Gloo for each peer.
 
-    Python writes to a copy of the file descriptor until ``leave``; returns what ``leave`` puts back.
+    Python writes to a copy of the file descriptor; returns what ``_restore_native_output`` puts back.
     """
     sys.stdout.flush()
     before = _Stdout(sys.stdout, os.dup(1))
