@@ -17,7 +17,13 @@ from mjxppo.envs.task import Task
 from mjxppo.errors import UserError, hint
 
 
-def make(env: str | Task | Environment | Any, *, backend: BackendName = "auto", **options: Any) -> Environment:
+def make(
+    env: str | Task | Environment | Any,
+    *,
+    backend: BackendName = "auto",
+    platform: str | None = None,
+    **options: Any,
+) -> Environment:
     """Builds a batched environment.
 
     Args:
@@ -25,6 +31,7 @@ def make(env: str | Task | Environment | Any, *, backend: BackendName = "auto", 
             MuJoCo Playground; "gymnasium:ID" for one of Gymnasium, simulated on the host; or an object: a ``Task``,
             an ``Environment``, which is returned as it is, or any object with Brax's interface.
         backend: the physics backend, see ``physics.make``; only for the tasks of this package.
+        platform: what the program is built for, "cpu" or "gpu"; None: what this process computes on.
         options: the task's options under Gymnasium's names, such as ``ctrl_cost_weight``; see its ``Options``.
 
     Raises:
@@ -32,11 +39,11 @@ def make(env: str | Task | Environment | Any, *, backend: BackendName = "auto", 
     """
     if isinstance(env, Environment):
         return env
-    task = env if isinstance(env, Task) else _task(env, backend, options)
-    return HostEnvironment(task) if isinstance(task, HostTask) else Environment(task)
+    task = env if isinstance(env, Task) else _task(env, backend, platform, options)
+    return HostEnvironment(task) if isinstance(task, HostTask) else Environment(task, platform)
 
 
-def _task(env: str | Any, backend: BackendName, options: dict[str, Any]) -> Task:
+def _task(env: str | Any, backend: BackendName, platform: str | None, options: dict[str, Any]) -> Task:
     # Imported here: each library takes seconds to import, and Brax and Playground are optional.
     if not isinstance(env, str):
         from mjxppo.envs.foreign.brax import BraxTask  # see above
@@ -44,7 +51,7 @@ def _task(env: str | Any, backend: BackendName, options: dict[str, Any]) -> Task
         return BraxTask(env, **options)
     name = canonical_name(env)
     if not is_foreign(name):
-        return _own_task(name, backend, options)
+        return _own_task(name, backend, platform, options)
     library, _, foreign_name = name.partition(":")
     if library == GYMNASIUM:
         from mjxppo.envs.foreign.gymnasium import GymnasiumTask  # see above
@@ -56,24 +63,25 @@ def _task(env: str | Any, backend: BackendName, options: dict[str, Any]) -> Task
     return from_library(foreign_name, **options)
 
 
-def _own_task(name: str, backend: BackendName, options: dict[str, Any]) -> Task:
+def _own_task(name: str, backend: BackendName, platform: str | None, options: dict[str, Any]) -> Task:
     task = TASKS[name].task
     known = [field.name for field in fields(task.Options)]
     for option in options:
         if option not in known:
             raise UserError(f"env_options.{option}: {name} has no such option; {hint(option, known)}")
-    return task(task.Options(**options), backend)
+    return task(task.Options(**options), backend, platform)
 
 
-def environment(config: Config, env: Task | Environment | None = None) -> Environment:
+def environment(config: Config, env: Task | Environment | None = None, platform: str | None = None) -> Environment:
     """The environment that a configuration trains in: its task, randomised, with the observations of its networks.
 
-    ``env`` takes the place of the task that ``config`` names.
+    ``env`` takes the place of the task that ``config`` names; ``platform`` as in ``make``.
 
     Raises:
         UserError: the task does not exist, or cannot be varied, observed or simulated as the configuration says.
     """
-    made = make(config.env, backend=config.physics.backend, **config.env_options) if env is None else make(env)
+    own = {"backend": config.physics.backend, **config.env_options}
+    made = make(config.env, platform=platform, **own) if env is None else make(env, platform=platform)
     history = config.policy.history
     privileged = config.policy.privileged != "none" or config.distill.policy.privileged == "both"
     if isinstance(made, HostEnvironment):
@@ -84,7 +92,7 @@ def environment(config: Config, env: Task | Environment | None = None) -> Enviro
         task = RandomizedTask(task, config.randomize)
     if history > 1 or privileged:
         task = ObservedTask(task, history, privileged)
-    return made if task is made.task else Environment(task)
+    return made if task is made.task else Environment(task, platform)
 
 
 def _check_host(env: HostEnvironment, config: Config, privileged: bool) -> None:

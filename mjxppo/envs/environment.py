@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mjxppo import xla
 from mjxppo.envs.batch import all_finite, select, split_each
 from mjxppo.envs.task import Array, Ended, Task
 
@@ -86,8 +87,10 @@ class Environment:
     restorable: bool = True
     """Whether worlds that were saved can be continued exactly."""
 
-    def __init__(self, task: Task):
+    def __init__(self, task: Task, platform: str | None = None):
+        """Episodes of ``task``, in a program for the ``platform`` "cpu" or "gpu"; None: what this process computes on."""
         self.task = task
+        self.platform = platform
         self.name, self.gym_id = task.name, task.gym_id
         self.obs_size, self.action_size = task.obs_size, task.action_size
         self.privileged_size = task.privileged_size
@@ -156,8 +159,11 @@ class Environment:
 
     def reset_done(self, state: EnvState) -> EnvState:
         """Replaces the worlds whose episode has ended by new random ones; all others stay as they are."""
-        # Ends are rare, and new worlds take time to build: without vmap this is a branch, not a select.
-        return lax.cond(state.done.any(), self._reset_done, lambda s: s, state)
+        # Ends are rare, and new worlds take time to build: a CPU branches, where there is no vmap. A GPU would wait for
+        # the host, which decides its branches; there it takes less time to build new worlds in each step.
+        if xla.branches_are_cheap(self.platform):
+            return lax.cond(state.done.any(), self._reset_done, lambda s: s, state)
+        return self._reset_done(state)
 
     def _reset_done(self, state: EnvState) -> EnvState:
         done = state.done

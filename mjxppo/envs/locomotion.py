@@ -72,10 +72,10 @@ class Locomotion(Task):
     Options: ClassVar[type[LocomotionOptions]]
     """The task's options, with its defaults."""
 
-    def __init__(self, options: LocomotionOptions, backend: BackendName = "auto"):
+    def __init__(self, options: LocomotionOptions, backend: BackendName = "auto", platform: str | None = None):
         self.options = options
         self.model = gymnasium_model(options.xml_file)
-        self.physics = physics.make(self.model, backend, options.frame_skip)
+        self.physics = physics.make(self.model, backend, options.frame_skip, platform)
         self.step_duration = self.physics.step_duration
         self.obs_size = self.model.nq - 1 + self.model.nv
         self.action_size = self.model.nu

@@ -13,7 +13,7 @@ from mjxppo.config.schema import BackendName
 from mjxppo.errors import UserError
 from mjxppo.physics.base import Physics, PhysicsState
 from mjxppo.physics.parameters import Parameters, modified_model, modify_model
-from mjxppo.physics.planar import PlanarPhysics, UnsupportedModelError
+from mjxppo.physics.planar import PlanarPallasPhysics, PlanarPhysics, UnsupportedModelError
 from mjxppo.physics.set_const import set_const
 
 __all__ = [
@@ -28,14 +28,18 @@ __all__ = [
 ]
 
 
-def make(mj_model: mujoco.MjModel, backend: BackendName = "auto", frame_skip: int = 1) -> Physics:
+def make(
+    mj_model: mujoco.MjModel, backend: BackendName = "auto", frame_skip: int = 1, platform: str | None = None
+) -> Physics:
     """Compiles a MuJoCo model into a batched simulator.
 
     Args:
         mj_model: the model to simulate.
         backend: "planar" (planar trees only, fastest), "planar-pallas" (the same as one kernel on a GPU), "mjx"
-            (MJX-JAX), "mjx-warp" (MJX on NVIDIA Warp), or "auto": planar where the model is one, else mjx.
+            (MJX-JAX), "mjx-warp" (MJX on NVIDIA Warp), or "auto": where the model is a planar tree planar-pallas on a
+            GPU and planar elsewhere, else mjx.
         frame_skip: MuJoCo steps per ``step``, at least 1.
+        platform: what the program is built for, "cpu" or "gpu"; None: what this process computes on.
 
     Raises:
         UserError: unknown backend, or the backend cannot represent the model exactly; the message names the
@@ -45,18 +49,16 @@ def make(mj_model: mujoco.MjModel, backend: BackendName = "auto", frame_skip: in
         raise UserError(f"physics.backend: {backend!r} is none of {', '.join(get_args(BackendName))}")
     if frame_skip < 1:
         raise UserError(f"frame_skip: must be at least 1, not {frame_skip}")
-    if backend == "planar-pallas":
-        # Pallas takes long to load, and only this backend needs it.
-        from mjxppo.physics.planar.pallas_backend import PlanarPallasPhysics
-
-        return PlanarPallasPhysics(mj_model, frame_skip)
-    if backend in ("auto", "planar"):
+    if backend in ("auto", "planar", "planar-pallas"):
+        kind = PlanarPhysics if backend == "planar" else PlanarPallasPhysics
         try:
-            return PlanarPhysics(mj_model, frame_skip)
+            return kind(mj_model, frame_skip, platform=platform)
         except UnsupportedModelError:
-            if backend == "planar":
+            if backend != "auto":
                 raise
     # MJX takes long to load, and planar models do not need it.
     from mjxppo.physics.mjx import MjxPhysics, MjxWarpPhysics
 
-    return (MjxWarpPhysics if backend == "mjx-warp" else MjxPhysics)(mj_model, frame_skip)
+    if backend == "mjx-warp":
+        return MjxWarpPhysics(mj_model, frame_skip)
+    return MjxPhysics(mj_model, frame_skip, platform)

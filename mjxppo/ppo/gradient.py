@@ -36,6 +36,8 @@ class Algorithm(NamedTuple):
     init: InitConfig = InitConfig()
     imitate: bool = False
     """Whether the policy imitates a teacher, instead of maximising the return."""
+    block_by_block: bool = True
+    """Whether the values of a batch are computed a block of worlds at a time, see ``placement.Layout``."""
 
 
 class StepSettings(NamedTuple):

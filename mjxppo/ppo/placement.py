@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from mjxppo import xla
 from mjxppo.config.schema import Config
 from mjxppo.errors import UserError
 from mjxppo.ppo.collective import AXIS
@@ -25,6 +26,20 @@ VECTORIZED_WORLDS = 64
 vector units."""
 
 
+class Target(NamedTuple):
+    """What a program is compiled for."""
+
+    platform: str
+    """JAX's platform: cpu, gpu or tpu."""
+    devices: tuple[Any, ...]
+    """The devices of all processes, which need not be there as long as the program is only compiled."""
+
+
+def this_machine() -> Target:
+    """The devices on which this process, and those that it has joined, compute."""
+    return Target(xla.platform(), tuple(jax.devices()))
+
+
 class Layout(NamedTuple):
     """Distribution of a run's worlds and members over devices and over time."""
 
@@ -32,12 +47,14 @@ class Layout(NamedTuple):
     """Devices; each has the same number of worlds."""
     worlds_at_a_time: int
     """Worlds that a device simulates together; all its worlds are simulated in portions of this size."""
+    block_by_block: bool
+    """Whether the values of a batch are computed a block of worlds at a time, instead of all at once."""
     members_in_turn: bool
     """Whether members are trained one after the other, instead of vectorised."""
 
 
-def choose_layout(config: Config, platform: str, on_host: bool) -> Layout:
-    """The layout of a run with a checked configuration on a ``platform`` such as cpu or gpu.
+def choose_layout(config: Config, target: Target, on_host: bool) -> Layout:
+    """The layout of a run with a checked configuration on the devices of ``target``.
 
     With ``on_host`` a program outside JAX simulates the worlds: one device has all of them and calls that program once
     for all.
@@ -45,14 +62,15 @@ def choose_layout(config: Config, platform: str, on_host: bool) -> Layout:
     Raises:
         UserError: the processes cannot share the blocks of worlds evenly.
     """
-    shared = choose_num_devices(config, jax.device_count(), jax.process_count())
+    shared = choose_num_devices(config, len(target.devices), jax.process_count())
     num_devices = 1 if on_host else shared
-    ppo, on_cpu = config.ppo, platform == "cpu"
+    ppo, on_cpu = config.ppo, target.platform == "cpu"
     # On a CPU a block's working set stays in cache through a whole rollout; an accelerator needs many worlds at once.
     one_block = on_cpu and not on_host
     return Layout(
         num_devices=num_devices,
         worlds_at_a_time=ppo.block_size if one_block else ppo.num_envs // num_devices,
+        block_by_block=on_cpu,
         members_in_turn=on_host or (on_cpu and ppo.num_envs >= VECTORIZED_WORLDS),
     )
 
@@ -79,10 +97,10 @@ def choose_num_devices(config: Config, available: int, num_processes: int = 1) -
     return max(count for count in counts if blocks % count == 0)
 
 
-def mesh(num_devices: int) -> Mesh:
-    """``num_devices`` devices in a row, the same number of each process; worlds lie on them by their global index."""
+def mesh(num_devices: int, devices: tuple[Any, ...]) -> Mesh:
+    """``num_devices`` of the ``devices`` in a row, the same number of each process; worlds lie on them by their global index."""
     each = num_devices // jax.process_count()
-    by_process = [[d for d in jax.devices() if d.process_index == i] for i in range(jax.process_count())]
+    by_process = [[d for d in devices if d.process_index == i] for i in range(jax.process_count())]
     return Mesh(np.array([device for devices in by_process for device in devices[:each]]), (AXIS,))
 
 

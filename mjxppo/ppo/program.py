@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import NamedSharding
 
+from mjxppo import xla
 from mjxppo.config.schema import Config, PpoConfig
 from mjxppo.config.sweep import members_of, swept_values, trains_several
 from mjxppo.envs import Environment, EnvState
@@ -38,15 +39,18 @@ TrainChunk = Callable[[TrainState, Counter], tuple[TrainState, Metrics]]
 class TrainingProgram:
     """The initial training state of a run, and the jitted functions that advance it; nothing in it changes."""
 
-    def __init__(self, env: Environment, config: Config):
+    def __init__(self, env: Environment, config: Config, target: placement.Target | None = None):
+        """Nothing is computed yet. ``target`` None: the program is for this machine; ``env`` is for the same platform."""
+        target = target or placement.this_machine()
+        self.platform = target.platform
         self.env = env
         self.config = config
         self.members = members_of(config) if trains_several(config) else ()
         own_size = env.obs_size - env.privileged_size if env.privileged_size else None
         self.network = networks.build(env.action_size, config.policy, own_size)
         on_host = isinstance(env, HostEnvironment)
-        self.layout = placement.choose_layout(config, self.platform, on_host)
-        self.mesh = placement.mesh(self.layout.num_devices)
+        self.layout = placement.choose_layout(config, target, on_host)
+        self.mesh = placement.mesh(self.layout.num_devices, target.devices)
         self.devices = Devices(self.layout.num_devices)
         self.env_steps_per_update = config.ppo.num_envs * config.ppo.rollout_length
         # How each part of the state lies on the devices: worlds are split, the rest is copied.
@@ -54,11 +58,6 @@ class TrainingProgram:
         copied: Any = COPIED
         self.specs = TrainState(learner=copied, env_state=worlds, key=copied, update=copied, env_steps=copied)
         self.train_chunk = self._chunk_of(config.log.every_updates)
-
-    @property
-    def platform(self) -> str:
-        """JAX's platform: cpu, gpu or tpu."""
-        return jax.default_backend()
 
     def init(self) -> TrainState:
         """The training state before the first update, on its devices; arrays lead with the members, if several."""
@@ -251,7 +250,17 @@ class TrainingProgram:
 
         def simulate(portion: tuple[EnvState, Array]) -> tuple[EnvState, Batch, Array, RolloutStats]:
             env_state, indices = portion
-            return rollout(self.env, policy, env_state, indices, key, budget, config=config, reference=reference)
+            return rollout(
+                self.env,
+                policy,
+                env_state,
+                indices,
+                key,
+                budget,
+                config=config,
+                reference=reference,
+                branch=xla.branches_are_cheap(self.platform),
+            )
 
         portions = to_blocks((state.env_state, first + jnp.arange(local_envs)), at_a_time)
         env_state, batch, last_obs, stats = lax.map(simulate, portions)
@@ -263,7 +272,15 @@ class TrainingProgram:
     def algorithm(self, config: PpoConfig) -> Algorithm:
         """The fixed parts of learning, for a member with the settings ``config``."""
         imitate = self.config.distill.teacher is not None
-        return Algorithm(self.network, self.config.policy, config, self.devices, self.config.init, imitate)
+        return Algorithm(
+            self.network,
+            self.config.policy,
+            config,
+            self.devices,
+            self.config.init,
+            imitate,
+            self.layout.block_by_block,
+        )
 
     def policy(self, learner: Learner) -> BehaviorPolicy:
         """The policy that acts in the rollout."""

@@ -79,6 +79,26 @@ class Decision(NamedTuple):
     reference: tuple[Array, Array] | None
 
 
+class Record(NamedTuple):
+    """One time step in B worlds, of which the batch and the statistics are made."""
+
+    raw_obs: Array
+    """Observations before the step, not normalised, [B, obs_size]."""
+    decision: Decision
+    reward: Array
+    terminated: Array
+    truncated: Array
+    final_obs: Array
+    """Observations that the actions led to, not normalised, [B, obs_size]."""
+    active: Array
+    """Whether the step budget allowed the step, [B] bool."""
+    nonfinite: Array
+    whole: Array
+    """A whole episode ended, [B] bool."""
+    episode_return: Array
+    episode_length: Array
+
+
 def choose_actions(
     policy: BehaviorPolicy,
     state: EnvState,
@@ -125,6 +145,7 @@ def rollout(
     *,
     config: PpoConfig,
     reference: ReferenceFunction | None = None,
+    branch: bool = True,
 ) -> tuple[EnvState, Batch, Array, RolloutStats]:
     """Acts ``config.rollout_length`` = T steps in B worlds, which are simulated together.
 
@@ -134,7 +155,9 @@ def rollout(
     ``key`` is the update's, and ``indices`` [B] are the worlds' global indices. All ``config.num_envs`` worlds of all
     devices together take at most ``budget`` environment steps, [] int32: step t of world i is taken if ``t * num_envs +
     i < budget``, and a world not stepped stays as it is. ``reference`` is evaluated in all worlds before each step, and
-    its results are part of the batch; with ``policy.teacher_share`` it is the teacher.
+    its results are part of the batch; with ``policy.teacher_share`` it is the teacher. ``branch`` says whether rare work
+    is done in a branch, as a CPU does it best, or for all steps at once after the last one: a GPU waits for the host at
+    a branch.
 
     Returns:
         The worlds after T steps, the batch, the last observations as the networks see them [B, obs_size], and sums
@@ -145,61 +168,75 @@ def rollout(
         decision = choose_actions(policy, state, jax.random.fold_in(key, t), indices, config, reference)
         active = t * config.num_envs + indices < budget
         stepped = env.step_active(state, jnp.tanh(decision.u), active)
-        experience = _experience(policy, state, decision, stepped, active, config)
-        state = lax.cond(active.all(), lambda: stepped, lambda: select(active, stepped, state))
-        return state, experience
+        record = _record(state, decision, stepped, active)
+        if branch:
+            experience = _experience(policy, record, config, branch)
+            state = lax.cond(active.all(), lambda: stepped, lambda: select(active, stepped, state))
+            return state, experience
+        return select(active, stepped, state), record
 
-    state, (batch, stats) = lax.scan(act, env.prepare(state), jnp.arange(config.rollout_length))
+    state, taken = lax.scan(act, env.prepare(state), jnp.arange(config.rollout_length))
+    batch, stats = taken if branch else _experience(policy, taken, config, branch)
     last_obs = network_obs(policy.obs_moments, state.obs, config.normalize_obs)
-    return state, batch, last_obs, jax.tree.map(lambda x: x.sum(0), stats)
+    return state, batch, last_obs, jax.tree.map(lambda x: x.sum(0), stats) if branch else stats
 
 
-def _experience(
-    policy: BehaviorPolicy, state: EnvState, decision: Decision, stepped: EnvState, active: Array, config: PpoConfig
-) -> tuple[Batch, RolloutStats]:
-    """One time step of the batch, arrays [B, ...], and of the statistics.
+def _record(state: EnvState, decision: Decision, stepped: EnvState, active: Array) -> Record:
+    """What is kept of one time step in B worlds, which are ``state`` before and ``stepped`` after it."""
+    # An episode that began with its clock ahead was cut short: its return and length do not describe the policy.
+    whole = (stepped.terminated | stepped.truncated) & (stepped.clock_offset == 0)
+    return Record(
+        raw_obs=state.obs,
+        decision=decision,
+        reward=stepped.reward,
+        terminated=stepped.terminated,
+        truncated=stepped.truncated,
+        final_obs=stepped.final_obs,
+        active=active,
+        nonfinite=stepped.nonfinite,
+        whole=whole,
+        episode_return=stepped.episode_return,
+        episode_length=stepped.episode_length,
+    )
 
-    ``state`` and ``stepped`` are B worlds before and after the step; ``active`` [B] tells where the budget allows it.
-    """
-    obs, u, log_prob, reference = decision
-    valid = active & ~stepped.nonfinite & jnp.isfinite(state.obs).all(-1) & jnp.isfinite(log_prob)
-    truncated = stepped.truncated & valid
+
+def _experience(policy: BehaviorPolicy, record: Record, config: PpoConfig, branch: bool) -> tuple[Batch, RolloutStats]:
+    """The batch, arrays [..., B, ...], and the sums for the statistics, of one time step [B] or several [T, B]."""
+    obs, u, log_prob, reference = record.decision
+    valid = record.active & ~record.nonfinite & jnp.isfinite(record.raw_obs).all(-1) & jnp.isfinite(log_prob)
+    truncated = record.truncated & valid
 
     def value_of_final_obs() -> Array:
-        final_obs = network_obs(policy.obs_moments, stepped.final_obs, config.normalize_obs)
+        final_obs = network_obs(policy.obs_moments, record.final_obs, config.normalize_obs)
         return apply_value(policy.network, policy.params, final_obs)
 
     # Truncations are rare: a branch saves the pass through the critic.
-    final_value = lax.cond(truncated.any(), value_of_final_obs, lambda: jnp.zeros_like(stepped.reward))
+    none = jnp.zeros_like(record.reward)
+    final_value = lax.cond(truncated.any(), value_of_final_obs, lambda: none) if branch else value_of_final_obs()
     batch = Batch(
         obs=obs,
-        u=jnp.where(valid[:, None], u, 0),
+        u=jnp.where(valid[..., None], u, 0),
         log_prob=jnp.where(valid, log_prob, 0),
-        reward=stepped.reward,
-        terminated=stepped.terminated & valid,
+        reward=record.reward,
+        terminated=record.terminated & valid,
         truncated=truncated,
         final_value=jnp.where(truncated, final_value, 0),
         valid=valid,
         reference=reference,
     )
-    standardized = jnp.where(valid[:, None], standardize(policy.obs_moments, state.obs), 0)
-    return batch, _step_stats(stepped, standardized, active, valid)
-
-
-def _step_stats(stepped: EnvState, standardized: Array, active: Array, valid: Array) -> RolloutStats:
-    """The statistics of one time step, from the worlds after it and the standardised observations before it."""
-    # An episode that began with its clock ahead was cut short: its return and length do not describe the policy.
-    whole = (stepped.terminated | stepped.truncated) & valid & (stepped.clock_offset == 0)
-    episode_return = jnp.where(whole, stepped.episode_return, 0)
-    return RolloutStats(
-        obs_sum=standardized.sum(0),
-        obs_sum_of_squares=jnp.square(standardized).sum(0),
-        steps=active.sum(),
-        nonfinite=(active & ~valid).sum(),
+    standardized = jnp.where(valid[..., None], standardize(policy.obs_moments, record.raw_obs), 0)
+    whole = record.whole & valid
+    episode_return = jnp.where(whole, record.episode_return, 0)
+    over_worlds = tuple(range(valid.ndim))
+    return batch, RolloutStats(
+        obs_sum=standardized.sum(over_worlds),
+        obs_sum_of_squares=jnp.square(standardized).sum(over_worlds),
+        steps=record.active.sum(),
+        nonfinite=(record.active & ~valid).sum(),
         episodes=whole.sum(),
         return_sum=episode_return.sum(),
         return_sum_of_squares=jnp.square(episode_return).sum(),
-        length_sum=jnp.where(whole, stepped.episode_length, 0).sum(),
+        length_sum=jnp.where(whole, record.episode_length, 0).sum(),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -67,9 +68,10 @@ def values_and_advantages(algorithm: Algorithm, learner: Learner, batch: Batch, 
     """
     config = algorithm.ppo
     if config.baseline:
-        # Block by block, so that the working set stays in cache.
         obs = jnp.concatenate([batch.obs, last_obs[:, None]], axis=1)
-        value = lax.map(lambda x: apply_value(algorithm.network, learner.params, x), obs)
+        value_of = partial(apply_value, algorithm.network, learner.params)
+        # Block by block, the working set stays in a CPU's cache.
+        value = lax.map(value_of, obs) if algorithm.block_by_block else value_of(obs)
         value, final_value = (_in_reward_units(learner.return_moments, x) for x in (value, batch.final_value))
     else:
         value = jnp.zeros((batch.reward.shape[0], batch.reward.shape[1] + 1, batch.reward.shape[2]))

@@ -42,6 +42,8 @@ class Worlds(NamedTuple):
     """MJX's data of one world, from which all fields come that the state does not carry."""
     parameters: Parameters
     """The fields of the model that each world has its own values of, [N, ...]."""
+    on_cpu: bool
+    """Whether the program is built for a CPU."""
 
 
 class MjxPhysics(Physics):
@@ -59,8 +61,13 @@ class MjxPhysics(Physics):
 
     name = "mjx"
 
-    def __init__(self, model: mujoco.MjModel, frame_skip: int):
+    def __init__(self, model: mujoco.MjModel, frame_skip: int, platform: str | None = None):
+        """Prepares the model for programs of the ``platform`` "cpu" or "gpu"; None: what this process computes on.
+
+        Raises UserError where the backend would not compute what MuJoCo computes.
+        """
         super().__init__(model, frame_skip)
+        self.platform = platform
         check_supported(model)
         check_compiler()
         self._host_model, self._host_data = host_constants(model)
@@ -70,9 +77,10 @@ class MjxPhysics(Physics):
     def _step(self, state: PhysicsState, ctrl: Array) -> PhysicsState:
         m, d = constants((self._host_model, self._host_data), state.qpos.dtype)
         own = {name: x.astype(state.qpos.dtype) for name, x in (state.parameters or {}).items()}
+        on_cpu = xla.platform(self.platform) == "cpu"
 
         def env_step(qpos: Array, qvel: Array, warmstart: Array, ctrl: Array, own: Parameters) -> Carry:
-            worlds = Worlds(m, d, own)
+            worlds = Worlds(m, d, own, on_cpu)
 
             def one(carry: Carry, _: None) -> tuple[Carry, None]:
                 return self._mujoco_step(worlds, carry, ctrl), None
@@ -80,7 +88,7 @@ class MjxPhysics(Physics):
             return lax.scan(one, (qpos, qvel, warmstart), None, length=self.frame_skip)[0]
 
         arrays = state.qpos, state.qvel, state.qacc_warmstart, ctrl, own
-        return PhysicsState(*(map_blocks(env_step, arrays, CPU_BLOCK) if _on_cpu() else env_step(*arrays)))
+        return PhysicsState(*(map_blocks(env_step, arrays, CPU_BLOCK) if on_cpu else env_step(*arrays)))
 
     def _mujoco_step(self, worlds: Worlds, carry: Carry, ctrl: Array) -> Carry:
         if self.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4:
@@ -198,13 +206,9 @@ def _mjx_arrays(worlds: Worlds, qpos: Array, qvel: Array, ctrl: Array) -> list[A
         return (impl.M, force, *rows, jnp.zeros(0) if derivative is None else -derivative)
 
     inputs = (qpos, qvel, ctrl, worlds.parameters)
-    if _on_cpu():
+    if worlds.on_cpu:
         inputs = jax.tree.map(lambda x: jnp.concatenate([x, x[:CPU_SPARE]]), inputs)
     return [x[..., : qpos.shape[0]] for x in jax.vmap(one_world, out_axes=-1)(*inputs)]
-
-
-def _on_cpu() -> bool:
-    return xla.platform() == "cpu"
 
 
 def _share_a_branch(m: mjx.Model, i: int, j: int) -> bool:

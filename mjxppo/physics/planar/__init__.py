@@ -7,10 +7,11 @@ MuJoCo's own algorithm, specialised when it is traced to one robot that moves in
 * ``constraint``, ``pair``, ``rows``: limits and contacts as rows of the solver's problem;
 * ``problem``, ``solver``, ``solution``: the convex problem, Newton's method, derivatives and ``vmap``;
 * ``integrate``, ``backend``: Euler and Runge-Kutta, frame skip and blocks;
-* ``kernel``, ``pallas_backend``: the same as one GPU kernel. They load Pallas, so only ``planar-pallas`` imports them.
+* ``kernel``, ``pallas_backend``: the same as one GPU kernel. ``kernel`` loads Pallas, and is imported on a GPU only.
 """
 
 from mjxppo.physics.planar.backend import PlanarPhysics
 from mjxppo.physics.planar.errors import UnsupportedModelError
+from mjxppo.physics.planar.pallas_backend import PlanarPallasPhysics
 
-__all__ = ["PlanarPhysics", "UnsupportedModelError"]
+__all__ = ["PlanarPallasPhysics", "PlanarPhysics", "UnsupportedModelError"]

@@ -24,17 +24,14 @@ from mjxppo.physics.planar.integrate import step
 from mjxppo.physics.planar.model import PlanarModel
 from mjxppo.physics.planar.solver import minimize
 
-WORLDS, WARPS = 32, 1
-"""Worlds and warps of one program: one world a thread. The smallest group, because all wait for the slowest world."""
-
 
 def kernel_step(
     model: PlanarModel,
     frame_skip: int,
     state: PhysicsState,
     ctrl: jax.Array,
-    worlds: int = WORLDS,
-    warps: int = WARPS,
+    worlds: int,
+    warps: int,
     interpret: bool = False,
 ) -> PhysicsState:
     """Advances N worlds, at least one, by ``frame_skip`` MuJoCo steps under controls [N, nu] in one kernel.

@@ -9,8 +9,10 @@ import mujoco
 
 from mjxppo.physics.base import PhysicsState
 from mjxppo.physics.planar.backend import PlanarPhysics
-from mjxppo.physics.planar.kernel import WARPS, WORLDS, kernel_step
 from mjxppo.physics.worlds import fold_vmap
+
+THREADS = 32
+"""Threads of a warp: one world a thread. The smallest group, because all wait for the slowest world."""
 
 
 class PlanarPallasPhysics(PlanarPhysics):
@@ -19,18 +21,18 @@ class PlanarPallasPhysics(PlanarPhysics):
     Derivatives are those of the batched program, through the solution instead of the iterations.
     """
 
-    name = "planar-pallas"
-
     def __init__(
         self,
         model: mujoco.MjModel,
         frame_skip: int = 1,
-        worlds: int = WORLDS,
-        warps: int = WARPS,
+        worlds: int | None = None,
+        warps: int = 1,
         platform: str | None = None,
         interpret: bool = False,
     ):
-        """Compiles the model; ``worlds``, ``warps`` and ``interpret`` (for tests) as in ``kernel_step``.
+        """Compiles the model; ``warps`` and ``interpret`` (for tests) as in ``kernel_step``.
+
+        ``worlds`` is the number of one program of the kernel; None: one a thread.
 
         The program is built for the ``platform`` "cpu" or "gpu"; None: the one that this process computes on.
 
@@ -38,11 +40,24 @@ class PlanarPallasPhysics(PlanarPhysics):
             UnsupportedModelError: the model has a feature that would have to be approximated.
         """
         super().__init__(model, frame_skip, platform=platform)
-        self.worlds, self.warps, self.interpret = worlds, warps, interpret
+        self.worlds, self.warps, self.interpret = worlds or THREADS * warps, warps, interpret
+
+    @property
+    def in_kernel(self) -> bool:
+        """Whether a step is one kernel, as on a GPU."""
+        return self.interpret or self.on_gpu
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The backend that computes, as ``physics.make`` takes it."""
+        return "planar-pallas" if self.in_kernel else "planar"
 
     def _step(self, state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
-        if not ctrl.shape[0] or not (self.interpret or self.on_gpu):
+        if not ctrl.shape[0] or not self.in_kernel:
             return super()._step(state, ctrl)
+        # Pallas takes long to load, and only the kernel needs it.
+        from mjxppo.physics.planar.kernel import kernel_step
+
         batched = super()._step
 
         def one_kernel(state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
