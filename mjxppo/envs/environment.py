@@ -88,7 +88,7 @@ class Environment:
     """Whether worlds that were saved can be continued exactly."""
 
     def __init__(self, task: Task, platform: str | None = None):
-        """Episodes of ``task``, in a program for the ``platform`` "cpu" or "gpu"; None: what this process computes on."""
+        """Episodes of ``task`` in a program for ``platform``, "cpu" or "gpu"; None: what this process computes on."""
         self.task = task
         self.platform = platform
         self.name, self.gym_id = task.name, task.gym_id

@@ -98,7 +98,10 @@ def choose_num_devices(config: Config, available: int, num_processes: int = 1) -
 
 
 def mesh(num_devices: int, devices: tuple[Any, ...]) -> Mesh:
-    """``num_devices`` of the ``devices`` in a row, the same number of each process; worlds lie on them by their global index."""
+    """``num_devices`` of the ``devices`` in a row, the same number of each process.
+
+    Worlds lie on them by their global index.
+    """
     each = num_devices // jax.process_count()
     by_process = [[d for d in devices if d.process_index == i] for i in range(jax.process_count())]
     return Mesh(np.array([device for devices in by_process for device in devices[:each]]), (AXIS,))

@@ -40,7 +40,7 @@ class TrainingProgram:
     """The initial training state of a run, and the jitted functions that advance it; nothing in it changes."""
 
     def __init__(self, env: Environment, config: Config, target: placement.Target | None = None):
-        """Nothing is computed yet. ``target`` None: the program is for this machine; ``env`` is for the same platform."""
+        """Computes nothing yet. ``target`` None: the program is for this machine. ``env`` is for the same platform."""
         target = target or placement.this_machine()
         self.platform = target.platform
         self.env = env

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -155,16 +155,16 @@ def rollout(
     ``key`` is the update's, and ``indices`` [B] are the worlds' global indices. All ``config.num_envs`` worlds of all
     devices together take at most ``budget`` environment steps, [] int32: step t of world i is taken if ``t * num_envs +
     i < budget``, and a world not stepped stays as it is. ``reference`` is evaluated in all worlds before each step, and
-    its results are part of the batch; with ``policy.teacher_share`` it is the teacher. ``branch`` says whether rare work
-    is done in a branch, as a CPU does it best, or for all steps at once after the last one: a GPU waits for the host at
-    a branch.
+    its results are part of the batch; with ``policy.teacher_share`` it is the teacher. ``branch`` says whether rare
+    work is done in a branch, as a CPU does it best, or for all steps at once after the last one, because a GPU
+    waits for the host at a branch.
 
     Returns:
         The worlds after T steps, the batch, the last observations as the networks see them [B, obs_size], and sums
         for the statistics.
     """
 
-    def act(state: EnvState, t: Array) -> tuple[EnvState, tuple[Batch, RolloutStats]]:
+    def act(state: EnvState, t: Array) -> tuple[EnvState, Any]:
         decision = choose_actions(policy, state, jax.random.fold_in(key, t), indices, config, reference)
         active = t * config.num_envs + indices < budget
         stepped = env.step_active(state, jnp.tanh(decision.u), active)

@@ -130,7 +130,7 @@ def minimize(model: PlanarModel, problem: Problem, qacc: Arrays, early_exit: boo
         if stage is not None:
             state, pending = branches[stage]()
         else:
-            # Counted in typed integers: Triton's lowering of Pallas gives an untyped literal in a select the wrong type.
+            # Counted in typed integers: Pallas, lowered to Triton, gives an untyped literal in a select the wrong type.
             stage_now = sum(jnp.asarray(i >= first, jnp.int32) for first in (FIXED_STEPS - 1, FULL_STEPS))
             state, pending = lax.switch(stage_now, branches)
         return i + 1, state, pending
