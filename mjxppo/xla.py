@@ -105,11 +105,6 @@ def platform(override: str | None = None) -> str:
     return override or jax.default_backend()
 
 
-def branches_are_cheap(override: str | None = None) -> bool:
-    """Whether a conditional costs little where programs are built for: a GPU's waits until the host has decided it."""
-    return platform(override) == "cpu"
-
-
 def setup() -> None:
     """Sets ``XLA_FLAGS``; called once when ``mjxppo`` is imported.
 

@@ -97,6 +97,11 @@ class Environment:
         self.max_episode_steps, self.step_duration = task.max_episode_steps, task.step_duration
 
     @property
+    def branches(self) -> bool:
+        """Whether rare work is done in a branch, which a CPU does best; a GPU would wait for the host to decide it."""
+        return xla.platform(self.platform) == "cpu"
+
+    @property
     def failure(self) -> Exception | None:
         """The exception that stopped a simulation outside of the device program; None if there was none."""
         return None
@@ -159,9 +164,8 @@ class Environment:
 
     def reset_done(self, state: EnvState) -> EnvState:
         """Replaces the worlds whose episode has ended by new random ones; all others stay as they are."""
-        # Ends are rare, and new worlds take time to build: a CPU branches, where there is no vmap. A GPU would wait for
-        # the host, which decides its branches; there it takes less time to build new worlds in each step.
-        if xla.branches_are_cheap(self.platform):
+        # Ends are rare, and new worlds take time to build: without vmap this is a branch, not a select.
+        if self.branches:
             return lax.cond(state.done.any(), self._reset_done, lambda s: s, state)
         return self._reset_done(state)
 

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import NamedSharding
 
-from mjxppo import xla
 from mjxppo.config.schema import Config, PpoConfig
 from mjxppo.config.sweep import members_of, swept_values, trains_several
 from mjxppo.envs import Environment, EnvState
@@ -250,17 +249,7 @@ class TrainingProgram:
 
         def simulate(portion: tuple[EnvState, Array]) -> tuple[EnvState, Batch, Array, RolloutStats]:
             env_state, indices = portion
-            return rollout(
-                self.env,
-                policy,
-                env_state,
-                indices,
-                key,
-                budget,
-                config=config,
-                reference=reference,
-                branch=xla.branches_are_cheap(self.platform),
-            )
+            return rollout(self.env, policy, env_state, indices, key, budget, config=config, reference=reference)
 
         portions = to_blocks((state.env_state, first + jnp.arange(local_envs)), at_a_time)
         env_state, batch, last_obs, stats = lax.map(simulate, portions)
@@ -272,15 +261,8 @@ class TrainingProgram:
     def algorithm(self, config: PpoConfig) -> Algorithm:
         """The fixed parts of learning, for a member with the settings ``config``."""
         imitate = self.config.distill.teacher is not None
-        return Algorithm(
-            self.network,
-            self.config.policy,
-            config,
-            self.devices,
-            self.config.init,
-            imitate,
-            self.layout.block_by_block,
-        )
+        fixed = self.network, self.config.policy, config, self.devices, self.config.init
+        return Algorithm(*fixed, imitate, self.layout.block_by_block)
 
     def policy(self, learner: Learner) -> BehaviorPolicy:
         """The policy that acts in the rollout."""

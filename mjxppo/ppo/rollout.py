@@ -145,7 +145,6 @@ def rollout(
     *,
     config: PpoConfig,
     reference: ReferenceFunction | None = None,
-    branch: bool = True,
 ) -> tuple[EnvState, Batch, Array, RolloutStats]:
     """Acts ``config.rollout_length`` = T steps in B worlds, which are simulated together.
 
@@ -155,30 +154,29 @@ def rollout(
     ``key`` is the update's, and ``indices`` [B] are the worlds' global indices. All ``config.num_envs`` worlds of all
     devices together take at most ``budget`` environment steps, [] int32: step t of world i is taken if ``t * num_envs +
     i < budget``, and a world not stepped stays as it is. ``reference`` is evaluated in all worlds before each step, and
-    its results are part of the batch; with ``policy.teacher_share`` it is the teacher. ``branch`` says whether rare
-    work is done in a branch, as a CPU does it best, or for all steps at once after the last one, because a GPU
-    waits for the host at a branch.
+    its results are part of the batch; with ``policy.teacher_share`` it is the teacher. Without
+    ``env.branches`` the batch and the sums are made of all steps at once, after the last one.
 
     Returns:
         The worlds after T steps, the batch, the last observations as the networks see them [B, obs_size], and sums
         for the statistics.
     """
+    experience_of = partial(_experience, policy, config=config, branch=env.branches)
 
     def act(state: EnvState, t: Array) -> tuple[EnvState, Any]:
         decision = choose_actions(policy, state, jax.random.fold_in(key, t), indices, config, reference)
         active = t * config.num_envs + indices < budget
         stepped = env.step_active(state, jnp.tanh(decision.u), active)
         record = _record(state, decision, stepped, active)
-        if branch:
-            experience = _experience(policy, record, config, branch)
-            state = lax.cond(active.all(), lambda: stepped, lambda: select(active, stepped, state))
-            return state, experience
-        return select(active, stepped, state), record
+        if not env.branches:
+            return select(active, stepped, state), record
+        state = lax.cond(active.all(), lambda: stepped, lambda: select(active, stepped, state))
+        return state, experience_of(record)
 
     state, taken = lax.scan(act, env.prepare(state), jnp.arange(config.rollout_length))
-    batch, stats = taken if branch else _experience(policy, taken, config, branch)
+    batch, stats = taken if env.branches else experience_of(taken)
     last_obs = network_obs(policy.obs_moments, state.obs, config.normalize_obs)
-    return state, batch, last_obs, jax.tree.map(lambda x: x.sum(0), stats) if branch else stats
+    return state, batch, last_obs, jax.tree.map(lambda x: x.sum(0), stats)
 
 
 def _record(state: EnvState, decision: Decision, stepped: EnvState, active: Array) -> Record:
@@ -201,7 +199,7 @@ def _record(state: EnvState, decision: Decision, stepped: EnvState, active: Arra
 
 
 def _experience(policy: BehaviorPolicy, record: Record, config: PpoConfig, branch: bool) -> tuple[Batch, RolloutStats]:
-    """The batch, arrays [..., B, ...], and the sums for the statistics, of one time step [B] or several [T, B]."""
+    """The batch, arrays [..., B, ...], and sums over worlds for the statistics, of one time step [B] or of [T, B]."""
     obs, u, log_prob, reference = record.decision
     valid = record.active & ~record.nonfinite & jnp.isfinite(record.raw_obs).all(-1) & jnp.isfinite(log_prob)
     truncated = record.truncated & valid
@@ -227,16 +225,15 @@ def _experience(policy: BehaviorPolicy, record: Record, config: PpoConfig, branc
     standardized = jnp.where(valid[..., None], standardize(policy.obs_moments, record.raw_obs), 0)
     whole = record.whole & valid
     episode_return = jnp.where(whole, record.episode_return, 0)
-    over_worlds = tuple(range(valid.ndim))
     return batch, RolloutStats(
-        obs_sum=standardized.sum(over_worlds),
-        obs_sum_of_squares=jnp.square(standardized).sum(over_worlds),
-        steps=record.active.sum(),
-        nonfinite=(record.active & ~valid).sum(),
-        episodes=whole.sum(),
-        return_sum=episode_return.sum(),
-        return_sum_of_squares=jnp.square(episode_return).sum(),
-        length_sum=jnp.where(whole, record.episode_length, 0).sum(),
+        obs_sum=standardized.sum(-2),
+        obs_sum_of_squares=jnp.square(standardized).sum(-2),
+        steps=record.active.sum(-1),
+        nonfinite=(record.active & ~valid).sum(-1),
+        episodes=whole.sum(-1),
+        return_sum=episode_return.sum(-1),
+        return_sum_of_squares=jnp.square(episode_return).sum(-1),
+        length_sum=jnp.where(whole, record.episode_length, 0).sum(-1),
     )
 
 

@@ -72,6 +72,21 @@ def test_a_truncated_step_stores_the_value_of_the_true_last_observation():
             np.testing.assert_array_equal(batch.final_value[t], 0)
 
 
+@pytest.mark.parametrize("budget", [10**6, 5 * N + 3])
+def test_a_rollout_without_branches_takes_the_same_steps(budget):
+    env, config, policy, state = make()
+    straight = Environment(env.task, platform="gpu")
+    assert env.branches != straight.branches, "one is built for a CPU, the other for a GPU"
+    worlds, batch, last_obs, stats = run(env, config, policy, state, budget)
+    others = run(straight, config, policy, state, budget)
+    keys = [jax.random.key_data(one.key) for one in (worlds, others[0])]
+    np.testing.assert_array_equal(*keys)
+    of_worlds = worlds.replace(key=0), others[0].replace(key=0)
+    assert int(stats.episodes) > 0 and bool(batch.truncated.any())
+    expected, got = (of_worlds[0], batch, last_obs, stats), (of_worlds[1], *others[1:])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), expected, got)
+
+
 def select(mask, new, old):
     def pick(new, old):
         return jnp.where(mask.reshape(mask.shape + (1,) * (new.ndim - 1)), new, old)
