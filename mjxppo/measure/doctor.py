@@ -89,7 +89,7 @@ def _devices() -> Check:
     import jax  # within the check: an installation that fails to import is a finding
 
     devices = [device.device_kind for device in jax.devices()]
-    platform = jax.default_backend()
+    platform = xla.platform()
     kinds = ", ".join(f"{devices.count(kind)} x {kind}" for kind in dict.fromkeys(devices))
     facts = {"platform": platform, "devices": devices, "nvidia": gpu}
     if gpu and platform == "cpu":

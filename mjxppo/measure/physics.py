@@ -75,7 +75,7 @@ def measure_physics(
     kinds = [backend.split(":")[0] for backend in backends]
     check_known("tasks", tasks, FRAME_SKIP)
     check_known("backends", kinds, BACKENDS)
-    if "planar-pallas" in kinds and jax.default_backend() != "gpu":
+    if "planar-pallas" in kinds and xla.platform() != "gpu":
         raise UserError("backends: planar-pallas is a GPU kernel; without a GPU it is the same as planar")
     if num_envs % jax.local_device_count():
         raise UserError(f"num_envs: {num_envs} is no multiple of the {jax.local_device_count()} local devices")
@@ -87,7 +87,7 @@ def measure_physics(
 
 def default_backends() -> tuple[str, ...]:
     """The backends that are measured by default on this machine: the Pallas kernel on a GPU only."""
-    kernel = ("planar-pallas",) if jax.default_backend() == "gpu" else ()
+    kernel = ("planar-pallas",) if xla.platform() == "gpu" else ()
     return ("c", "planar", *kernel, "mjx", "mjx-stock")
 
 

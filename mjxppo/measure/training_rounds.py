@@ -29,7 +29,7 @@ class TrainingRounds:
         self.program = program
         self.state, self._total = program.init(), program.budget(_BUDGET)
         started = time.perf_counter()
-        self._compiled = program.lower(self._total).compile()
+        self._compiled = program.lower().compile()
         self.compile_s = time.perf_counter() - started
 
     def train_round(self) -> float:

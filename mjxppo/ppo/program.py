@@ -67,15 +67,13 @@ class TrainingProgram:
         shapes: TrainState = jax.eval_shape(self._initial, self._keys())
         return shapes
 
-    def lower(self, total_env_steps: Counter) -> jax.stages.Lowered:
+    def lower(self) -> jax.stages.Lowered:
         """``train_chunk`` traced for the arguments that it will have, ready to be compiled; needs no state."""
-        shapes = self.shapes()
-        placed = jax.tree.map(
-            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-            shapes,
-            self._shardings(shapes),
-        )
-        lowered: jax.stages.Lowered = self.train_chunk.lower(placed, total_env_steps)  # type: ignore[attr-defined]
+        shapes = self.shapes(), jax.eval_shape(partial(counters.make, 0))
+        shardings = self._shardings(shapes[0]), NamedSharding(self.mesh, COPIED)
+        shardings = jax.tree.broadcast(shardings, shapes, is_leaf=lambda x: isinstance(x, NamedSharding))
+        placed = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+        lowered: jax.stages.Lowered = self.train_chunk.lower(*placed)  # type: ignore[attr-defined]
         return lowered
 
     def budget(self, total_env_steps: int) -> Counter:

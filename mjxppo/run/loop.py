@@ -100,7 +100,7 @@ def train(
         ThreadPoolExecutor(1) as background,
     ):
         # XLA compiles most of the program on one core; the worlds are made on another at the same time.
-        compilation = background.submit(program.lower(total).compile)
+        compilation = background.submit(program.lower().compile)
         state = restored or program.init()
         compiled = compilation.result()
         distributed.wait_for_all("compiled")

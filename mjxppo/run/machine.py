@@ -45,7 +45,7 @@ def _hardware() -> dict[str, Any]:
         "cpu": cpu_model(),
         "cores": xla.usable_cores(),
         "memory_gib": memory_gib(),
-        "platform": jax.default_backend(),
+        "platform": xla.platform(),
         "devices": [device.device_kind for device in jax.local_devices()],
     }
 

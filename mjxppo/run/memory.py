@@ -84,7 +84,7 @@ def check_fits(program: TrainingProgram) -> None:
     """Raises UserError, with the numbers and a remedy, where a run needs more than the free memory, if known."""
     needed = estimate(program)
     on_host, on_devices = needed.host, needed.device / jax.process_count()
-    if jax.default_backend() == "cpu":
+    if program.platform == "cpu":
         on_host += on_devices
     else:
         available = _free_on_devices(program)

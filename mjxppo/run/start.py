@@ -5,27 +5,31 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import jax
-
 from mjxppo import envs
 from mjxppo.config.schema import Config
 from mjxppo.console import say
 from mjxppo.envs.build import environment
 from mjxppo.errors import UserError
+from mjxppo.ppo.placement import Target, this_machine
 from mjxppo.ppo.program import TrainingProgram
 from mjxppo.ppo.state import TrainState
 from mjxppo.run import checkpoint, distributed
 from mjxppo.run.arrays import from_named_arrays
 
 
-def build(config: Config, env: envs.Environment | envs.Task | None = None) -> TrainingProgram:
-    """The device program of a checked configuration, not compiled yet; ``env`` replaces the task ``config.env``.
+def build(
+    config: Config, env: envs.Environment | envs.Task | None = None, target: Target | None = None
+) -> TrainingProgram:
+    """The device program of a checked configuration, not compiled yet.
+
+    ``env`` replaces the task ``config.env``. ``target`` is what the program is for; None: this machine.
 
     Raises UserError where the task or an option does not exist, or there are fewer devices.
     """
-    if config.num_devices > jax.device_count():
-        raise UserError(f"num_devices: {config.num_devices} asked for, but there are {jax.device_count()}")
-    return TrainingProgram(environment(config, env), config)
+    target = target or this_machine()
+    if config.num_devices > len(target.devices):
+        raise UserError(f"num_devices: {config.num_devices} asked for, but there are {len(target.devices)}")
+    return TrainingProgram(environment(config, env, target.platform), config, target)
 
 
 def restore(program: TrainingProgram, directory: Path) -> TrainState | None:

@@ -97,9 +97,8 @@ class TestScale:
 
     def test_the_program_to_compare_with_has_no_collectives(self):
         program = start.build(make_config(VALUES | {"num_devices": 2}))
-        total = program.budget(10**6)
-        assert "all_reduce" in program.lower(total).as_text()
-        assert "all_reduce" not in scale.without_reductions(program).lower(total).as_text()
+        assert "all_reduce" in program.lower().as_text()
+        assert "all_reduce" not in scale.without_reductions(program).lower().as_text()
 
     def test_more_devices_than_there_are_is_one_line(self):
         with pytest.raises(UserError, match="num_devices: 4096 cannot be measured with 8 devices"):

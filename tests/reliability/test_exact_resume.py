@@ -93,8 +93,8 @@ class CompiledOnce:
     def __init__(self, program):
         self._lower, self._compiled = program.lower, None
 
-    def lower(self, *arguments):
-        self._compiled = self._compiled or self._lower(*arguments).compile()
+    def lower(self):
+        self._compiled = self._compiled or self._lower().compile()
         return self
 
     def compile(self):
