@@ -11,7 +11,7 @@ from typing import Any
 
 from mjxppo.commands.parsing import parse
 from mjxppo.config.check import make_config
-from mjxppo.config.schema import Config
+from mjxppo.config.schema import BackendName, Config
 from mjxppo.config.values import defaults_for, merge, read_named
 from mjxppo.console import print_json, say
 from mjxppo.envs.registry import canonical_name
@@ -128,6 +128,22 @@ class GymnasiumArguments:
     """Also write the JSON to this file."""
 
 
+@dataclass(frozen=True)
+class ProgramArguments:
+    """The training program compiled for a GPU that need not be there: launches, waits, memory, a predicted speed."""
+
+    config: str = "half_cheetah_gpu"
+    """YAML file, or name of a shipped configuration."""
+    device: str = "h200"
+    """The GPU: h200, a100, rtx4090, or a text file that describes another as XLA's GpuTargetConfigProto."""
+    backend: BackendName | None = None
+    """Physics backend, instead of the configuration's."""
+    num_devices: int = 1
+    """GPUs of one host that share the worlds."""
+    out: Path | None = None
+    """Also write the JSON to this file."""
+
+
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -139,10 +155,10 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"benchmark: there is no kind {kind!r}; {hint(kind, KINDS)}")
     cls, measure = KINDS[kind]
     parsed = parse(cls, rest, f"mjxppo benchmark {kind}")
-    result = measure(parsed, [canonical_name(task) for task in parsed.tasks])
+    result = measure(parsed, [canonical_name(task) for task in getattr(parsed, "tasks", ())])
     if not distributed.is_first():
         return 0
-    for rows in filter(None, (result.get("against"), result["results"])):
+    for rows in filter(None, (result.get("against"), result.get("results"))):
         _print_table(rows)
     for task, backend in result.get("fastest", {}).items():
         say(f"{task}: fastest is {backend}: --physics.backend {backend.split(':')[0]}")
@@ -203,6 +219,27 @@ def _return(parsed: ReturnArguments, tasks: list[str]) -> dict[str, Any]:
     return {**measured[0], "results": [row for one in measured for row in one["results"]]}
 
 
+def _program(parsed: ProgramArguments, tasks: list[str]) -> dict[str, Any]:
+    from mjxppo.measure.gpu import program, report
+    from mjxppo.measure.gpu.device import read_device
+
+    device = read_device(parsed.device)
+    if parsed.num_devices < 1:
+        raise UserError(f"num_devices: must be at least 1, not {parsed.num_devices}")
+    changes: dict[str, Any] = {"num_devices": parsed.num_devices}
+    if parsed.backend is not None:
+        changes["physics"] = {"backend": parsed.backend}
+    values = read_named(parsed.config)
+    defaults = defaults_for(canonical_name(values["env"])) if "env" in values else {}
+    result = program.measure_program(make_config(merge(merge(defaults, values), changes)), device, parsed.num_devices)
+    for rows in report.tables(result):
+        if rows:
+            _print_table(rows)
+    for line in report.lines(result):
+        say(line)
+    return result
+
+
 def _gymnasium(parsed: GymnasiumArguments, tasks: list[str]) -> dict[str, Any]:
     from mjxppo.measure import gymnasium
 
@@ -216,6 +253,7 @@ KINDS: dict[str, tuple[type[Any], Callable[[Any, list[str]], dict[str, Any]]]] =
     "compile": (CompileArguments, _compile),
     "return": (ReturnArguments, _return),
     "gymnasium": (GymnasiumArguments, _gymnasium),
+    "program": (ProgramArguments, _program),
 }
 """The arguments of each kind of benchmark, and the function that measures it on the tasks of these names."""
 

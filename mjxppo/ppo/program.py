@@ -67,14 +67,18 @@ class TrainingProgram:
         shapes: TrainState = jax.eval_shape(self._initial, self._keys())
         return shapes
 
-    def lower(self) -> jax.stages.Lowered:
-        """``train_chunk`` traced for the arguments that it will have, ready to be compiled; needs no state."""
+    def trace(self) -> jax.stages.Traced:
+        """``train_chunk`` traced for the arguments that it will have; needs no state."""
         shapes = self.shapes(), jax.eval_shape(partial(counters.make, 0))
         shardings = self._shardings(shapes[0]), NamedSharding(self.mesh, COPIED)
         shardings = jax.tree.broadcast(shardings, shapes, is_leaf=lambda x: isinstance(x, NamedSharding))
         placed = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
-        lowered: jax.stages.Lowered = self.train_chunk.lower(*placed)  # type: ignore[attr-defined]
-        return lowered
+        traced: jax.stages.Traced = self.train_chunk.trace(*placed)  # type: ignore[attr-defined]
+        return traced
+
+    def lower(self) -> jax.stages.Lowered:
+        """``train_chunk`` traced and ready to be compiled."""
+        return self.trace().lower()
 
     def budget(self, total_env_steps: int) -> Counter:
         """The step budget as ``train_chunk`` takes it."""
