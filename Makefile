@@ -47,7 +47,7 @@ $(STAMP): FORCE
 endif
 
 $(STAMP): pyproject.toml requirements/lock.txt
-	@sh requirements/venv.sh "$(PYTHON)"
+	@sh requirements/venv.sh $(VENV) "$(PYTHON)"
 	@if [ ! -e $@ ] || [ -n "$(filter-out FORCE,$?)" ]; then \
 		echo "setup: installing the locked packages (some 400 MB to download the first time)" >&2 \
 		&& $(INSTALL) --no-deps -r requirements/lock.txt \
@@ -89,6 +89,13 @@ benchmark: $(READY) ## measure physics, training and compile time
 .PHONY: study
 study: $(READY) ## compare variants, five seeds each: make study NAME=advantage_normalization
 	@$(BIN)/mjxppo study $(if $(NAME),$(NAME),advantage_normalization) $(ARGS)
+
+# The CUDA plugin has an environment of its own: in .venv JAX would look for a GPU at every start.
+GPU_VENV := .venv-gpu
+.PHONY: gpu-program
+gpu-program: ## compile for a GPU that need not be there: all GPU configurations, or ARGS="--config half_cheetah_gpu --device h200"
+	@$(MAKE) --no-print-directory setup VENV=$(GPU_VENV) EXTRAS=cuda12 ARGS= >&2
+	@$(if $(filter --config%,$(ARGS)),$(GPU_VENV)/bin/mjxppo benchmark program,$(GPU_VENV)/bin/python tests/gpu_program.py) $(ARGS)
 
 .PHONY: kill
 kill: $(READY) ## kill a run 50 times and compare it with one left alone: make kill ARGS="--kills 10"

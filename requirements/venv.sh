@@ -1,9 +1,10 @@
 #!/bin/sh
-# Makes .venv with Python 3.12 or 3.11, the newest that works, or with the interpreter given as $1.
-# A .venv that already runs here (and is of the version asked for) is kept. Run from the repository root.
+# Makes the virtual environment $1 with Python 3.12 or 3.11, the newest that works, or with the interpreter given as $2.
+# One that already runs here (and is of the version asked for) is kept. Run from the repository root.
 set -eu
 
 supported="3.12 3.11"
+venv="$1"
 
 # version_of CANDIDATE: prints e.g. 3.12 when the candidate runs and can make virtual environments.
 # A name on PATH proves nothing: version managers put shims there for interpreters that are not installed.
@@ -26,7 +27,7 @@ find_python() {
     done
 }
 
-asked="${1:-}"
+asked="${2:-}"
 if [ -n "$asked" ]; then
     version="$(version_of "$asked")"
     case " $supported " in
@@ -39,8 +40,8 @@ if [ -n "$asked" ]; then
     esac
 fi
 
-if [ -x .venv/bin/python ] && [ "$(cat .venv/.stamp 2>/dev/null || pwd -P)" = "$(pwd -P)" ]; then
-    present="$(version_of .venv/bin/python)"
+if [ -x "$venv/bin/python" ] && [ "$(cat "$venv/.stamp" 2>/dev/null || pwd -P)" = "$(pwd -P)" ]; then
+    present="$(version_of "$venv/bin/python")"
     case " $supported " in
         *" ${present:-none} "*)
             if [ -z "$asked" ] || [ "$present" = "$version" ]; then
@@ -58,5 +59,5 @@ if [ -z "$asked" ]; then
         exit 2
     fi
 fi
-echo "setup: making .venv with $("$python" -c 'import platform, sys; print("Python", platform.python_version(), "at", sys.executable)')" >&2
-"$python" -m venv --clear .venv
+echo "setup: making $venv with $("$python" -c 'import platform, sys; print("Python", platform.python_version(), "at", sys.executable)')" >&2
+"$python" -m venv --clear "$venv"

@@ -203,7 +203,7 @@ class TestVenv:
         return path
 
     def make(self, tmp_path, path, *arguments):
-        command = ["/bin/sh", str(ROOT / "requirements" / "venv.sh"), *arguments]
+        command = ["/bin/sh", str(ROOT / "requirements" / "venv.sh"), ".venv", *arguments]
         return run(*command, cwd=tmp_path, env={"PATH": str(path), "HOME": str(tmp_path)})
 
     @pytest.mark.parametrize(
