@@ -95,7 +95,7 @@ GPU_VENV := .venv-gpu
 .PHONY: gpu-program
 gpu-program: ## compile for a GPU that need not be there: all GPU configurations, or ARGS="--config half_cheetah_gpu --device h200"
 	@$(MAKE) --no-print-directory setup VENV=$(GPU_VENV) EXTRAS=cuda12 ARGS= >&2
-	@$(if $(filter --config%,$(ARGS)),$(GPU_VENV)/bin/mjxppo benchmark program,$(GPU_VENV)/bin/python tests/gpu_program.py) $(ARGS)
+	@$(if $(filter-out --record,$(ARGS)),$(GPU_VENV)/bin/mjxppo benchmark program,$(GPU_VENV)/bin/python tests/gpu_program.py) $(ARGS)
 
 .PHONY: kill
 kill: $(READY) ## kill a run 50 times and compare it with one left alone: make kill ARGS="--kills 10"

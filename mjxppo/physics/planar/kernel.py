@@ -10,6 +10,7 @@ A program leaves the solver's loop as soon as its own worlds have converged, and
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -49,7 +50,8 @@ def kernel_step(
         world = jnp.minimum(pl.program_id(0) * worlds + lax.iota(jnp.int32, worlds), num_worlds - 1)
         worlds_model = rebuild([triton.load(x.at[world]) for x in own_refs])
         *start, controls = ([triton.load(x.at[world, i]) for i in range(x.shape[1])] for x in inputs)
-        stepped = lax.fori_loop(0, frame_skip, lambda _, s: step(worlds_model, s, controls, minimize), tuple(start))
+        solver = partial(minimize, keep_residuals=False)
+        stepped = lax.fori_loop(0, frame_skip, lambda _, s: step(worlds_model, s, controls, solver), tuple(start))
         for ref, values in zip(outputs, stepped, strict=True):
             for i, value in enumerate(values):
                 triton.store(ref.at[world, i], value)

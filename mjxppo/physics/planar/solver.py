@@ -13,6 +13,9 @@ A world that is not finite counts as converged.
 
 from __future__ import annotations
 
+import operator
+from functools import reduce
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -32,9 +35,10 @@ from mjxppo.physics.sparse import factorize, solve
 
 FIXED_STEPS, FULL_STEPS, MAX_STEPS = 3, 6, 32
 LINE_SEARCH_STEPS = 6
+_BITS = 31
 
-State = tuple[Arrays, Residuals]
-"""An acceleration and its residuals."""
+State = tuple[Arrays, Residuals | None]
+"""An acceleration and its residuals; None: they are computed again where they are needed."""
 Carry = tuple[int | jax.Array, State, jax.Array]
 """Number of steps taken, where they led, and which worlds have not converged."""
 
@@ -58,12 +62,21 @@ def newton_direction(
     return step, as_array(dot(tuple(gradient), tuple(step)), qacc[0])
 
 
-def changes_side(problem: Problem, before: Residuals, after: Residuals) -> jax.Array:
-    """The worlds in which a row is active on one side of a step only, [N]: the step was not exact there."""
-    changed = jnp.zeros_like(after[0], bool)
-    for (weight, old), (_, new) in zip(scalar_rows(problem, before), scalar_rows(problem, after), strict=True):
-        changed |= ((old < 0.0) != (new < 0.0)) & (weight > 0.0)
-    return changed
+def active_rows(problem: Problem, residual: Residuals) -> list[jax.Array]:
+    """The rows that push, one bit each, in as many int32 [N] as their number needs."""
+    masks: list[jax.Array] = []
+    for i, (weight, value) in enumerate(scalar_rows(problem, residual)):
+        bit = jnp.where((value < 0.0) & (weight > 0.0), jnp.int32(1 << i % _BITS), jnp.int32(0))
+        if i % _BITS:
+            masks[-1] |= bit
+        else:
+            masks.append(bit)
+    return masks
+
+
+def differ(before: list[jax.Array], after: list[jax.Array]) -> jax.Array:
+    """The worlds in which a row pushes at one of two accelerations only, [N]: the step between was not exact there."""
+    return reduce(operator.or_, [old ^ new for old, new in zip(before, after, strict=True)]) != 0
 
 
 def line_search(problem: Problem, slope: jax.Array, at_start: Residuals, at_full_step: Residuals) -> jax.Array:
@@ -97,36 +110,48 @@ def line_search(problem: Problem, slope: jax.Array, at_start: Residuals, at_full
     return lax.fori_loop(0, 1 + LINE_SEARCH_STEPS, improve, (zero, zero, zero + 1e10, zero, zero))[0]
 
 
-def minimize(model: PlanarModel, problem: Problem, qacc: Arrays, early_exit: bool = True) -> Arrays:
+def minimize(
+    model: PlanarModel, problem: Problem, qacc: Arrays, early_exit: bool = True, keep_residuals: bool = True
+) -> Arrays:
     """The qacc that minimises the cost, by Newton's method from the given one, nv arrays [N].
 
     With ``early_exit`` it stops as soon as all worlds have converged. On a GPU, outside a kernel, the host then has to
     read after each step whether they have. Without it the host reads only in the third stage, because the first two
-    take all their steps.
+    take all their steps. Without ``keep_residuals`` they are computed twice, which saves a kernel a register a row.
     """
     if not problem.planes and not problem.rows:
         step, _ = newton_direction(model, problem, qacc, ())
         return _move(qacc, step)
     least = tolerance(model, qacc[0].dtype)
 
+    def state_of(qacc: Arrays) -> State:
+        return qacc, residuals(model, problem, qacc) if keep_residuals else None
+
+    def at(state: State) -> Residuals:
+        return residuals(model, problem, state[0]) if state[1] is None else state[1]
+
     def newton_step(carry: Carry, stage: int | None = None) -> Carry:
         """One step. ``stage`` is its stage where that is known while tracing; else the number of the step decides."""
-        i, (qacc, residual), pending = carry
+        i, state, pending = carry
+        qacc, residual = state[0], at(state)
+        # Bits take fewer registers than residuals until they are compared.
+        active = None if keep_residuals else active_rows(problem, residual)
         step, slope = newton_direction(model, problem, qacc, residual)
         moved = _move(qacc, step)
         full = residuals(model, problem, moved)
 
         def keep_converged(new: State) -> tuple[State, jax.Array]:
-            unconverged = changes_side(problem, residual, full) & (slope < -least)
-            kept = jax.tree.map(lambda a, b: jnp.where(pending, a, b), new, (qacc, residual))
+            before = active or active_rows(problem, residual)
+            unconverged = differ(before, active_rows(problem, full)) & (slope < -least)
+            kept = jax.tree.map(lambda a, b: jnp.where(pending, a, b), new, state)
             return kept, pending & unconverged
 
         def searched() -> tuple[State, jax.Array]:
-            length = line_search(problem, slope, residual, full)
-            moved = _move(qacc, [length * s for s in step])
-            return keep_converged((moved, residuals(model, problem, moved)))
+            length = line_search(problem, slope, at(state), full)
+            return keep_converged(state_of(_move(qacc, [length * s for s in step])))
 
-        branches = (lambda: ((moved, full), pending), lambda: keep_converged((moved, full)), searched)
+        whole = moved, full if keep_residuals else None
+        branches = (lambda: (whole, pending), lambda: keep_converged(whole), searched)
         if stage is not None:
             state, pending = branches[stage]()
         else:
@@ -140,7 +165,7 @@ def minimize(model: PlanarModel, problem: Problem, qacc: Arrays, early_exit: boo
         # A maximum, because Triton reduces no booleans.
         return (jnp.max(pending.astype(jnp.int32)) > 0) & (i < MAX_STEPS)
 
-    carry: Carry = (0, (list(qacc), residuals(model, problem, qacc)), qacc[0] == qacc[0])
+    carry: Carry = (0, state_of(list(qacc)), qacc[0] == qacc[0])
     if early_exit:
         return lax.while_loop(unfinished, newton_step, carry)[1][0]
     carry = lax.fori_loop(0, FIXED_STEPS - 1, lambda _, carry: newton_step(carry, stage=0), carry)
