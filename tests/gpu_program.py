@@ -23,7 +23,10 @@ BACKENDS = ("planar-pallas", "planar")
 DEVICE = "h200"
 TOLERANCE = 1.05
 """The number of launches may grow by this factor."""
-NUMBERS = ("launches_per_update", "host_waits_per_update", "launches_per_env_step", "launches_per_gradient_step")
+NUMBERS = (
+    *("launches_per_update", "host_waits_per_update", "launches_per_env_step", "launches_per_gradient_step"),
+    *("peak_bytes", "predicted_env_steps_per_s"),
+)
 
 
 def compiled(config: str, backend: str) -> dict[str, Any]:

@@ -1,0 +1,31 @@
+"""Profile of a few updates of training: ``python scripts/profile_update.py half_cheetah_gpu DIRECTORY``.
+
+Writes a trace for TensorBoard's profiler or Perfetto; compiling is not part of it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import mjxppo  # first: it sets XLA's flags  # noqa: F401
+
+import jax  # isort: skip
+
+from mjxppo.config.check import make_config
+from mjxppo.config.values import read_named
+from mjxppo.run import start
+
+
+def main(config: str, directory: str) -> None:
+    """Compiles the configuration's training program and traces its second call."""
+    program = start.build(make_config(read_named(config)))
+    compiled, total = program.lower().compile(), program.budget(10**9)
+    state, metrics = compiled(program.init(), total)
+    jax.block_until_ready(metrics)
+    with jax.profiler.trace(directory):
+        state, metrics = compiled(state, total)
+        jax.block_until_ready((state, metrics))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])
