@@ -14,13 +14,16 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from mjxppo.config.schema import InitConfig, PolicyConfig, PpoConfig, minibatches_per_epoch
-from mjxppo.ppo import losses, minibatch
+from mjxppo.ppo import losses, minibatch, packing
 from mjxppo.ppo.collective import Devices
 from mjxppo.ppo.networks import ActorCritic, Params, is_actor, parameter_floor
 from mjxppo.ppo.normalize import EPSILON
 
 Array = jax.Array
 T = TypeVar("T")
+
+MOST_SHARES = 64
+"""Shares of a minibatch whose gradients are computed at the same time, at most: each needs memory for a gradient."""
 
 Carry = tuple[Array, Any]
 """Flat parameters and the optimiser's state."""
@@ -100,7 +103,7 @@ def gradient_steps(
         chosen = minibatch.draw(epoch_key, first_block, blocks, steps * per_step, minibatches * parts)
         chosen = chosen.reshape(minibatches, parts, -1)
         counts = devices.mean(slices.valid.sum(-1)[chosen].sum((-2, -1)))
-        carry, metrics = lax.scan(gradient_step, carry, (chosen, jnp.maximum(counts, 1e-6)))
+        carry, metrics = packing.scan(gradient_step, carry, (chosen, jnp.maximum(counts, 1e-6)))
         # Each reduction makes the devices wait for each other, so the terms are reduced once an epoch.
         return carry, replace(metrics, terms=devices.mean(metrics.terms))
 
@@ -160,7 +163,8 @@ def _gradient_step(
 
             return jax.grad(objective, has_aux=True)(carry[0])
 
-        gradient, terms = _sum_of_parts(of_part, chosen)
+        part_gradient = of_part if algorithm.block_by_block else _in_shares(of_part)
+        gradient, terms = _sum_of_parts(part_gradient, chosen)
         gradient, any_samples = devices.mean(gradient), count >= 0.5 / devices.count
         carry, norm, finite = _adam_step(config, carry, gradient, settings.learning_rate, floor, frozen, any_samples)
         norm = jnp.where(finite, norm, 0)
@@ -176,6 +180,24 @@ def _sum_of_parts(of_part: Callable[[Array], T], parts: Array) -> T:
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(of_part, parts[0]))
     total: T = lax.scan(lambda sums, part: (jax.tree.map(jnp.add, sums, of_part(part)), None), zeros, parts)[0]
     return total
+
+
+def _in_shares(of_part: Callable[[Array], T]) -> Callable[[Array], T]:
+    """``of_part``, which takes a part's slices [S], as a sum over shares of the slices, computed at the same time.
+
+    A GPU sums over many samples in two steps, within and between groups of them. With shares as the groups, the second
+    step is one reduction of everything, instead of one for each weight matrix, bias and loss term.
+    """
+
+    def of_shares(slices: Array) -> T:
+        count = max(n for n in range(1, MOST_SHARES + 1) if slices.size % n == 0)
+        shares = slices.reshape(count, -1)
+        like = jax.eval_shape(of_part, shares[0])
+        flat = jax.vmap(lambda share: ravel_pytree(of_part(share))[0])(shares)
+        _, unravel = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like))
+        return unravel(flat.sum(0))
+
+    return of_shares
 
 
 def _advantage_normalizer(
