@@ -120,7 +120,7 @@ class Locomotion(Task):
         # The dynamics do not depend on x. Stepping from x = 0 keeps the displacement, and with it the reward,
         # exact in float32 however far the robot has run.
         x_before = worlds.qpos[:, :1]
-        start = replace(worlds, qpos=worlds.qpos.at[:, 0].set(0))
+        start = replace(worlds, qpos=jnp.concatenate([jnp.zeros_like(x_before), worlds.qpos[:, 1:]], axis=-1))
         moved = self.physics.step(start, action)
         x_velocity = moved.qpos[:, 0] / self.step_duration
         moved = replace(moved, qpos=jnp.concatenate([x_before + moved.qpos[:, :1], moved.qpos[:, 1:]], axis=-1))

@@ -1,4 +1,8 @@
-"""Pytrees as one array of 32-bit words: a GPU then writes them with one kernel, instead of one for each leaf."""
+"""Loops on a GPU: what a step hands on, and what it leaves, are one array each.
+
+A kernel writes one array of one type. So a step whose state and results are many small arrays is many small kernels,
+and launching them takes longer than their work.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 Array = jax.Array
@@ -15,40 +20,46 @@ C = TypeVar("C")
 
 
 def scan(step: Callable[[C, Any], tuple[C, Any]], carry: C, xs: Any, lead: int = 0) -> tuple[C, Any]:
-    """``lax.scan`` that writes all outputs of a step as one array; the numbers are the same, to the bit.
+    """``lax.scan``, with the carry as one array and the outputs of all steps as another; the same numbers, to the bit.
 
-    The first ``lead`` axes of a step's outputs are the same in all of them.
+    The first ``lead`` axes are the same in all arrays of the carry, and in all outputs of one step.
     """
     first = jax.tree.map(lambda x: x[0], xs)
-    like = jax.eval_shape(step, carry, first)[1]
+    like, outputs_like = jax.eval_shape(step, carry, first)
 
-    def packed(carry: C, x: Any) -> tuple[C, Array]:
-        carry, outputs = step(carry, x)
-        return carry, pack(outputs, lead)
+    def packed(words: Array, x: Any) -> tuple[Array, Array]:
+        carry, outputs = step(unpack(words, like, lead), x)
+        return pack(carry, lead), pack(outputs, lead)
 
-    carry, words = lax.scan(packed, carry, xs)
-    return carry, unpack(words, like, lead)
+    words, outputs = lax.scan(packed, pack(carry, lead), xs)
+    return unpack(words, like, lead), unpack(outputs, outputs_like, lead)
 
 
 def pack(tree: Any, lead: int) -> Array:
     """The leaves of a pytree, which share their first ``lead`` axes, as words [*lead, K] uint32."""
-    return jnp.concatenate([_words(x).reshape(*x.shape[:lead], -1) for x in jax.tree.leaves(tree)], axis=-1)
+    words = [_to_words(x) for x in jax.tree.leaves(tree)]
+    return jnp.concatenate([x.reshape(*x.shape[:lead], -1) for x in words], axis=-1)
 
 
 def unpack(words: Array, like: Any, lead: int) -> Any:
-    """The pytree of which ``pack`` made ``words`` [..., K]; ``like`` has its shapes and types for one such array."""
+    """The pytree from ``pack``'s words [..., K]; ``like`` has the shapes and types of the one that was packed."""
     leaves, structure = jax.tree.flatten(like)
-    sizes = [math.prod(x.shape[lead:]) for x in leaves]
-    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-    front = words.shape[:-1]
-    parts = [words[..., end - size : end].reshape(*front, *x.shape[lead:]) for x, size, end in zip(leaves, sizes, ends)]
-    return jax.tree.unflatten(structure, [_from_words(part, x.dtype) for part, x in zip(parts, leaves)])
+    shapes = [jax.eval_shape(_to_words, x).shape[lead:] for x in leaves]
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    parts = jnp.split(words, ends[:-1], axis=-1)
+    parts = [part.reshape(*words.shape[:-1], *shape) for part, shape in zip(parts, shapes, strict=True)]
+    return jax.tree.unflatten(structure, [_from_words(part, x) for part, x in zip(parts, leaves, strict=True)])
 
 
-def _words(x: Array) -> Array:
-    """The bits of an array of 32-bit numbers, or bools, as words."""
+def _to_words(x: Array) -> Array:
+    """The bits of 32-bit numbers, bools or random keys; a key has an axis of words at the end."""
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.random.key_data(x)
     return x.astype(jnp.uint32) if x.dtype == bool else lax.bitcast_convert_type(x, jnp.uint32)
 
 
-def _from_words(words: Array, dtype: Any) -> Array:
-    return words != 0 if dtype == bool else lax.bitcast_convert_type(words, dtype)
+def _from_words(words: Array, like: Array) -> Array:
+    """The inverse of ``_to_words``; ``like`` has the type."""
+    if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(words)
+    return words != 0 if like.dtype == bool else lax.bitcast_convert_type(words, like.dtype)

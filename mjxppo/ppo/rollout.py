@@ -13,7 +13,7 @@ from jax import lax
 from mjxppo.config.schema import PpoConfig
 from mjxppo.envs import Environment, EnvState
 from mjxppo.envs.batch import select
-from mjxppo.ppo import distribution
+from mjxppo.ppo import distribution, packing
 from mjxppo.ppo.networks import ActorCritic, Params, apply_policy, apply_value
 from mjxppo.ppo.normalize import RunningMoments, network_obs, standardize
 from mjxppo.ppo.reference import ReferenceFunction
@@ -173,7 +173,8 @@ def rollout(
         state = lax.cond(active.all(), lambda: stepped, lambda: select(active, stepped, state))
         return state, experience_of(record)
 
-    state, taken = lax.scan(act, env.prepare(state), jnp.arange(config.rollout_length))
+    scan = lax.scan if env.branches else partial(packing.scan, lead=1)
+    state, taken = scan(act, env.prepare(state), jnp.arange(config.rollout_length))
     batch, stats = taken if env.branches else experience_of(taken)
     last_obs = network_obs(policy.obs_moments, state.obs, config.normalize_obs)
     return state, batch, last_obs, jax.tree.map(lambda x: x.sum(0), stats)
