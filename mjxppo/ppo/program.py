@@ -24,7 +24,7 @@ from mjxppo.ppo.gradient import Algorithm
 from mjxppo.ppo.initial import initial_state
 from mjxppo.ppo.placement import COPIED, SPLIT, SPLIT_OF_EACH_MEMBER
 from mjxppo.ppo.reference import ReferenceFunction, reference_function
-from mjxppo.ppo.rollout import Batch, BehaviorPolicy, RolloutStats, choose_actions, episode_metrics, rollout
+from mjxppo.ppo.rollout import Batch, BehaviorPolicy, RolloutStats, choose_actions, draw_chance, episode_metrics, rollout
 from mjxppo.ppo.schedules import Progress
 from mjxppo.ppo.state import Learner, TrainState
 from mjxppo.ppo.update import learn
@@ -165,9 +165,9 @@ class TrainingProgram:
         ``state`` is the training state before the update, ``worlds`` are as they are before step t, and ``indices`` [K]
         are their global indices.
         """
-        step_key = jax.random.fold_in(update_keys(state)[0], t)
         policy, reference = self.policy(state.learner), self.reference(state.learner)
-        return jnp.tanh(choose_actions(policy, worlds, step_key, indices, self.config.ppo, reference).u)
+        chance = draw_chance(policy, jax.random.fold_in(update_keys(state)[0], t), indices)
+        return jnp.tanh(choose_actions(policy, worlds, chance, self.config.ppo, reference).u)
 
     def _chunk_of(self, num_updates: int) -> TrainChunk:
         """The jitted function that does ``num_updates`` updates, of each member where there are several."""

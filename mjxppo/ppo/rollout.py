@@ -73,10 +73,18 @@ class BehaviorPolicy(NamedTuple):
 class Decision(NamedTuple):
     """Actions drawn in B worlds at one time step; arrays as in ``Batch``, without the time."""
 
-    obs: Array
     u: Array
     log_prob: Array
     reference: tuple[Array, Array] | None
+
+
+class Chance(NamedTuple):
+    """Random numbers of one time step in B worlds."""
+
+    noise: Array
+    """Standard normal, [B, action_size]."""
+    taught: Array | None = None
+    """Whether the teacher acts, [B] bool; None where the policy acts at all steps."""
 
 
 class Record(NamedTuple):
@@ -102,36 +110,41 @@ class Record(NamedTuple):
 def choose_actions(
     policy: BehaviorPolicy,
     state: EnvState,
-    step_key: Array,
-    indices: Array,
+    chance: Chance,
     config: PpoConfig,
     reference: ReferenceFunction | None = None,
 ) -> Decision:
-    """Draws the actions of one time step in B worlds; arguments as in ``rollout``, and this step's random key."""
+    """Decides on the actions of one time step in B worlds; arguments as in ``rollout``, and the step's ``chance``."""
     obs = network_obs(policy.obs_moments, state.obs, config.normalize_obs)
     of_reference = reference(state) if reference else None
-    u, log_prob = draw_action(policy, obs, step_key, indices, of_reference)
-    return Decision(obs, u, log_prob, of_reference)
+    u, log_prob = draw_action(policy, obs, chance, of_reference)
+    return Decision(u, log_prob, of_reference)
+
+
+def draw_chance(policy: BehaviorPolicy, step_key: Array, indices: Array) -> Chance:
+    """The random numbers of one time step in B worlds with global indices [B], from the step's key []."""
+    keys = jax.vmap(partial(jax.random.fold_in, step_key))(indices)
+    noise = jax.vmap(lambda key: jax.random.normal(key, (policy.network.action_size,)))(keys)
+    if (share := policy.teacher_share) is None:
+        return Chance(noise)
+    return Chance(noise, jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 1), share))(keys))
 
 
 def draw_action(
-    policy: BehaviorPolicy, obs: Array, step_key: Array, indices: Array, teacher: tuple[Array, Array] | None = None
+    policy: BehaviorPolicy, obs: Array, chance: Chance, teacher: tuple[Array, Array] | None = None
 ) -> tuple[Array, Array]:
-    """Samples an action in B worlds, from the policy or, in a share ``policy.teacher_share`` of them, the teacher.
+    """Samples an action in B worlds, from the policy or, where ``chance`` has it so, the teacher.
 
-    ``obs`` [B, obs_size] are as the networks see them, ``indices`` [B] the worlds' global indices, ``teacher`` the
-    teacher's mean and log-std, each [B, action_size]. Returns the actions before squashing [B, action_size], and their
-    Gaussian log-density under the policy, also of those that the teacher has drawn, [B].
+    ``obs`` [B, obs_size] are as the networks see them, ``teacher`` the teacher's mean and log-std, each [B,
+    action_size]. Returns the actions before squashing [B, action_size], and their Gaussian log-density under the
+    policy, also of those that the teacher has drawn, [B].
     """
     mean, log_std = apply_policy(policy.network, policy.params, obs)
-    keys = jax.vmap(partial(jax.random.fold_in, step_key))(indices)
-    noise = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:]))(keys)
     acting = mean, log_std
-    if (share := policy.teacher_share) is not None:
+    if (taught := chance.taught) is not None:
         assert teacher is not None
-        taught = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 1), share))(keys)
         acting = jax.tree.map(lambda theirs, ours: jnp.where(taught[:, None], theirs, ours), teacher, acting)
-    u = acting[0] + jnp.exp(acting[1]) * noise
+    u = acting[0] + jnp.exp(acting[1]) * chance.noise
     return u, distribution.gaussian_log_prob(u, mean, log_std)
 
 
@@ -162,9 +175,14 @@ def rollout(
         for the statistics.
     """
     experience_of = partial(_experience, policy, config=config, branch=env.branches)
+    steps = jnp.arange(config.rollout_length)
 
-    def act(state: EnvState, t: Array) -> tuple[EnvState, Any]:
-        decision = choose_actions(policy, state, jax.random.fold_in(key, t), indices, config, reference)
+    def chance_of(t: Array) -> Chance:
+        return draw_chance(policy, jax.random.fold_in(key, t), indices)
+
+    def act(state: EnvState, step: tuple[Array, Chance | None]) -> tuple[EnvState, Any]:
+        t, chance = step
+        decision = choose_actions(policy, state, chance or chance_of(t), config, reference)
         active = t * config.num_envs + indices < budget
         stepped = env.step_active(state, jnp.tanh(decision.u), active)
         record = _record(state, decision, stepped, active)
@@ -174,7 +192,8 @@ def rollout(
         return state, experience_of(record)
 
     scan = lax.scan if env.branches else partial(packing.scan, lead=1)
-    state, taken = scan(act, env.prepare(state), jnp.arange(config.rollout_length))
+    chance = None if env.branches else jax.vmap(chance_of)(steps)
+    state, taken = scan(act, env.prepare(state), (steps, chance))
     batch, stats = taken if env.branches else experience_of(taken)
     last_obs = network_obs(policy.obs_moments, state.obs, config.normalize_obs)
     return state, batch, last_obs, jax.tree.map(lambda x: x.sum(0), stats)
@@ -201,7 +220,8 @@ def _record(state: EnvState, decision: Decision, stepped: EnvState, active: Arra
 
 def _experience(policy: BehaviorPolicy, record: Record, config: PpoConfig, branch: bool) -> tuple[Batch, RolloutStats]:
     """The batch, arrays [..., B, ...], and sums over worlds for the statistics, of one time step [B] or of [T, B]."""
-    obs, u, log_prob, reference = record.decision
+    u, log_prob, reference = record.decision
+    obs = network_obs(policy.obs_moments, record.raw_obs, config.normalize_obs)
     valid = record.active & ~record.nonfinite & jnp.isfinite(record.raw_obs).all(-1) & jnp.isfinite(log_prob)
     truncated = record.truncated & valid
 
