@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import mujoco
 
 from mjxppo import physics
+from mjxppo.envs.batch import split_each
 from mjxppo.envs.task import Array, Task
 from mjxppo.errors import UserError
 from mjxppo.physics import BackendName, PhysicsState
@@ -82,12 +83,9 @@ class Locomotion(Task):
         self.max_episode_steps = options.max_episode_steps
 
     def initial(self, keys: Array) -> PhysicsState:
-        def one(key: Array) -> tuple[Array, Array]:
-            qpos_key, qvel_key = jax.random.split(key)
-            qpos = jnp.asarray(self.model.qpos0) + self._qpos_noise(qpos_key)
-            return qpos, self._qvel_noise(qvel_key)
-
-        return self.physics.init(*jax.vmap(one)(keys))
+        qpos_keys, qvel_keys = split_each(keys)
+        qpos = jnp.asarray(self.model.qpos0) + jax.vmap(self._qpos_noise)(qpos_keys)
+        return self.physics.init(qpos, jax.vmap(self._qvel_noise)(qvel_keys))
 
     def _uniform_noise(self, key: Array, size: int) -> Array:
         scale = self.options.reset_noise_scale

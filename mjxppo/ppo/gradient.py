@@ -97,37 +97,54 @@ def gradient_steps(
     flat_params, unravel = ravel_pytree(params)
     gradient_step = _gradient_step(algorithm, params, unravel, slices, settings)
 
-    def epoch(carry: Carry, number: Array) -> tuple[Carry, StepMetrics]:
-        epoch_key = jax.random.fold_in(key, number)
-        first_block = devices.index() * blocks
-        chosen = minibatch.draw(epoch_key, first_block, blocks, steps * per_step, minibatches * parts)
-        chosen = chosen.reshape(minibatches, parts, -1)
-        counts = devices.mean(slices.valid.sum(-1)[chosen].sum((-2, -1)))
-        carry, metrics = packing.scan(gradient_step, carry, (chosen, jnp.maximum(counts, 1e-6)))
-        # Each reduction makes the devices wait for each other, so the terms are reduced once an epoch.
+    # Drawn before all steps, the minibatches take a GPU a few kernels, instead of as many for each epoch.
+    first_block = devices.index() * blocks
+    chosen = jax.vmap(
+        lambda number: minibatch.draw(
+            jax.random.fold_in(key, number), first_block, blocks, steps * per_step, minibatches * parts
+        )
+    )(jnp.arange(config.num_epochs))
+    chosen = chosen.reshape(config.num_epochs, minibatches, parts, -1)
+    counts = jnp.maximum(devices.mean(slices.valid.sum(-1)[chosen].sum((-2, -1))), 1e-6)
+    scan = lax.scan if algorithm.block_by_block else packing.scan
+
+    def take(carry: Carry, drawn: tuple[Array, Array]) -> tuple[Carry, StepMetrics]:
+        carry, metrics = scan(gradient_step, carry, drawn)
+        # Each reduction makes the devices wait for each other, so the terms are not reduced in every step.
         return carry, replace(metrics, terms=devices.mean(metrics.terms))
 
-    carry = (flat_params, opt_state)
+    carry, drawn = (flat_params, opt_state), (chosen, counts)
     if config.max_kl > 0:
-        carry, metrics = _epochs_until(epoch, carry, config.num_epochs, config.max_kl)
+        carry, metrics = _epochs_until(take, carry, drawn, config.max_kl)
     else:
-        carry, metrics = lax.scan(epoch, carry, jnp.arange(config.num_epochs))
+        carry, metrics = take(carry, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), drawn))
+        metrics = jax.tree.map(lambda x: x.reshape(config.num_epochs, minibatches), metrics)
     return unravel(carry[0]), carry[1], metrics
 
 
 def _epochs_until(
-    epoch: Callable[[Carry, Array], tuple[Carry, StepMetrics]], carry: Carry, num_epochs: int, max_kl: float
+    take: Callable[[Carry, tuple[Array, Array]], tuple[Carry, StepMetrics]],
+    carry: Carry,
+    epochs: tuple[Array, Array],
+    max_kl: float,
 ) -> tuple[Carry, StepMetrics]:
-    """Epochs until the KL divergence exceeds ``max_kl``; the metrics of skipped ones repeat the last one's."""
+    """``take`` of one epoch after the other until the KL divergence exceeds ``max_kl``.
 
-    def maybe_epoch(state: tuple[Carry, StepMetrics], number: Array) -> tuple[tuple[Carry, StepMetrics], StepMetrics]:
+    The metrics of skipped epochs repeat the last one's.
+    """
+
+    def maybe_epoch(
+        state: tuple[Carry, StepMetrics], epoch: tuple[Array, tuple[Array, Array]]
+    ) -> tuple[tuple[Carry, StepMetrics], StepMetrics]:
+        number, drawn = epoch
         stop = (number > 0) & (state[1].terms.approx_kl.mean() > max_kl)
-        state = lax.cond(stop, lambda: state, lambda: epoch(state[0], number))
+        state = lax.cond(stop, lambda: state, lambda: take(state[0], drawn))
         return state, state[1]
 
-    shapes = jax.eval_shape(epoch, carry, jnp.int32(0))[1]
+    num_epochs = epochs[1].shape[0]
+    shapes = jax.eval_shape(take, carry, jax.tree.map(lambda x: x[0], epochs))[1]
     none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    (carry, _), metrics = lax.scan(maybe_epoch, (carry, none), jnp.arange(num_epochs))
+    (carry, _), metrics = lax.scan(maybe_epoch, (carry, none), (jnp.arange(num_epochs), epochs))
     return carry, metrics
 
 
