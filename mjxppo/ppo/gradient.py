@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import flax.struct
@@ -97,14 +98,15 @@ def gradient_steps(
     flat_params, unravel = ravel_pytree(params)
     gradient_step = _gradient_step(algorithm, params, unravel, slices, settings)
 
-    # Drawn before all steps, the minibatches take a GPU a few kernels, instead of as many for each epoch.
-    first_block = devices.index() * blocks
-    chosen = jax.vmap(
-        lambda number: minibatch.draw(
-            jax.random.fold_in(key, number), first_block, blocks, steps * per_step, minibatches * parts
-        )
-    )(jnp.arange(config.num_epochs))
-    chosen = chosen.reshape(config.num_epochs, minibatches, parts, -1)
+    draw = partial(
+        minibatch.draw,
+        first_block=devices.index() * blocks,
+        blocks=blocks,
+        slices_per_block=steps * per_step,
+        num_minibatches=minibatches * parts,
+    )
+    epoch_keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(config.num_epochs))
+    chosen = jax.vmap(draw)(epoch_keys).reshape(config.num_epochs, minibatches, parts, -1)
     counts = jnp.maximum(devices.mean(slices.valid.sum(-1)[chosen].sum((-2, -1))), 1e-6)
     scan = lax.scan if algorithm.block_by_block else packing.scan
 
@@ -180,8 +182,7 @@ def _gradient_step(
 
             return jax.grad(objective, has_aux=True)(carry[0])
 
-        part_gradient = of_part if algorithm.block_by_block else _in_shares(of_part)
-        gradient, terms = _sum_of_parts(part_gradient, chosen)
+        gradient, terms = _sum_of_parts(of_part if algorithm.block_by_block else _in_shares(of_part), chosen)
         gradient, any_samples = devices.mean(gradient), count >= 0.5 / devices.count
         carry, norm, finite = _adam_step(config, carry, gradient, settings.learning_rate, floor, frozen, any_samples)
         norm = jnp.where(finite, norm, 0)
@@ -200,19 +201,17 @@ def _sum_of_parts(of_part: Callable[[Array], T], parts: Array) -> T:
 
 
 def _in_shares(of_part: Callable[[Array], T]) -> Callable[[Array], T]:
-    """``of_part``, which takes a part's slices [S], as a sum over shares of the slices, computed at the same time.
+    """``of_part``, which takes indices of a part's slices [S], as the sum over shares of it, computed at the same time.
 
-    A GPU sums over many samples in two steps, within and between groups of them. With shares as the groups, the second
-    step is one reduction of everything, instead of one for each weight matrix, bias and loss term.
+    A GPU sums over many samples in two steps, within groups of them and over the groups. With the shares as groups, the
+    second step is one kernel for the whole gradient, instead of one for each weight matrix and each bias.
     """
 
     def of_shares(slices: Array) -> T:
-        count = max(n for n in range(1, MOST_SHARES + 1) if slices.size % n == 0)
-        shares = slices.reshape(count, -1)
-        like = jax.eval_shape(of_part, shares[0])
-        flat = jax.vmap(lambda share: ravel_pytree(of_part(share))[0])(shares)
-        _, unravel = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like))
-        return unravel(flat.sum(0))
+        shares = max(n for n in range(1, MOST_SHARES + 1) if slices.size % n == 0)
+        each = jax.vmap(of_part)(slices.reshape(shares, -1))
+        total: T = jax.tree.map(lambda x: x.sum(0), each)
+        return total
 
     return of_shares
 

@@ -1,7 +1,7 @@
 """Loops on a GPU: what a step hands on, and what it leaves, are one array each.
 
-A kernel writes one array of one type. So a step whose state and results are many small arrays is many small kernels,
-and launching them takes longer than their work.
+XLA writes and copies each array of a loop with a kernel of its own. For a state and results of many small arrays,
+launching those takes longer than their work.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ C = TypeVar("C")
 
 
 def scan(step: Callable[[C, Any], tuple[C, Any]], carry: C, xs: Any, lead: int = 0) -> tuple[C, Any]:
-    """``lax.scan``, with the carry as one array and the outputs of all steps as another; the same numbers, to the bit.
+    """``lax.scan``, with the carry as one array and the outputs of all steps as another; no bit is lost in them.
 
     The first ``lead`` axes are the same in all arrays of the carry, and in all outputs of one step.
     """
@@ -38,11 +38,15 @@ def scan(step: Callable[[C, Any], tuple[C, Any]], carry: C, xs: Any, lead: int =
 def pack(tree: Any, lead: int) -> Array:
     """The leaves of a pytree, which share their first ``lead`` axes, as words [*lead, K] uint32."""
     words = [_to_words(x) for x in jax.tree.leaves(tree)]
-    return jnp.concatenate([x.reshape(*x.shape[:lead], -1) for x in words], axis=-1)
+    # Without outputs there is an empty array: a scan needs one.
+    return jnp.concatenate([x.reshape(*x.shape[:lead], -1) for x in words], axis=-1) if words else jnp.zeros(0)
 
 
 def unpack(words: Array, like: Any, lead: int) -> Any:
-    """The pytree from ``pack``'s words [..., K]; ``like`` has the shapes and types of the one that was packed."""
+    """The pytree from ``pack``'s words, which may have further axes in front, [..., *lead, K].
+
+    ``like`` has the shapes and types of the pytree that was packed.
+    """
     leaves, structure = jax.tree.flatten(like)
     shapes = [jax.eval_shape(_to_words, x).shape[lead:] for x in leaves]
     ends = np.cumsum([math.prod(shape) for shape in shapes])
@@ -52,14 +56,17 @@ def unpack(words: Array, like: Any, lead: int) -> Any:
 
 
 def _to_words(x: Array) -> Array:
-    """The bits of 32-bit numbers, bools or random keys; a key has an axis of words at the end."""
+    """The bits of numbers, bools or random keys; a key, and a number of 64 bits, have an axis of words at the end."""
     if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         return jax.random.key_data(x)
-    return x.astype(jnp.uint32) if x.dtype == bool else lax.bitcast_convert_type(x, jnp.uint32)
+    bits = x if x.dtype == bool else lax.bitcast_convert_type(x, f"uint{8 * min(x.dtype.itemsize, 4)}")
+    return bits.astype(jnp.uint32)
 
 
 def _from_words(words: Array, like: Array) -> Array:
     """The inverse of ``_to_words``; ``like`` has the type."""
     if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(words)
-    return words != 0 if like.dtype == bool else lax.bitcast_convert_type(words, like.dtype)
+    if like.dtype == bool:
+        return words != 0
+    return lax.bitcast_convert_type(words.astype(f"uint{8 * min(like.dtype.itemsize, 4)}"), like.dtype)

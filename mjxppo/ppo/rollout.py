@@ -79,7 +79,7 @@ class Decision(NamedTuple):
 
 
 class Chance(NamedTuple):
-    """Random numbers of one time step in B worlds."""
+    """Random numbers for the actions of one time step in B worlds."""
 
     noise: Array
     """Standard normal, [B, action_size]."""
@@ -114,7 +114,7 @@ def choose_actions(
     config: PpoConfig,
     reference: ReferenceFunction | None = None,
 ) -> Decision:
-    """Decides on the actions of one time step in B worlds; arguments as in ``rollout``, and the step's ``chance``."""
+    """Draws the actions of one time step in B worlds; arguments as in ``rollout``, and this step's random numbers."""
     obs = network_obs(policy.obs_moments, state.obs, config.normalize_obs)
     of_reference = reference(state) if reference else None
     u, log_prob = draw_action(policy, obs, chance, of_reference)
@@ -133,7 +133,7 @@ def draw_chance(policy: BehaviorPolicy, step_key: Array, indices: Array) -> Chan
 def draw_action(
     policy: BehaviorPolicy, obs: Array, chance: Chance, teacher: tuple[Array, Array] | None = None
 ) -> tuple[Array, Array]:
-    """Samples an action in B worlds, from the policy or, where ``chance`` has it so, the teacher.
+    """Samples an action in B worlds, from the policy or, where ``chance.taught``, the teacher.
 
     ``obs`` [B, obs_size] are as the networks see them, ``teacher`` the teacher's mean and log-std, each [B,
     action_size]. Returns the actions before squashing [B, action_size], and their Gaussian log-density under the
@@ -168,21 +168,20 @@ def rollout(
     devices together take at most ``budget`` environment steps, [] int32: step t of world i is taken if ``t * num_envs +
     i < budget``, and a world not stepped stays as it is. ``reference`` is evaluated in all worlds before each step, and
     its results are part of the batch; with ``policy.teacher_share`` it is the teacher. Without
-    ``env.branches`` the batch and the sums are made of all steps at once, after the last one.
+    ``env.branches`` the random numbers are drawn for all steps before the first, and the batch and the sums are made of
+    all after the last.
 
     Returns:
         The worlds after T steps, the batch, the last observations as the networks see them [B, obs_size], and sums
         for the statistics.
     """
     experience_of = partial(_experience, policy, config=config, branch=env.branches)
-    steps = jnp.arange(config.rollout_length)
 
     def chance_of(t: Array) -> Chance:
         return draw_chance(policy, jax.random.fold_in(key, t), indices)
 
-    def act(state: EnvState, step: tuple[Array, Chance | None]) -> tuple[EnvState, Any]:
-        t, chance = step
-        decision = choose_actions(policy, state, chance or chance_of(t), config, reference)
+    def act(state: EnvState, t: Array, chance: Chance) -> tuple[EnvState, Any]:
+        decision = choose_actions(policy, state, chance, config, reference)
         active = t * config.num_envs + indices < budget
         stepped = env.step_active(state, jnp.tanh(decision.u), active)
         record = _record(state, decision, stepped, active)
@@ -191,10 +190,13 @@ def rollout(
         state = lax.cond(active.all(), lambda: stepped, lambda: select(active, stepped, state))
         return state, experience_of(record)
 
-    scan = lax.scan if env.branches else partial(packing.scan, lead=1)
-    chance = None if env.branches else jax.vmap(chance_of)(steps)
-    state, taken = scan(act, env.prepare(state), (steps, chance))
-    batch, stats = taken if env.branches else experience_of(taken)
+    state, times = env.prepare(state), jnp.arange(config.rollout_length)
+    if env.branches:
+        state, (batch, stats) = lax.scan(lambda state, t: act(state, t, chance_of(t)), state, times)
+    else:
+        chances = jax.vmap(chance_of)(times)
+        state, records = packing.scan(lambda state, x: act(state, *x), state, (times, chances), lead=1)
+        batch, stats = experience_of(records)
     last_obs = network_obs(policy.obs_moments, state.obs, config.normalize_obs)
     return state, batch, last_obs, jax.tree.map(lambda x: x.sum(0), stats)
 
