@@ -24,15 +24,7 @@ from mjxppo.ppo.gradient import Algorithm
 from mjxppo.ppo.initial import initial_state
 from mjxppo.ppo.placement import COPIED, SPLIT, SPLIT_OF_EACH_MEMBER
 from mjxppo.ppo.reference import ReferenceFunction, reference_function
-from mjxppo.ppo.rollout import (
-    Batch,
-    BehaviorPolicy,
-    RolloutStats,
-    choose_actions,
-    draw_chance,
-    episode_metrics,
-    rollout,
-)
+from mjxppo.ppo.rollout import Batch, BehaviorPolicy, RolloutStats, choose_actions, draw_noise, episode_metrics, rollout
 from mjxppo.ppo.schedules import Progress
 from mjxppo.ppo.state import Learner, TrainState
 from mjxppo.ppo.update import learn
@@ -174,8 +166,8 @@ class TrainingProgram:
         are their global indices.
         """
         policy, reference = self.policy(state.learner), self.reference(state.learner)
-        chance = draw_chance(policy, jax.random.fold_in(update_keys(state)[0], t), indices)
-        return jnp.tanh(choose_actions(policy, worlds, chance, self.config.ppo, reference).u)
+        noise = draw_noise(policy, jax.random.fold_in(update_keys(state)[0], t), indices)
+        return jnp.tanh(choose_actions(policy, worlds, noise, self.config.ppo, reference).u)
 
     def _chunk_of(self, num_updates: int) -> TrainChunk:
         """The jitted function that does ``num_updates`` updates, of each member where there are several."""
@@ -205,8 +197,7 @@ class TrainingProgram:
         def update(state: TrainState, _: None) -> tuple[TrainState, Array]:
             budget = self.update_budget(state, total_env_steps)
             if self.env.branches:
-                advance = partial(one_update, budget=budget)
-                state, metrics = lax.cond(budget > 0, advance, lambda state: (state, none), state)
+                state, metrics = lax.cond(budget > 0, partial(one_update, budget=budget), lambda s: (s, none), state)
             else:
                 updated = one_update(state, budget=budget)
                 state, metrics = jax.tree.map(partial(jnp.where, budget > 0), updated, (state, none))

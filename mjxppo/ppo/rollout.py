@@ -78,10 +78,10 @@ class Decision(NamedTuple):
     reference: tuple[Array, Array] | None
 
 
-class Chance(NamedTuple):
+class Noise(NamedTuple):
     """Random numbers for the actions of one time step in B worlds."""
 
-    noise: Array
+    normal: Array
     """Standard normal, [B, action_size]."""
     taught: Array | None = None
     """Whether the teacher acts, [B] bool; None where the policy acts at all steps."""
@@ -110,30 +110,30 @@ class Record(NamedTuple):
 def choose_actions(
     policy: BehaviorPolicy,
     state: EnvState,
-    chance: Chance,
+    noise: Noise,
     config: PpoConfig,
     reference: ReferenceFunction | None = None,
 ) -> Decision:
     """Draws the actions of one time step in B worlds; arguments as in ``rollout``, and this step's random numbers."""
     obs = network_obs(policy.obs_moments, state.obs, config.normalize_obs)
     of_reference = reference(state) if reference else None
-    u, log_prob = draw_action(policy, obs, chance, of_reference)
+    u, log_prob = draw_action(policy, obs, noise, of_reference)
     return Decision(u, log_prob, of_reference)
 
 
-def draw_chance(policy: BehaviorPolicy, step_key: Array, indices: Array) -> Chance:
+def draw_noise(policy: BehaviorPolicy, step_key: Array, indices: Array) -> Noise:
     """The random numbers of one time step in B worlds with global indices [B], from the step's key []."""
     keys = jax.vmap(partial(jax.random.fold_in, step_key))(indices)
-    noise = jax.vmap(lambda key: jax.random.normal(key, (policy.network.action_size,)))(keys)
+    normal = jax.vmap(lambda key: jax.random.normal(key, (policy.network.action_size,)))(keys)
     if (share := policy.teacher_share) is None:
-        return Chance(noise)
-    return Chance(noise, jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 1), share))(keys))
+        return Noise(normal)
+    return Noise(normal, jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 1), share))(keys))
 
 
 def draw_action(
-    policy: BehaviorPolicy, obs: Array, chance: Chance, teacher: tuple[Array, Array] | None = None
+    policy: BehaviorPolicy, obs: Array, noise: Noise, teacher: tuple[Array, Array] | None = None
 ) -> tuple[Array, Array]:
-    """Samples an action in B worlds, from the policy or, where ``chance.taught``, the teacher.
+    """Samples an action in B worlds, from the policy or, where ``noise.taught``, the teacher.
 
     ``obs`` [B, obs_size] are as the networks see them, ``teacher`` the teacher's mean and log-std, each [B,
     action_size]. Returns the actions before squashing [B, action_size], and their Gaussian log-density under the
@@ -141,10 +141,10 @@ def draw_action(
     """
     mean, log_std = apply_policy(policy.network, policy.params, obs)
     acting = mean, log_std
-    if (taught := chance.taught) is not None:
+    if (taught := noise.taught) is not None:
         assert teacher is not None
         acting = jax.tree.map(lambda theirs, ours: jnp.where(taught[:, None], theirs, ours), teacher, acting)
-    u = acting[0] + jnp.exp(acting[1]) * chance.noise
+    u = acting[0] + jnp.exp(acting[1]) * noise.normal
     return u, distribution.gaussian_log_prob(u, mean, log_std)
 
 
@@ -177,11 +177,11 @@ def rollout(
     """
     experience_of = partial(_experience, policy, config=config, branch=env.branches)
 
-    def chance_of(t: Array) -> Chance:
-        return draw_chance(policy, jax.random.fold_in(key, t), indices)
+    def noise_of(t: Array) -> Noise:
+        return draw_noise(policy, jax.random.fold_in(key, t), indices)
 
-    def act(state: EnvState, t: Array, chance: Chance) -> tuple[EnvState, Any]:
-        decision = choose_actions(policy, state, chance, config, reference)
+    def act(state: EnvState, t: Array, noise: Noise) -> tuple[EnvState, Any]:
+        decision = choose_actions(policy, state, noise, config, reference)
         active = t * config.num_envs + indices < budget
         stepped = env.step_active(state, jnp.tanh(decision.u), active)
         record = _record(state, decision, stepped, active)
@@ -192,10 +192,10 @@ def rollout(
 
     state, times = env.prepare(state), jnp.arange(config.rollout_length)
     if env.branches:
-        state, (batch, stats) = lax.scan(lambda state, t: act(state, t, chance_of(t)), state, times)
+        state, (batch, stats) = lax.scan(lambda state, t: act(state, t, noise_of(t)), state, times)
     else:
-        chances = jax.vmap(chance_of)(times)
-        state, records = packing.scan(lambda state, x: act(state, *x), state, (times, chances), lead=1)
+        steps = times, jax.vmap(noise_of)(times)
+        state, records = packing.scan(lambda state, step: act(state, *step), state, steps, lead=1)
         batch, stats = experience_of(records)
     last_obs = network_obs(policy.obs_moments, state.obs, config.normalize_obs)
     return state, batch, last_obs, jax.tree.map(lambda x: x.sum(0), stats)

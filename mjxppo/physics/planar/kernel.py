@@ -10,11 +10,11 @@ A program leaves the solver's loop as soon as its own worlds have converged, and
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
@@ -45,15 +45,14 @@ def kernel_step(
     columns = (state.qpos, state.qvel, state.qacc_warmstart)
     # One array: XLA fills it with one kernel, where each of four would need its own.
     together = jnp.concatenate([*columns, ctrl], axis=-1)
-    ends = np.cumsum([x.shape[1] for x in columns])
 
     def program(*refs: Any) -> None:
         own_refs, inputs, outputs = refs[: len(own)], refs[len(own)], refs[-3:]
         # Lanes beyond the last world repeat it, and store the same numbers once more.
         world = jnp.minimum(pl.program_id(0) * worlds + lax.iota(jnp.int32, worlds), num_worlds - 1)
         worlds_model = rebuild([triton.load(x.at[world]) for x in own_refs])
-        loaded = [triton.load(inputs.at[world, i]) for i in range(together.shape[1])]
-        *start, controls = (loaded[i:j] for i, j in zip([0, *ends], [*ends, len(loaded)], strict=True))
+        loaded = (triton.load(inputs.at[world, i]) for i in range(together.shape[1]))
+        *start, controls = (list(islice(loaded, x.shape[1])) for x in (*columns, ctrl))
         stepped = lax.fori_loop(0, frame_skip, lambda _, s: step(worlds_model, s, controls, minimize), tuple(start))
         for ref, values in zip(outputs, stepped, strict=True):
             for i, value in enumerate(values):
