@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import mujoco
 
 from mjxppo import physics
+from mjxppo.envs.batch import split_each
 from mjxppo.envs.task import Array, Task
 from mjxppo.errors import UserError
 from mjxppo.physics import BackendName, PhysicsState
@@ -82,12 +83,9 @@ class Locomotion(Task):
         self.max_episode_steps = options.max_episode_steps
 
     def initial(self, keys: Array) -> PhysicsState:
-        def one(key: Array) -> tuple[Array, Array]:
-            qpos_key, qvel_key = jax.random.split(key)
-            qpos = jnp.asarray(self.model.qpos0) + self._qpos_noise(qpos_key)
-            return qpos, self._qvel_noise(qvel_key)
-
-        return self.physics.init(*jax.vmap(one)(keys))
+        qpos_keys, qvel_keys = split_each(keys)
+        qpos = jnp.asarray(self.model.qpos0) + jax.vmap(self._qpos_noise)(qpos_keys)
+        return self.physics.init(qpos, jax.vmap(self._qvel_noise)(qvel_keys))
 
     def _uniform_noise(self, key: Array, size: int) -> Array:
         scale = self.options.reset_noise_scale
@@ -120,7 +118,7 @@ class Locomotion(Task):
         # The dynamics do not depend on x. Stepping from x = 0 keeps the displacement, and with it the reward,
         # exact in float32 however far the robot has run.
         x_before = worlds.qpos[:, :1]
-        start = replace(worlds, qpos=worlds.qpos.at[:, 0].set(0))
+        start = replace(worlds, qpos=jnp.concatenate([jnp.zeros_like(x_before), worlds.qpos[:, 1:]], axis=-1))
         moved = self.physics.step(start, action)
         x_velocity = moved.qpos[:, 0] / self.step_duration
         moved = replace(moved, qpos=jnp.concatenate([x_before + moved.qpos[:, :1], moved.qpos[:, 1:]], axis=-1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from jax import lax
 
 from mjxppo.envs import EnvState
 from mjxppo.physics.worlds import from_blocks, to_blocks
+from mjxppo.ppo import packing
 from mjxppo.ppo.placement import COPIED, SPLIT
 from mjxppo.ppo.program import TrainingProgram
 from mjxppo.ppo.schedules import Progress
@@ -80,7 +82,10 @@ def replay_physics(program: TrainingProgram, env_state: EnvState, u: Array) -> E
 
     def simulate(env_state: EnvState, u: Array) -> EnvState:
         step = lambda state, u: (program.env.step(state, jnp.tanh(u)), None)  # noqa: E731
-        return lax.scan(step, program.env.prepare(env_state), u)[0]
+        # As a rollout does it.
+        scan = lax.scan if program.env.branches else partial(packing.scan, lead=1)
+        state: EnvState = scan(step, program.env.prepare(env_state), u)[0]
+        return state
 
     portions = to_blocks(env_state, at_a_time), jnp.moveaxis(u, 1, 0)
     return from_blocks(lax.map(lambda portion: simulate(*portion), portions))

@@ -19,6 +19,7 @@ def generalized_advantages(
     *,
     gamma: float | Array,
     gae_lambda: float | Array,
+    unroll: int = 4,
 ) -> Array:
     """Advantages of T steps in N worlds, by one reverse scan.
 
@@ -40,6 +41,7 @@ def generalized_advantages(
             nothing on to earlier steps, [T, N] bool.
         gamma: discount per step.
         gae_lambda: 0 gives one-step TD errors, 1 gives discounted returns minus the value.
+        unroll: steps of the scan that the program does at once; the result is the same.
 
     Returns:
         Advantages, [T, N].
@@ -54,5 +56,5 @@ def generalized_advantages(
         advantage = delta + carry_on * advantage
         return advantage, advantage
 
-    _, advantages = lax.scan(backward, jnp.zeros_like(delta[0]), (delta, carry_on), reverse=True, unroll=4)
+    _, advantages = lax.scan(backward, jnp.zeros_like(delta[0]), (delta, carry_on), reverse=True, unroll=unroll)
     return advantages

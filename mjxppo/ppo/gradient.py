@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import flax.struct
@@ -14,13 +15,16 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from mjxppo.config.schema import InitConfig, PolicyConfig, PpoConfig, minibatches_per_epoch
-from mjxppo.ppo import losses, minibatch
+from mjxppo.ppo import losses, minibatch, packing
 from mjxppo.ppo.collective import Devices
 from mjxppo.ppo.networks import ActorCritic, Params, is_actor, parameter_floor
 from mjxppo.ppo.normalize import EPSILON
 
 Array = jax.Array
 T = TypeVar("T")
+
+MOST_SHARES = 64
+"""Shares of a minibatch whose gradients are computed at the same time, at most: each needs memory for a gradient."""
 
 Carry = tuple[Array, Any]
 """Flat parameters and the optimiser's state."""
@@ -94,37 +98,55 @@ def gradient_steps(
     flat_params, unravel = ravel_pytree(params)
     gradient_step = _gradient_step(algorithm, params, unravel, slices, settings)
 
-    def epoch(carry: Carry, number: Array) -> tuple[Carry, StepMetrics]:
-        epoch_key = jax.random.fold_in(key, number)
-        first_block = devices.index() * blocks
-        chosen = minibatch.draw(epoch_key, first_block, blocks, steps * per_step, minibatches * parts)
-        chosen = chosen.reshape(minibatches, parts, -1)
-        counts = devices.mean(slices.valid.sum(-1)[chosen].sum((-2, -1)))
-        carry, metrics = lax.scan(gradient_step, carry, (chosen, jnp.maximum(counts, 1e-6)))
-        # Each reduction makes the devices wait for each other, so the terms are reduced once an epoch.
+    draw = partial(
+        minibatch.draw,
+        first_block=devices.index() * blocks,
+        blocks=blocks,
+        slices_per_block=steps * per_step,
+        num_minibatches=minibatches * parts,
+    )
+    epoch_keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(config.num_epochs))
+    chosen = jax.vmap(draw)(epoch_keys).reshape(config.num_epochs, minibatches, parts, -1)
+    counts = jnp.maximum(devices.mean(slices.valid.sum(-1)[chosen].sum((-2, -1))), 1e-6)
+    scan = lax.scan if algorithm.block_by_block else packing.scan
+
+    def take(carry: Carry, drawn: tuple[Array, Array]) -> tuple[Carry, StepMetrics]:
+        carry, metrics = scan(gradient_step, carry, drawn)
+        # Each reduction makes the devices wait for each other, so the terms are not reduced in every step.
         return carry, replace(metrics, terms=devices.mean(metrics.terms))
 
-    carry = (flat_params, opt_state)
+    carry, drawn = (flat_params, opt_state), (chosen, counts)
     if config.max_kl > 0:
-        carry, metrics = _epochs_until(epoch, carry, config.num_epochs, config.max_kl)
+        carry, metrics = _epochs_until(take, carry, drawn, config.max_kl)
     else:
-        carry, metrics = lax.scan(epoch, carry, jnp.arange(config.num_epochs))
+        carry, metrics = take(carry, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), drawn))
+        metrics = jax.tree.map(lambda x: x.reshape(config.num_epochs, minibatches), metrics)
     return unravel(carry[0]), carry[1], metrics
 
 
 def _epochs_until(
-    epoch: Callable[[Carry, Array], tuple[Carry, StepMetrics]], carry: Carry, num_epochs: int, max_kl: float
+    take: Callable[[Carry, tuple[Array, Array]], tuple[Carry, StepMetrics]],
+    carry: Carry,
+    epochs: tuple[Array, Array],
+    max_kl: float,
 ) -> tuple[Carry, StepMetrics]:
-    """Epochs until the KL divergence exceeds ``max_kl``; the metrics of skipped ones repeat the last one's."""
+    """``take`` of one epoch after the other until the KL divergence exceeds ``max_kl``.
 
-    def maybe_epoch(state: tuple[Carry, StepMetrics], number: Array) -> tuple[tuple[Carry, StepMetrics], StepMetrics]:
+    The metrics of skipped epochs repeat the last one's.
+    """
+
+    def maybe_epoch(
+        state: tuple[Carry, StepMetrics], epoch: tuple[Array, tuple[Array, Array]]
+    ) -> tuple[tuple[Carry, StepMetrics], StepMetrics]:
+        number, drawn = epoch
         stop = (number > 0) & (state[1].terms.approx_kl.mean() > max_kl)
-        state = lax.cond(stop, lambda: state, lambda: epoch(state[0], number))
+        state = lax.cond(stop, lambda: state, lambda: take(state[0], drawn))
         return state, state[1]
 
-    shapes = jax.eval_shape(epoch, carry, jnp.int32(0))[1]
+    num_epochs = epochs[1].shape[0]
+    shapes = jax.eval_shape(take, carry, jax.tree.map(lambda x: x[0], epochs))[1]
     none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    (carry, _), metrics = lax.scan(maybe_epoch, (carry, none), jnp.arange(num_epochs))
+    (carry, _), metrics = lax.scan(maybe_epoch, (carry, none), (jnp.arange(num_epochs), epochs))
     return carry, metrics
 
 
@@ -160,7 +182,7 @@ def _gradient_step(
 
             return jax.grad(objective, has_aux=True)(carry[0])
 
-        gradient, terms = _sum_of_parts(of_part, chosen)
+        gradient, terms = _sum_of_parts(of_part if algorithm.block_by_block else _in_shares(of_part), chosen)
         gradient, any_samples = devices.mean(gradient), count >= 0.5 / devices.count
         carry, norm, finite = _adam_step(config, carry, gradient, settings.learning_rate, floor, frozen, any_samples)
         norm = jnp.where(finite, norm, 0)
@@ -176,6 +198,22 @@ def _sum_of_parts(of_part: Callable[[Array], T], parts: Array) -> T:
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(of_part, parts[0]))
     total: T = lax.scan(lambda sums, part: (jax.tree.map(jnp.add, sums, of_part(part)), None), zeros, parts)[0]
     return total
+
+
+def _in_shares(of_part: Callable[[Array], T]) -> Callable[[Array], T]:
+    """``of_part``, which takes indices of a part's slices [S], as the sum over shares of it, computed at the same time.
+
+    A GPU sums over many samples in two steps, within groups of them and over the groups. With the shares as groups, the
+    second step is one kernel for the whole gradient, instead of one for each weight matrix and each bias.
+    """
+
+    def of_shares(slices: Array) -> T:
+        shares = max(n for n in range(1, MOST_SHARES + 1) if slices.size % n == 0)
+        each = jax.vmap(of_part)(slices.reshape(shares, -1))
+        total: T = jax.tree.map(lambda x: x.sum(0), each)
+        return total
+
+    return of_shares
 
 
 def _advantage_normalizer(

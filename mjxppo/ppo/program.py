@@ -17,14 +17,14 @@ from mjxppo.config.sweep import members_of, swept_values, trains_several
 from mjxppo.envs import Environment, EnvState
 from mjxppo.envs.host import HostEnvironment
 from mjxppo.physics.worlds import from_blocks, to_blocks
-from mjxppo.ppo import counters, networks, normalize, placement, schedules
+from mjxppo.ppo import counters, networks, normalize, packing, placement, schedules
 from mjxppo.ppo.collective import Devices
 from mjxppo.ppo.counters import Counter
 from mjxppo.ppo.gradient import Algorithm
 from mjxppo.ppo.initial import initial_state
 from mjxppo.ppo.placement import COPIED, SPLIT, SPLIT_OF_EACH_MEMBER
 from mjxppo.ppo.reference import ReferenceFunction, reference_function
-from mjxppo.ppo.rollout import Batch, BehaviorPolicy, RolloutStats, choose_actions, episode_metrics, rollout
+from mjxppo.ppo.rollout import Batch, BehaviorPolicy, RolloutStats, choose_actions, draw_noise, episode_metrics, rollout
 from mjxppo.ppo.schedules import Progress
 from mjxppo.ppo.state import Learner, TrainState
 from mjxppo.ppo.update import learn
@@ -169,9 +169,9 @@ class TrainingProgram:
         ``state`` is the training state before the update, ``worlds`` are as they are before step t, and ``indices`` [K]
         are their global indices.
         """
-        step_key = jax.random.fold_in(update_keys(state)[0], t)
         policy, reference = self.policy(state.learner), self.reference(state.learner)
-        return jnp.tanh(choose_actions(policy, worlds, step_key, indices, self.config.ppo, reference).u)
+        noise = draw_noise(policy, jax.random.fold_in(update_keys(state)[0], t), indices)
+        return jnp.tanh(choose_actions(policy, worlds, noise, self.config.ppo, reference).u)
 
     def _chunk_of(self, num_updates: int) -> TrainChunk:
         """The jitted function that does ``num_updates`` updates, of each member where there are several."""
@@ -196,15 +196,19 @@ class TrainingProgram:
         """
         one_update = partial(self._update, total_env_steps=total_env_steps, config=config)
         shapes = jax.eval_shape(partial(one_update, budget=jnp.int32(1)), state)[1]
+        none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-        def skip(state: TrainState) -> tuple[TrainState, Metrics]:
-            return state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-
-        def update(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
+        def update(state: TrainState, _: None) -> tuple[TrainState, Array]:
             budget = self.update_budget(state, total_env_steps)
-            return lax.cond(budget > 0, partial(one_update, budget=budget), skip, state)
+            if self.env.branches:
+                state, metrics = lax.cond(budget > 0, partial(one_update, budget=budget), lambda s: (s, none), state)
+            else:
+                updated = one_update(state, budget=budget)
+                state, metrics = jax.tree.map(partial(jnp.where, budget > 0), updated, (state, none))
+            return state, packing.pack(metrics, lead=0)
 
-        return lax.scan(update, state, None, length=num_updates)
+        state, metrics = lax.scan(update, state, None, length=num_updates)
+        return state, packing.unpack(metrics, shapes, lead=0)
 
     def update_budget(self, state: TrainState, total_env_steps: Counter) -> Array:
         """Environment steps that the coming update may take, [] int32: a whole update's, or what is left in total."""
@@ -254,7 +258,8 @@ class TrainingProgram:
             return rollout(self.env, policy, env_state, indices, key, budget, config=config, reference=reference)
 
         portions = to_blocks((state.env_state, first + jnp.arange(local_envs)), at_a_time)
-        env_state, batch, last_obs, stats = lax.map(simulate, portions)
+        with jax.named_scope("rollout"):
+            env_state, batch, last_obs, stats = lax.map(simulate, portions)
         env_state = from_blocks(env_state)
         batch = jax.tree.map(partial(_to_blocks, block_size=config.block_size), batch)
         last_obs = last_obs.reshape(-1, config.block_size, self.env.obs_size)

@@ -13,7 +13,7 @@ from jax import lax
 from mjxppo.config.schema import PpoConfig
 from mjxppo.envs import Environment, EnvState
 from mjxppo.envs.batch import select
-from mjxppo.ppo import distribution
+from mjxppo.ppo import distribution, packing
 from mjxppo.ppo.networks import ActorCritic, Params, apply_policy, apply_value
 from mjxppo.ppo.normalize import RunningMoments, network_obs, standardize
 from mjxppo.ppo.reference import ReferenceFunction
@@ -73,10 +73,18 @@ class BehaviorPolicy(NamedTuple):
 class Decision(NamedTuple):
     """Actions drawn in B worlds at one time step; arrays as in ``Batch``, without the time."""
 
-    obs: Array
     u: Array
     log_prob: Array
     reference: tuple[Array, Array] | None
+
+
+class Noise(NamedTuple):
+    """Random numbers for the actions of one time step in B worlds."""
+
+    normal: Array
+    """Standard normal, [B, action_size]."""
+    taught: Array | None = None
+    """Whether the teacher acts, [B] bool; None where the policy acts at all steps."""
 
 
 class Record(NamedTuple):
@@ -102,36 +110,41 @@ class Record(NamedTuple):
 def choose_actions(
     policy: BehaviorPolicy,
     state: EnvState,
-    step_key: Array,
-    indices: Array,
+    noise: Noise,
     config: PpoConfig,
     reference: ReferenceFunction | None = None,
 ) -> Decision:
-    """Draws the actions of one time step in B worlds; arguments as in ``rollout``, and this step's random key."""
+    """Draws the actions of one time step in B worlds; arguments as in ``rollout``, and this step's random numbers."""
     obs = network_obs(policy.obs_moments, state.obs, config.normalize_obs)
     of_reference = reference(state) if reference else None
-    u, log_prob = draw_action(policy, obs, step_key, indices, of_reference)
-    return Decision(obs, u, log_prob, of_reference)
+    u, log_prob = draw_action(policy, obs, noise, of_reference)
+    return Decision(u, log_prob, of_reference)
+
+
+def draw_noise(policy: BehaviorPolicy, step_key: Array, indices: Array) -> Noise:
+    """The random numbers of one time step in B worlds with global indices [B], from the step's key []."""
+    keys = jax.vmap(partial(jax.random.fold_in, step_key))(indices)
+    normal = jax.vmap(lambda key: jax.random.normal(key, (policy.network.action_size,)))(keys)
+    if (share := policy.teacher_share) is None:
+        return Noise(normal)
+    return Noise(normal, jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 1), share))(keys))
 
 
 def draw_action(
-    policy: BehaviorPolicy, obs: Array, step_key: Array, indices: Array, teacher: tuple[Array, Array] | None = None
+    policy: BehaviorPolicy, obs: Array, noise: Noise, teacher: tuple[Array, Array] | None = None
 ) -> tuple[Array, Array]:
-    """Samples an action in B worlds, from the policy or, in a share ``policy.teacher_share`` of them, the teacher.
+    """Samples an action in B worlds, from the policy or, where ``noise.taught``, the teacher.
 
-    ``obs`` [B, obs_size] are as the networks see them, ``indices`` [B] the worlds' global indices, ``teacher`` the
-    teacher's mean and log-std, each [B, action_size]. Returns the actions before squashing [B, action_size], and their
-    Gaussian log-density under the policy, also of those that the teacher has drawn, [B].
+    ``obs`` [B, obs_size] are as the networks see them, ``teacher`` the teacher's mean and log-std, each [B,
+    action_size]. Returns the actions before squashing [B, action_size], and their Gaussian log-density under the
+    policy, also of those that the teacher has drawn, [B].
     """
     mean, log_std = apply_policy(policy.network, policy.params, obs)
-    keys = jax.vmap(partial(jax.random.fold_in, step_key))(indices)
-    noise = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:]))(keys)
     acting = mean, log_std
-    if (share := policy.teacher_share) is not None:
+    if (taught := noise.taught) is not None:
         assert teacher is not None
-        taught = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 1), share))(keys)
         acting = jax.tree.map(lambda theirs, ours: jnp.where(taught[:, None], theirs, ours), teacher, acting)
-    u = acting[0] + jnp.exp(acting[1]) * noise
+    u = acting[0] + jnp.exp(acting[1]) * noise.normal
     return u, distribution.gaussian_log_prob(u, mean, log_std)
 
 
@@ -155,7 +168,8 @@ def rollout(
     devices together take at most ``budget`` environment steps, [] int32: step t of world i is taken if ``t * num_envs +
     i < budget``, and a world not stepped stays as it is. ``reference`` is evaluated in all worlds before each step, and
     its results are part of the batch; with ``policy.teacher_share`` it is the teacher. Without
-    ``env.branches`` the batch and the sums are made of all steps at once, after the last one.
+    ``env.branches`` the random numbers are drawn for all steps before the first, and the batch and the sums are made of
+    all after the last.
 
     Returns:
         The worlds after T steps, the batch, the last observations as the networks see them [B, obs_size], and sums
@@ -163,8 +177,11 @@ def rollout(
     """
     experience_of = partial(_experience, policy, config=config, branch=env.branches)
 
-    def act(state: EnvState, t: Array) -> tuple[EnvState, Any]:
-        decision = choose_actions(policy, state, jax.random.fold_in(key, t), indices, config, reference)
+    def noise_of(t: Array) -> Noise:
+        return draw_noise(policy, jax.random.fold_in(key, t), indices)
+
+    def act(state: EnvState, t: Array, noise: Noise) -> tuple[EnvState, Any]:
+        decision = choose_actions(policy, state, noise, config, reference)
         active = t * config.num_envs + indices < budget
         stepped = env.step_active(state, jnp.tanh(decision.u), active)
         record = _record(state, decision, stepped, active)
@@ -173,8 +190,13 @@ def rollout(
         state = lax.cond(active.all(), lambda: stepped, lambda: select(active, stepped, state))
         return state, experience_of(record)
 
-    state, taken = lax.scan(act, env.prepare(state), jnp.arange(config.rollout_length))
-    batch, stats = taken if env.branches else experience_of(taken)
+    state, times = env.prepare(state), jnp.arange(config.rollout_length)
+    if env.branches:
+        state, (batch, stats) = lax.scan(lambda state, t: act(state, t, noise_of(t)), state, times)
+    else:
+        steps = times, jax.vmap(noise_of)(times)
+        state, records = packing.scan(lambda state, step: act(state, *step), state, steps, lead=1)
+        batch, stats = experience_of(records)
     last_obs = network_obs(policy.obs_moments, state.obs, config.normalize_obs)
     return state, batch, last_obs, jax.tree.map(lambda x: x.sum(0), stats)
 
@@ -200,7 +222,8 @@ def _record(state: EnvState, decision: Decision, stepped: EnvState, active: Arra
 
 def _experience(policy: BehaviorPolicy, record: Record, config: PpoConfig, branch: bool) -> tuple[Batch, RolloutStats]:
     """The batch, arrays [..., B, ...], and sums over worlds for the statistics, of one time step [B] or of [T, B]."""
-    obs, u, log_prob, reference = record.decision
+    u, log_prob, reference = record.decision
+    obs = network_obs(policy.obs_moments, record.raw_obs, config.normalize_obs)
     valid = record.active & ~record.nonfinite & jnp.isfinite(record.raw_obs).all(-1) & jnp.isfinite(log_prob)
     truncated = record.truncated & valid
 

@@ -49,7 +49,8 @@ def learn(
     learning_rate = schedules.learning_rate(config, learner.learning_rate, progress.budget_used)
     settings = _step_settings(algorithm, learner, learning_rate, progress)
     samples = losses.Samples(batch.obs, batch.u, batch.log_prob, advantage, target, value, weight, batch.reference)
-    params, opt_state, steps = gradient_steps(algorithm, learner.opt_state, params, samples, key, settings)
+    with jax.named_scope("gradient_steps"):
+        params, opt_state, steps = gradient_steps(algorithm, learner.opt_state, params, samples, key, settings)
 
     metrics = _step_metrics(steps) | {
         "learning_rate": settings.learning_rate,
@@ -70,17 +71,22 @@ def values_and_advantages(algorithm: Algorithm, learner: Learner, batch: Batch, 
     if config.baseline:
         obs = jnp.concatenate([batch.obs, last_obs[:, None]], axis=1)
         value_of = partial(apply_value, algorithm.network, learner.params)
-        # Block by block, the working set stays in a CPU's cache.
-        value = lax.map(value_of, obs) if algorithm.block_by_block else value_of(obs)
+        with jax.named_scope("values"):
+            # Block by block, the working set stays in a CPU's cache.
+            value = lax.map(value_of, obs) if algorithm.block_by_block else value_of(obs)
         value, final_value = (_in_reward_units(learner.return_moments, x) for x in (value, batch.final_value))
     else:
         value = jnp.zeros((batch.reward.shape[0], batch.reward.shape[1] + 1, batch.reward.shape[2]))
         final_value = jnp.zeros_like(batch.reward)
 
     def per_block(*arrays: Array) -> Array:
-        return generalized_advantages(*arrays, gamma=config.gamma, gae_lambda=config.gae_lambda)
+        # A GPU takes 16 steps with one kernel; on a CPU so many make a slow program.
+        unroll = 4 if algorithm.block_by_block else 16
+        return generalized_advantages(*arrays, gamma=config.gamma, gae_lambda=config.gae_lambda, unroll=unroll)
 
-    advantage = jax.vmap(per_block)(batch.reward, value, batch.terminated, batch.truncated, final_value, batch.valid)
+    with jax.named_scope("gae"):
+        ends = batch.terminated, batch.truncated
+        advantage = jax.vmap(per_block)(batch.reward, value, *ends, final_value, batch.valid)
     return value[:, :-1], advantage
 
 

@@ -10,6 +10,7 @@ from toy import PointMass
 
 from mjxppo import envs
 from mjxppo.envs import Environment
+from mjxppo.envs.batch import split_each
 from mjxppo.envs.registry import TASKS
 from mjxppo.errors import UserError
 
@@ -18,6 +19,13 @@ N = 5
 
 def start(env, n=N, seed=0):
     return env.reset(jax.random.split(jax.random.key(seed), n))
+
+
+def test_keys_split_one_by_one_are_those_of_jax():
+    keys = jax.random.split(jax.random.key(1), N)
+    pairs = jax.vmap(jax.random.split)(keys)
+    for i, ours in enumerate(split_each(keys)):
+        np.testing.assert_array_equal(jax.random.key_data(ours), jax.random.key_data(pairs[:, i]))
 
 
 def test_time_limit_truncates_and_resets_to_a_fresh_state():

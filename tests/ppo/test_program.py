@@ -15,13 +15,15 @@ from toy import PointMass
 from mjxppo.config.schema import Config, LogConfig, PolicyConfig, PpoConfig
 from mjxppo.envs import Environment
 from mjxppo.ppo import counters
+from mjxppo.ppo.placement import Target
 from mjxppo.ppo.program import TrainingProgram, env_steps_of
 from mjxppo.run.arrays import named_arrays
 
 PPO = PpoConfig(num_envs=32, block_size=4, rollout_length=8, num_minibatches=4, num_epochs=2, learning_rate=3e-3)
 
 
-def build(num_devices=1, every_updates=3, **options) -> TrainingProgram:
+def build(num_devices=1, every_updates=3, platform="cpu", **options) -> TrainingProgram:
+    """A program for ``platform``, on this machine's CPU: what is built for a GPU runs there as well."""
     config = Config(
         env="point_mass",
         num_devices=num_devices,
@@ -29,7 +31,7 @@ def build(num_devices=1, every_updates=3, **options) -> TrainingProgram:
         ppo=dataclasses.replace(PPO, **options),
         log=LogConfig(every_updates=every_updates),
     )
-    return TrainingProgram(Environment(PointMass()), config)
+    return TrainingProgram(Environment(PointMass(), platform), config, Target(platform, tuple(jax.devices())))
 
 
 build_once = functools.cache(build)
@@ -91,9 +93,10 @@ def test_the_state_given_is_donated():
     assert state.learner.opt_state[1].mu.is_deleted()
 
 
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
 @pytest.mark.parametrize("total", [1, 255, 256, 257, 1000, 3 * 256, 5 * 256 + 33])
-def test_the_step_budget_is_exact(total):
-    program, budget = make(total=total)
+def test_the_step_budget_is_exact(total, platform):
+    program, budget = make(total=total, platform=platform)
     state = program.init()
     rows = []
     while counters.to_int(state.env_steps) < total:
@@ -109,6 +112,27 @@ def test_the_step_budget_is_exact(total):
     assert not np.asarray(metrics["ran"]).any()
     after = named_arrays(state)
     assert all(np.array_equal(before[name], after[name]) for name in before), "a spent budget changes nothing"
+
+
+@pytest.mark.parametrize("options", [{}, {"max_kl": 1e-4, "num_microbatches": 2, "num_minibatches": 2}])
+def test_a_program_for_a_gpu_trains_as_one_for_a_cpu(options):
+    (straight, total), (program, _) = make(platform="gpu", **options), make(**options)
+    assert program.env.branches and not straight.env.branches
+    assert program.layout.block_by_block and not straight.layout.block_by_block
+    expected, got = (one.train_chunk(one.init(), total) for one in (program, straight))
+    assert {name: x.shape for name, x in expected[1].items()} == {name: x.shape for name, x in got[1].items()}
+    first, second = (named_arrays(state) | metrics for state, metrics in (expected, got))
+    for name, x in first.items():
+        np.testing.assert_allclose(second[name], x, rtol=2e-3, atol=2e-3, err_msg=name)
+
+
+def test_a_program_for_a_gpu_leaves_no_branch_to_the_host():
+    branches = {}
+    for platform in ("cpu", "gpu"):
+        program, total = make(platform=platform)
+        advance = partial(program.advance, config=program.config.ppo, num_updates=3, total_env_steps=total)
+        branches[platform] = "cond" in primitives(jax.make_jaxpr(advance)(program.shapes()).jaxpr)
+    assert branches == {"cpu": True, "gpu": False}
 
 
 def test_chunks_of_any_length_give_the_same_bits():

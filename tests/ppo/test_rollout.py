@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,10 +28,11 @@ def make(max_episode_steps=5, **options):
     return env, config, BehaviorPolicy(network, params, moments), state
 
 
-def run(env, config, policy, state, budget=10**6, indices=None, key=None):
+def run(env, config, policy, state, budget=10**6, indices=None, key=None, reference=None):
     indices = jnp.arange(N) if indices is None else indices
     key = jax.random.key(5) if key is None else key
-    call = jax.jit(lambda state, indices, budget: rollout(env, policy, state, indices, key, budget, config=config))
+    roll = partial(rollout, env, policy, config=config, reference=reference)
+    call = jax.jit(lambda state, indices, budget: roll(state, indices, key, budget))
     return call(state, indices, jnp.int32(budget))
 
 
@@ -72,13 +75,17 @@ def test_a_truncated_step_stores_the_value_of_the_true_last_observation():
             np.testing.assert_array_equal(batch.final_value[t], 0)
 
 
-@pytest.mark.parametrize("budget", [10**6, 5 * N + 3])
-def test_a_rollout_without_branches_takes_the_same_steps(budget):
+@pytest.mark.parametrize(("budget", "teacher_share"), [(10**6, None), (5 * N + 3, 0.4)])
+def test_a_rollout_without_branches_takes_the_same_steps(budget, teacher_share):
     env, config, policy, state = make()
+    reference = None
+    if teacher_share:
+        policy = policy._replace(teacher_share=jnp.float32(teacher_share))
+        reference = lambda state: (state.obs[:, :2], jnp.full((N, 2), -2.0))  # noqa: E731
     straight = Environment(env.task, platform="gpu")
     assert env.branches != straight.branches, "one is built for a CPU, the other for a GPU"
-    worlds, batch, last_obs, stats = run(env, config, policy, state, budget)
-    others = run(straight, config, policy, state, budget)
+    worlds, batch, last_obs, stats = run(env, config, policy, state, budget, reference=reference)
+    others = run(straight, config, policy, state, budget, reference=reference)
     keys = [jax.random.key_data(one.key) for one in (worlds, others[0])]
     np.testing.assert_array_equal(*keys)
     of_worlds = worlds.replace(key=0), others[0].replace(key=0)

@@ -24,7 +24,7 @@ from mjxppo.envs.observed import ObservedTask
 from mjxppo.envs.randomize.task import RandomizedTask
 from mjxppo.errors import UserError
 from mjxppo.ppo import networks, normalize, reference, schedules
-from mjxppo.ppo.rollout import BehaviorPolicy, draw_action
+from mjxppo.ppo.rollout import BehaviorPolicy, draw_action, draw_noise
 from mjxppo.run import checkpoint, distill, load, start
 from mjxppo.run.arrays import named_arrays
 from mjxppo.run.metrics import read_rows
@@ -118,10 +118,13 @@ def test_the_teacher_acts_in_its_share_of_steps_and_densities_are_the_students(s
     policy = BehaviorPolicy(network, params, normalize.initial_moments((3,)), jnp.float32(share))
     obs, indices = jnp.ones((500, 3)), jnp.arange(500)
     teacher = jnp.full((500, 2), 4.0), jnp.full((500, 2), -2.0)
-    u, log_prob = draw_action(policy, obs, jax.random.key(1), indices, teacher)
+    noise = draw_noise(policy, jax.random.key(1), indices)
+    u, log_prob = draw_action(policy, obs, noise, teacher)
     taught = np.asarray(u > 2)
     assert (taught[:, 0] == taught[:, 1]).all() and taught[:, 0].mean() == pytest.approx(share, abs=0.06)
-    alone, own_log_prob = draw_action(policy._replace(teacher_share=None), obs, jax.random.key(1), indices)
+    alone, own_log_prob = draw_action(
+        policy, obs, draw_noise(policy._replace(teacher_share=None), jax.random.key(1), indices)
+    )
     mine = ~taught[:, 0]
     np.testing.assert_array_equal(np.asarray(u)[mine], np.asarray(alone)[mine])
     np.testing.assert_array_equal(np.asarray(log_prob)[mine], np.asarray(own_log_prob)[mine])

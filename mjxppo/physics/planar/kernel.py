@@ -11,6 +11,7 @@ A program leaves the solver's loop as soon as its own worlds have converged, and
 from __future__ import annotations
 
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import jax
@@ -43,13 +44,16 @@ def kernel_step(
     num_worlds = ctrl.shape[0]
     own, rebuild = separate_arrays(model)
     columns = (state.qpos, state.qvel, state.qacc_warmstart)
+    # One array: XLA fills it with one kernel, where each of four would need its own.
+    together = jnp.concatenate([*columns, ctrl], axis=-1)
 
     def program(*refs: Any) -> None:
-        own_refs, inputs, outputs = refs[: len(own)], refs[len(own) : -3], refs[-3:]
+        own_refs, inputs, outputs = refs[: len(own)], refs[len(own)], refs[-3:]
         # Lanes beyond the last world repeat it, and store the same numbers once more.
         world = jnp.minimum(pl.program_id(0) * worlds + lax.iota(jnp.int32, worlds), num_worlds - 1)
         worlds_model = rebuild([triton.load(x.at[world]) for x in own_refs])
-        *start, controls = ([triton.load(x.at[world, i]) for i in range(x.shape[1])] for x in inputs)
+        loaded = (triton.load(inputs.at[world, i]) for i in range(together.shape[1]))
+        *start, controls = (list(islice(loaded, x.shape[1])) for x in (*columns, ctrl))
         solver = partial(minimize, keep_residuals=False)
         stepped = lax.fori_loop(0, frame_skip, lambda _, s: step(worlds_model, s, controls, solver), tuple(start))
         for ref, values in zip(outputs, stepped, strict=True):
@@ -63,7 +67,7 @@ def kernel_step(
         compiler_params=triton.CompilerParams(num_warps=warps, num_stages=1),
         interpret=interpret,
         name="planar_step",
-    )(*own, *columns, ctrl)
+    )(*own, together)
     return PhysicsState(*out)
 
 
