@@ -75,11 +75,30 @@ def loss(
     """
     mean, log_std = apply_policy(network, params, samples.obs)
     value = apply_value(network, params, samples.obs)
+    return loss_of_outputs(mean, log_std, value, samples, count, config, kl_penalty, reference_coef, imitate)
+
+
+def loss_of_outputs(
+    mean: Array,
+    log_std: Array,
+    value: Array,
+    samples: Samples,
+    count: Array,
+    config: PpoConfig,
+    kl_penalty: Array,
+    reference_coef: Array | float = 0.0,
+    imitate: bool = False,
+    where: Array | None = None,
+) -> tuple[Array, LossTerms]:
+    """``loss`` from the networks' outputs: ``mean`` and ``log_std`` [S, action_size], ``value`` [S].
+
+    ``where`` [action_size] says which action dimensions exist, in arrays that are padded with others; None: all.
+    """
 
     def average(x: Array) -> Array:
         return (x * samples.valid).sum() / count
 
-    log_ratio = _log_ratio(samples, mean, log_std, imitate)
+    log_ratio = _log_ratio(samples, mean, log_std, imitate, where)
     ratio = jnp.exp(log_ratio)
     approx_kl = average(ratio - 1 - log_ratio)
     reference_kl = None
@@ -91,25 +110,25 @@ def loss(
     else:
         policy_loss = _policy_loss(config, ratio, samples.advantage, average, kl_penalty, approx_kl)
     value_loss = 0.5 * average(_value_error(config, value, samples))
-    bonus = average(distribution.gaussian_entropy(log_std))
+    bonus = average(distribution.gaussian_entropy(log_std, where))
     total = policy_loss + config.value_coef * value_loss - config.entropy_coef * bonus
     if reference_kl is not None and not imitate:
         total = total + reference_coef * reference_kl
     return total, LossTerms(
         policy_loss=policy_loss,
         value_loss=value_loss,
-        entropy=average(distribution.entropy_estimate(samples.u, log_std)),
+        entropy=average(distribution.entropy_estimate(samples.u, log_std, where)),
         approx_kl=approx_kl,
         clip_fraction=average((jnp.abs(ratio - 1) > config.clip_eps).astype(ratio.dtype)),
-        std=average(jnp.exp(log_std).mean(-1)),
+        std=average(jnp.exp(log_std).mean(-1, where=where)),
         reference_kl=reference_kl,
     )
 
 
-def _log_ratio(samples: Samples, mean: Array, log_std: Array, imitate: bool) -> Array:
+def _log_ratio(samples: Samples, mean: Array, log_std: Array, imitate: bool, where: Array | None) -> Array:
     """Log of the ratio of the policy's density to the old policy's, [S]; 0 for samples that are not valid."""
     # The squashing terms of numerator and denominator are equal and cancel in the ratio.
-    log_ratio = distribution.gaussian_log_prob(samples.u, mean, log_std) - samples.log_prob
+    log_ratio = distribution.gaussian_log_prob(samples.u, mean, log_std, where) - samples.log_prob
     if imitate:  # samples that the teacher has drawn do not tell how far the policy has moved
         return jnp.zeros_like(log_ratio)
     return jnp.where(samples.valid > 0, log_ratio, 0)

@@ -1,0 +1,231 @@
+"""Forward and backward pass of actor and critic as one GPU kernel (JAX Pallas, lowered to Triton).
+
+Each program of the grid takes tiles of samples through both networks, through the loss (``losses.loss_of_outputs``
+and its derivative by JAX), and back. It stores its part of the flat gradient and of the loss terms; XLA adds the parts
+up, in a fixed order. Samples are read from where the rollout left them, by the indices of the drawn slices.
+
+Products are rounded like those of XLA on a GPU: factors to TF32 (10 bits of mantissa), sums in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+
+from mjxppo.config.schema import PpoConfig
+from mjxppo.ppo import losses
+from mjxppo.ppo.fused import Layer, Layout, Matrix, Mlp, Step, padded
+from mjxppo.ppo.networks import ACTIVATIONS, ActorCritic, state_dependent_log_std
+
+Array = jax.Array
+Load = Callable[[Matrix], Array]
+Store = Callable[[Matrix, Array], None]
+
+TILE = 32
+"""Samples that a program takes through the networks together."""
+MAX_PROGRAMS = 264
+"""Programs of a launch: as many as an H200 runs at the same time, two on each of 132 multiprocessors. In larger
+minibatches each takes several tiles, so that parts of the gradient take no more memory."""
+SWEPT = ("clip_eps", "value_coef", "entropy_coef")
+"""Settings of the loss that may be arrays [], because the members of a run may differ in them."""
+
+
+def actor_critic(
+    flat: Array,
+    network: ActorCritic,
+    layout: Layout,
+    rows: losses.Samples,
+    chosen: Array,
+    width: int,
+    step: Step,
+    config: PpoConfig,
+    interpret: bool = False,
+) -> tuple[Array, losses.LossTerms]:
+    """Gradient [P] and loss terms of a minibatch, as ``fused.gradient``; ``rows`` are all samples, arrays [N, ...].
+
+    Slice k, ``width`` samples, begins at sample ``k * width``.
+    """
+    tiles = pl.cdiv(chosen.size * width, TILE)
+    tiles_each = pl.cdiv(tiles, MAX_PROGRAMS)
+    programs = pl.cdiv(tiles, tiles_each)
+    terms, terms_tree = jax.tree.flatten(losses.LossTerms(*jnp.arange(6)))
+    row_size = layout.size + len(terms) + 1  # the last is for lanes that have nothing to store
+    scalars = jnp.stack([jnp.float32(x) for x in (*step, *(getattr(config, name) for name in SWEPT))])
+
+    def program(scalars_ref: Any, flat_ref: Any, chosen_ref: Any, *refs: Any) -> None:
+        *sample_refs, out_ref = refs
+        numbers = [scalars_ref[i] for i in range(scalars.size)]
+        own_step, swept = Step(*numbers[: len(step)]), dict(zip(SWEPT, numbers[len(step) :], strict=True))
+        own_config = replace(config, **swept)  # type: ignore[arg-type]
+        first_tile = pl.program_id(0) * tiles_each
+
+        def one_tile(i: Array | int, _: None) -> None:
+            load, store = _parameters(flat_ref), _accumulator(out_ref, i, tiles_each)
+            samples = _tile_of(sample_refs, chosen_ref, first_tile + i, width, own_step)
+            of_tile = _backward(network, layout, samples, load, store, own_step, own_config)
+            for k, term in enumerate(jax.tree.leaves(of_tile)):
+                store(Matrix(layout.size + k, 1, 1, 1, (1, 1)), term.reshape(1, 1))
+            if tiles_each > 1 and not interpret:
+                triton.debug_barrier()  # the next tile's threads read what others have stored
+
+        if tiles_each == 1:
+            one_tile(0, None)
+        else:
+            lax.fori_loop(0, tiles_each, one_tile, None)
+
+    parts = pl.pallas_call(
+        program,
+        out_shape=jax.ShapeDtypeStruct((programs, row_size), flat.dtype, manual_axis_type=_axes(rows.obs)),
+        grid=(programs,),
+        compiler_params=triton.CompilerParams(num_warps=_warps(layout), num_stages=1),
+        interpret=interpret,
+        name="actor_critic",
+    )(scalars, flat, chosen, *jax.tree.leaves(rows))
+    total = parts.sum(0)
+    return total[: layout.size], terms_tree.unflatten([total[layout.size + k] for k in range(len(terms))])
+
+
+def _axes(x: Array) -> Any:
+    """The mesh axes over which ``x`` varies under ``shard_map``."""
+    return jax.typeof(x).manual_axis_type
+
+
+def _warps(layout: Layout) -> int:
+    """Groups of 32 threads of a program: enough that a layer's gradient fits into their registers."""
+    layers = (*layout.actor.hidden, *layout.critic.hidden)
+    return 4 if max(rows * cols for rows, cols in (layer.kernel.padded for layer in layers)) <= 64 * 64 else 8
+
+
+def _places(matrix: Matrix) -> tuple[Array, Array]:
+    """Places of a padded matrix's elements in the flat parameters, int32, and which of them exist."""
+    row, col = (lax.broadcasted_iota(jnp.int32, matrix.padded, axis) for axis in (0, 1))
+    exists = (row < matrix.rows) & (col < matrix.cols)
+    return matrix.offset + row * matrix.stride + col, exists
+
+
+def _parameters(flat_ref: Any) -> Load:
+    """The function that loads a matrix of the flat parameters, padded with 0."""
+
+    def load(matrix: Matrix) -> Array:
+        place, exists = _places(matrix)
+        return triton.load(flat_ref.at[jnp.where(exists, place, 0)], mask=exists, other=0.0)
+
+    return load
+
+
+def _accumulator(out_ref: Any, i: Array | int, tiles_each: int) -> Store:
+    """The function that adds a matrix to this program's part of the gradient; its first tile, ``i`` = 0, begins it."""
+    own, unused = pl.program_id(0), out_ref.shape[1] - 1
+
+    def store(matrix: Matrix, x: Array) -> None:
+        place, exists = _places(matrix)
+        ref = out_ref.at[own, jnp.where(exists, place, unused)]
+        if tiles_each > 1:
+            x = x + triton.load(ref, mask=exists & (i > 0), other=0.0)
+        triton.store(ref, x, mask=exists)
+
+    return store
+
+
+def _tile_of(sample_refs: list[Any], chosen_ref: Any, tile: Array, width: int, step: Step) -> losses.Samples:
+    """The samples of one tile, observations and actions padded with 0; those beyond the minibatch weigh nothing."""
+    total = chosen_ref.shape[0] * width
+    number = tile * TILE + lax.iota(jnp.int32, TILE)
+    exists, number = number < total, jnp.minimum(number, total - 1)
+    row = triton.load(chosen_ref.at[number // width]) * width + number % width
+
+    def load(ref: Any) -> Array:
+        if len(ref.shape) == 1:
+            return triton.load(ref.at[row])
+        shape = (TILE, padded(ref.shape[1]))
+        col = lax.broadcasted_iota(jnp.int32, shape, 1)
+        inside = col < ref.shape[1]
+        rows = jnp.broadcast_to(row[:, None], shape)
+        return triton.load(ref.at[rows, jnp.where(inside, col, 0)], mask=inside, other=0.0)
+
+    samples = losses.Samples(*(load(ref) for ref in sample_refs))
+    advantage = (samples.advantage - step.advantage_mean) * step.advantage_scale
+    return replace(samples, advantage=advantage, valid=jnp.where(exists, samples.valid, 0.0))
+
+
+def _backward(
+    network: ActorCritic,
+    layout: Layout,
+    samples: losses.Samples,
+    load: Load,
+    store: Store,
+    step: Step,
+    config: PpoConfig,
+) -> losses.LossTerms:
+    """Stores the gradient of the tile's loss, and returns its terms, each []."""
+    activation = ACTIVATIONS[network.activation]
+    action = lax.broadcasted_iota(jnp.int32, (1, padded(network.action_size)), 1)
+    (values,), value_pull = _forward(layout.critic, samples.obs, activation, load)
+    policy_outputs, policy_pull = _forward(layout.actor, samples.obs, activation, load)
+    log_std = load(layout.log_std) if layout.log_std else None
+
+    def objective(policy: tuple[Array, ...], log_std: Array | None, values: Array) -> tuple[Array, losses.LossTerms]:
+        mean = policy[0]
+        if log_std is None:
+            log_std = state_dependent_log_std(policy[1], network.init_log_std, network.min_log_std)
+        log_std = jnp.broadcast_to(log_std, mean.shape)
+        value = values.sum(1)  # the columns beyond the first, the padding, are 0
+        where = action < network.action_size
+        return losses.loss_of_outputs(
+            mean, log_std, value, samples, step.count, config, step.kl_penalty, where=where
+        )
+
+    derivative = jax.grad(objective, argnums=(0, 1, 2), has_aux=True)
+    (d_policy, d_log_std, d_values), terms = derivative(policy_outputs, log_std, values)
+    if layout.log_std:
+        store(layout.log_std, d_log_std)
+    policy_pull(d_policy, store)
+    value_pull((d_values,), store)
+    return terms
+
+
+def _forward(
+    mlp: Mlp, x: Array, activation: Callable[[Array], Array], load: Load
+) -> tuple[tuple[Array, ...], Callable[[tuple[Array, ...], Store], None]]:
+    """The outputs of a network's heads, and the function that stores its gradient, given the outputs' gradients."""
+    inputs, slopes = [x], []
+    for layer in mlp.hidden:
+        x, pull = jax.vjp(activation, _affine(inputs[-1], layer, load))
+        inputs.append(x)
+        slopes.append(pull)
+
+    def backward(d_outputs: tuple[Array, ...], store: Store) -> None:
+        d_x = jnp.zeros_like(inputs[-1])
+        for head, d_output in zip(mlp.heads, d_outputs, strict=True):
+            _store_gradient(head, inputs[-1], d_output, store)
+            d_x = d_x + _product(d_output, load(head.kernel).T)
+        for i in reversed(range(len(mlp.hidden))):
+            layer = mlp.hidden[i]
+            (d_z,) = slopes[i](d_x)
+            _store_gradient(layer, inputs[i], d_z, store)
+            if i:
+                d_x = _product(d_z, load(layer.kernel).T)
+
+    return tuple(_affine(inputs[-1], head, load) for head in mlp.heads), backward
+
+
+def _affine(x: Array, layer: Layer, load: Load) -> Array:
+    return _product(x, load(layer.kernel)) + load(layer.bias)
+
+
+def _store_gradient(layer: Layer, x: Array, d_z: Array, store: Store) -> None:
+    """Stores the gradient of a layer with inputs ``x``, given that of its outputs."""
+    store(layer.kernel, _product(x.T, d_z))
+    store(layer.bias, d_z.sum(0, keepdims=True))
+
+
+def _product(a: Array, b: Array) -> Array:
+    """Matrix product on tensor cores; exact products would go through the registers, which are too few for them."""
+    return jnp.dot(a, b, precision=lax.Precision.DEFAULT, preferred_element_type=jnp.float32)
