@@ -56,7 +56,7 @@ def actor_critic(
     tiles_each = pl.cdiv(tiles, MAX_PROGRAMS)
     programs = pl.cdiv(tiles, tiles_each)
     terms, terms_tree = jax.tree.flatten(losses.LossTerms(*jnp.arange(6)))
-    row_size = layout.size + len(terms) + 1  # the last is for lanes that have nothing to store
+    row_size = layout.size + len(terms) + 1  # the last is not used, see _accumulator
     scalars = jnp.stack([jnp.float32(x) for x in (*step, *(getattr(config, name) for name in SWEPT))])
 
     def program(scalars_ref: Any, flat_ref: Any, chosen_ref: Any, *refs: Any) -> None:
@@ -67,7 +67,7 @@ def actor_critic(
         first_tile = pl.program_id(0) * tiles_each
 
         def one_tile(i: Array | int, _: None) -> None:
-            load, store = _parameters(flat_ref), _accumulator(out_ref, i, tiles_each)
+            load, store = _parameters(flat_ref), _accumulator(out_ref, i, tiles_each, interpret)
             samples = _tile_of(sample_refs, chosen_ref, first_tile + i, width, own_step)
             of_tile = _backward(network, layout, samples, load, store, own_step, own_config)
             for k, term in enumerate(jax.tree.leaves(of_tile)):
@@ -103,33 +103,43 @@ def _warps(layout: Layout) -> int:
     return 4 if max(rows * cols for rows, cols in (layer.kernel.padded for layer in layers)) <= 64 * 64 else 8
 
 
-def _places(matrix: Matrix) -> tuple[Array, Array]:
-    """Places of a padded matrix's elements in the flat parameters, int32, and which of them exist."""
+def _places(matrix: Matrix) -> tuple[Array, Array | None]:
+    """Places of a padded matrix's elements in the flat parameters, int32, and which of them exist; None: all."""
     row, col = (lax.broadcasted_iota(jnp.int32, matrix.padded, axis) for axis in (0, 1))
-    exists = (row < matrix.rows) & (col < matrix.cols)
-    return matrix.offset + row * matrix.stride + col, exists
+    places = matrix.offset + row * matrix.stride + col
+    if matrix.padded == (matrix.rows, matrix.cols):
+        return places, None
+    return places, (row < matrix.rows) & (col < matrix.cols)
 
 
 def _parameters(flat_ref: Any) -> Load:
     """The function that loads a matrix of the flat parameters, padded with 0."""
 
     def load(matrix: Matrix) -> Array:
-        place, exists = _places(matrix)
-        return triton.load(flat_ref.at[jnp.where(exists, place, 0)], mask=exists, other=0.0)
+        places, exist = _places(matrix)
+        return _load(flat_ref.at[places], exist)
 
     return load
 
 
-def _accumulator(out_ref: Any, i: Array | int, tiles_each: int) -> Store:
+def _load(ref: Any, exist: Array | None) -> Array:
+    """Elements of an array in memory, 0 where they do not exist."""
+    return triton.load(ref) if exist is None else triton.load(ref, mask=exist, other=0.0)
+
+
+def _accumulator(out_ref: Any, i: Array | int, tiles_each: int, interpret: bool) -> Store:
     """The function that adds a matrix to this program's part of the gradient; its first tile, ``i`` = 0, begins it."""
     own, unused = pl.program_id(0), out_ref.shape[1] - 1
 
     def store(matrix: Matrix, x: Array) -> None:
-        place, exists = _places(matrix)
-        ref = out_ref.at[own, jnp.where(exists, place, unused)]
+        places, exist = _places(matrix)
+        if exist is not None and interpret:
+            # The interpreter writes back what it finds at places that are left out, which may be another element's.
+            places = jnp.where(exist, places, unused)
+        ref = out_ref.at[own, places]
         if tiles_each > 1:
-            x = x + triton.load(ref, mask=exists & (i > 0), other=0.0)
-        triton.store(ref, x, mask=exists)
+            x = x + jnp.where(i > 0, _load(ref, exist), 0.0)
+        triton.store(ref, x, mask=exist)
 
     return store
 
@@ -146,9 +156,7 @@ def _tile_of(sample_refs: list[Any], chosen_ref: Any, tile: Array, width: int, s
             return triton.load(ref.at[row])
         shape = (TILE, padded(ref.shape[1]))
         col = lax.broadcasted_iota(jnp.int32, shape, 1)
-        inside = col < ref.shape[1]
-        rows = jnp.broadcast_to(row[:, None], shape)
-        return triton.load(ref.at[rows, jnp.where(inside, col, 0)], mask=inside, other=0.0)
+        return _load(ref.at[jnp.broadcast_to(row[:, None], shape), col], col < ref.shape[1])
 
     samples = losses.Samples(*(load(ref) for ref in sample_refs))
     advantage = (samples.advantage - step.advantage_mean) * step.advantage_scale
@@ -166,29 +174,35 @@ def _backward(
 ) -> losses.LossTerms:
     """Stores the gradient of the tile's loss, and returns its terms, each []."""
     activation = ACTIVATIONS[network.activation]
-    action = lax.broadcasted_iota(jnp.int32, (1, padded(network.action_size)), 1)
-    (values,), value_pull = _forward(layout.critic, samples.obs, activation, load)
-    policy_outputs, policy_pull = _forward(layout.actor, samples.obs, activation, load)
-    log_std = load(layout.log_std) if layout.log_std else None
+    # Not a literal 1, whose negation Pallas's Triton lowering does not take (JAX 0.12).
+    one = jnp.where(step.count > 0, jnp.ones_like(step.count), 1.0)
 
-    def objective(policy: tuple[Array, ...], log_std: Array | None, values: Array) -> tuple[Array, losses.LossTerms]:
-        mean = policy[0]
+    def of_values(values: Array) -> tuple[Array, Array]:
+        # The critic has one output; the others, padding, are 0.
+        loss = losses.loss_of_value(values.sum(1), samples, step.count, config)
+        return config.value_coef * loss, loss
+
+    def of_policy(outputs: tuple[Array, ...], log_std: Array | None) -> tuple[Array, dict[str, Array]]:
+        mean = outputs[0]
         if log_std is None:
-            log_std = state_dependent_log_std(policy[1], network.init_log_std, network.min_log_std)
+            log_std = state_dependent_log_std(outputs[1], network.init_log_std, network.min_log_std)
+        where = lax.broadcasted_iota(jnp.int32, (1, mean.shape[1]), 1) < network.action_size
         log_std = jnp.broadcast_to(log_std, mean.shape)
-        value = values.sum(1)  # the columns beyond the first, the padding, are 0
-        where = action < network.action_size
-        return losses.loss_of_outputs(
-            mean, log_std, value, samples, step.count, config, step.kl_penalty, where=where
-        )
+        return losses.loss_of_policy(mean, log_std, samples, step.count, config, step.kl_penalty, where=where)
 
-    derivative = jax.grad(objective, argnums=(0, 1, 2), has_aux=True)
-    (d_policy, d_log_std, d_values), terms = derivative(policy_outputs, log_std, values)
+    # One network after the other: both networks' activations would not fit into the registers.
+    (values,), backward = _forward(layout.critic, samples.obs, activation, load)
+    _, pull, value_loss = jax.vjp(of_values, values, has_aux=True)
+    backward(pull(one), store)
+
+    outputs, backward = _forward(layout.actor, samples.obs, activation, load)
+    log_std = load(layout.log_std) if layout.log_std else None
+    _, pull, terms = jax.vjp(of_policy, outputs, log_std, has_aux=True)
+    d_outputs, d_log_std = pull(one)
+    backward(d_outputs, store)
     if layout.log_std:
         store(layout.log_std, d_log_std)
-    policy_pull(d_policy, store)
-    value_pull((d_values,), store)
-    return terms
+    return losses.LossTerms(value_loss=value_loss, **terms)
 
 
 def _forward(
