@@ -67,8 +67,8 @@ class Layout(NamedTuple):
 class Step(NamedTuple):
     """Numbers that the kernel takes besides parameters and samples, each []."""
 
-    count: Array
-    """Valid samples in the minibatch divided by the number of devices, as in ``losses.loss``."""
+    divisor: Array
+    """Valid samples in the minibatch divided by the number of devices, ``count`` of ``losses.loss``."""
     kl_penalty: Array
     advantage_mean: Array | float = 0.0
     """Subtracted from the advantages, ..."""

@@ -55,15 +55,16 @@ def actor_critic(
     tiles = pl.cdiv(chosen.size * width, TILE)
     tiles_each = pl.cdiv(tiles, MAX_PROGRAMS)
     programs = pl.cdiv(tiles, tiles_each)
-    terms, terms_tree = jax.tree.flatten(losses.LossTerms(*jnp.arange(6)))
+    terms, terms_tree = jax.tree.flatten(losses.LossTerms(*jnp.zeros(6)))
     row_size = layout.size + len(terms) + 1  # the last is not used, see _accumulator
     scalars = jnp.stack([jnp.float32(x) for x in (*step, *(getattr(config, name) for name in SWEPT))])
 
     def program(scalars_ref: Any, flat_ref: Any, chosen_ref: Any, *refs: Any) -> None:
         *sample_refs, out_ref = refs
+        sample_refs = jax.tree.unflatten(jax.tree.structure(rows), sample_refs)
         numbers = [scalars_ref[i] for i in range(scalars.size)]
         own_step, swept = Step(*numbers[: len(step)]), dict(zip(SWEPT, numbers[len(step) :], strict=True))
-        own_config = replace(config, **swept)  # type: ignore[arg-type]
+        own_config = replace(config, **swept)
         first_tile = pl.program_id(0) * tiles_each
 
         def one_tile(i: Array | int, _: None) -> None:
@@ -84,12 +85,12 @@ def actor_critic(
         program,
         out_shape=jax.ShapeDtypeStruct((programs, row_size), flat.dtype, manual_axis_type=_axes(rows.obs)),
         grid=(programs,),
-        compiler_params=triton.CompilerParams(num_warps=_warps(layout), num_stages=1),
+        compiler_params=triton.CompilerParams(num_warps=_warps(layout, tiles_each), num_stages=1),
         interpret=interpret,
         name="actor_critic",
     )(scalars, flat, chosen, *jax.tree.leaves(rows))
     total = parts.sum(0)
-    return total[: layout.size], terms_tree.unflatten([total[layout.size + k] for k in range(len(terms))])
+    return total[: layout.size], jax.tree.unflatten(terms_tree, [total[layout.size + k] for k in range(len(terms))])
 
 
 def _axes(x: Array) -> Any:
@@ -97,10 +98,15 @@ def _axes(x: Array) -> Any:
     return jax.typeof(x).manual_axis_type
 
 
-def _warps(layout: Layout) -> int:
-    """Groups of 32 threads of a program: enough that a layer's gradient fits into their registers."""
+def _warps(layout: Layout, tiles_each: int) -> int:
+    """Groups of 32 threads of a program: enough that its matrices fit into their registers, of 255 numbers each.
+
+    Compiled for an H200 (17 observations, layers of 64 and 64, JAX 0.12.0): with four groups and one tile 16 to 28
+    bytes of a thread's numbers are spilled to memory, with several tiles 1 KB, and 488 bytes with eight groups.
+    """
     layers = (*layout.actor.hidden, *layout.critic.hidden)
-    return 4 if max(rows * cols for rows, cols in (layer.kernel.padded for layer in layers)) <= 64 * 64 else 8
+    largest = max(rows * cols for rows, cols in (layer.kernel.padded for layer in layers))
+    return 4 if largest <= 64 * 64 and tiles_each == 1 else 8
 
 
 def _places(matrix: Matrix) -> tuple[Array, Array | None]:
@@ -144,7 +150,7 @@ def _accumulator(out_ref: Any, i: Array | int, tiles_each: int, interpret: bool)
     return store
 
 
-def _tile_of(sample_refs: list[Any], chosen_ref: Any, tile: Array, width: int, step: Step) -> losses.Samples:
+def _tile_of(sample_refs: Any, chosen_ref: Any, tile: Array, width: int, step: Step) -> losses.Samples:
     """The samples of one tile, observations and actions padded with 0; those beyond the minibatch weigh nothing."""
     total = chosen_ref.shape[0] * width
     number = tile * TILE + lax.iota(jnp.int32, TILE)
@@ -158,7 +164,7 @@ def _tile_of(sample_refs: list[Any], chosen_ref: Any, tile: Array, width: int, s
         col = lax.broadcasted_iota(jnp.int32, shape, 1)
         return _load(ref.at[jnp.broadcast_to(row[:, None], shape), col], col < ref.shape[1])
 
-    samples = losses.Samples(*(load(ref) for ref in sample_refs))
+    samples: losses.Samples = jax.tree.map(load, sample_refs)
     advantage = (samples.advantage - step.advantage_mean) * step.advantage_scale
     return replace(samples, advantage=advantage, valid=jnp.where(exists, samples.valid, 0.0))
 
@@ -175,11 +181,11 @@ def _backward(
     """Stores the gradient of the tile's loss, and returns its terms, each []."""
     activation = ACTIVATIONS[network.activation]
     # Not a literal 1, whose negation Pallas's Triton lowering does not take (JAX 0.12).
-    one = jnp.where(step.count > 0, jnp.ones_like(step.count), 1.0)
+    one = jnp.where(step.divisor > 0, jnp.ones_like(step.divisor), 1.0)
 
     def of_values(values: Array) -> tuple[Array, Array]:
         # The critic has one output; the others, padding, are 0.
-        loss = losses.loss_of_value(values.sum(1), samples, step.count, config)
+        loss = losses.loss_of_value(values.sum(1), samples, step.divisor, config)
         return config.value_coef * loss, loss
 
     def of_policy(outputs: tuple[Array, ...], log_std: Array | None) -> tuple[Array, dict[str, Array]]:
@@ -188,7 +194,7 @@ def _backward(
             log_std = state_dependent_log_std(outputs[1], network.init_log_std, network.min_log_std)
         where = lax.broadcasted_iota(jnp.int32, (1, mean.shape[1]), 1) < network.action_size
         log_std = jnp.broadcast_to(log_std, mean.shape)
-        return losses.loss_of_policy(mean, log_std, samples, step.count, config, step.kl_penalty, where=where)
+        return losses.loss_of_policy(mean, log_std, samples, step.divisor, config, step.kl_penalty, where=where)
 
     # One network after the other: both networks' activations would not fit into the registers.
     (values,), backward = _forward(layout.critic, samples.obs, activation, load)

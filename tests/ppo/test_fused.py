@@ -11,7 +11,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from mjxppo.config.schema import PolicyConfig, PpoConfig
-from mjxppo.ppo import fused, losses, networks
+from mjxppo.ppo import distribution, fused, losses, networks
 
 OBS, ACTIONS = 17, 6
 
@@ -19,37 +19,42 @@ OBS, ACTIONS = 17, 6
 def case(policy: PolicyConfig, slices=6, width=20, obs=OBS, actions=ACTIONS, own_size=None):
     """Networks with parameters of some size in each place, and samples of which a seventh counts for nothing."""
     network = networks.build(actions, policy, own_size)
-    params = networks.init_params(network, obs, jax.random.key(0))
-    flat, unravel = ravel_pytree(params)
-    keys = jax.random.split(jax.random.key(1), 7)
-    params = unravel(flat + 0.1 * jax.random.normal(keys[0], flat.shape))
-    shape = (slices, width)
-    observations = jax.random.normal(keys[1], (*shape, obs))
-    mean, log_std = networks.apply_policy(network, params, observations)
-    samples = losses.Samples(
-        obs=observations,
-        u=mean + jnp.exp(log_std) * jax.random.normal(keys[2], mean.shape),
-        log_prob=jax.random.normal(keys[3], shape) * 0.3 - actions * 1.4,
-        advantage=jax.random.normal(keys[4], shape),
-        target=jax.random.normal(keys[5], shape),
-        value=jax.random.normal(keys[6], shape),
-        valid=(jnp.arange(slices * width) % 7 > 0).astype(jnp.float32).reshape(shape),
+    rng = np.random.default_rng(0)
+    normal = lambda *shape: rng.normal(size=shape).astype("f")  # noqa: E731
+    shapes = jax.eval_shape(lambda: networks.init_params(network, obs, jax.random.key(0)))
+    params = jax.tree.map(lambda x: normal(*x.shape) / np.sqrt(x.shape[0]).astype("f"), shapes)
+    observations, u = normal(slices, width, obs), normal(slices, width, actions)
+
+    @jax.jit
+    def log_prob(params):
+        return distribution.gaussian_log_prob(u, *networks.apply_policy(network, params, observations))
+
+    return (
+        network,
+        params,
+        losses.Samples(
+            obs=observations,
+            u=u,
+            log_prob=np.asarray(log_prob(params)) + 0.2 * normal(slices, width),
+            advantage=normal(slices, width),
+            target=normal(slices, width),
+            value=normal(slices, width),
+            valid=(np.arange(slices * width) % 7 > 0).astype("f").reshape(slices, width),
+        ),
     )
-    return network, params, samples
 
 
 def by_autodiff(network, params, slices, chosen, step, config):
     flat, unravel = ravel_pytree(params)
-    part = jax.tree.map(lambda x: x[chosen].reshape(-1, *x.shape[2:]), slices)
+    part = jax.tree.map(lambda x: jnp.asarray(x)[chosen].reshape(-1, *x.shape[2:]), slices)
     part = replace(part, advantage=(part.advantage - step.advantage_mean) * step.advantage_scale)
-    objective = lambda flat: losses.loss(unravel(flat), network, part, step.count, config, step.kl_penalty)  # noqa: E731
+    objective = lambda flat: losses.loss(unravel(flat), network, part, step.divisor, config, step.kl_penalty)  # noqa: E731
     return jax.grad(objective, has_aux=True)(flat)
 
 
 def assert_equals_autodiff(network, params, samples, config, chosen=(4, 0, 3)):
     assert fused.supports(network, samples)
-    chosen = jnp.int32(chosen)
-    count = samples.valid[chosen].sum()
+    count, chosen = jnp.float32(samples.valid[list(chosen)].sum()), jnp.int32(chosen)
     step = fused.Step(count, jnp.float32(3.0), 0.1, 1.3)
     flat, _ = ravel_pytree(params)
 
