@@ -65,11 +65,11 @@ def actor_critic(
         numbers = [scalars_ref[i] for i in range(scalars.size)]
         own_step, swept = Step(*numbers[: len(step)]), dict(zip(SWEPT, numbers[len(step) :], strict=True))
         own_config = replace(config, **swept)
-        first_tile = pl.program_id(0) * tiles_each
+        own = pl.program_id(0)
 
         def one_tile(i: Array | int, _: None) -> None:
-            load, store = _parameters(flat_ref), _accumulator(out_ref, i, tiles_each, interpret)
-            samples = _tile_of(sample_refs, chosen_ref, first_tile + i, width, own_step)
+            load, store = _parameters(flat_ref), _accumulator(out_ref, own, i, tiles_each, interpret)
+            samples = _tile_of(sample_refs, chosen_ref, own * tiles_each + i, width, own_step)
             of_tile = _backward(network, layout, samples, load, store, own_step, own_config)
             for k, term in enumerate(jax.tree.leaves(of_tile)):
                 store(Matrix(layout.size + k, 1, 1, 1, (1, 1)), term.reshape(1, 1))
@@ -133,9 +133,9 @@ def _load(ref: Any, exist: Array | None) -> Array:
     return triton.load(ref) if exist is None else triton.load(ref, mask=exist, other=0.0)
 
 
-def _accumulator(out_ref: Any, i: Array | int, tiles_each: int, interpret: bool) -> Store:
-    """The function that adds a matrix to this program's part of the gradient; its first tile, ``i`` = 0, begins it."""
-    own, unused = pl.program_id(0), out_ref.shape[1] - 1
+def _accumulator(out_ref: Any, own: Array, i: Array | int, tiles_each: int, interpret: bool) -> Store:
+    """The function that adds a matrix to program ``own``'s part of the gradient, which its tile ``i`` = 0 begins."""
+    unused = out_ref.shape[1] - 1
 
     def store(matrix: Matrix, x: Array) -> None:
         places, exist = _places(matrix)
