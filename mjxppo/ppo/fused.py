@@ -77,7 +77,7 @@ class Step(NamedTuple):
 
 
 def supports(network: ActorCritic, samples: losses.Samples) -> bool:
-    """Whether the kernel takes these networks and samples: see ``docs/gpu.md``.
+    """Whether the kernel takes these networks and samples.
 
     It does for one to three hidden layers in each network, at most 128 inputs, units and outputs of each layer,
     float32, and no reference policy: no imitation, no divergence from a loaded policy in the loss.

@@ -59,7 +59,7 @@ def actor_critic(
     row_size = layout.size + len(terms) + 1  # the last is not used, see _accumulator
     scalars = jnp.stack([jnp.float32(x) for x in (*step, *(getattr(config, name) for name in SWEPT))])
 
-    def program(scalars_ref: Any, flat_ref: Any, chosen_ref: Any, *refs: Any) -> None:
+    def program(scalars_ref: Any, flat_ref: Any, chosen_ref: Any, zero_ref: Any, *refs: Any) -> None:
         *sample_refs, out_ref = refs
         sample_refs = jax.tree.unflatten(jax.tree.structure(rows), sample_refs)
         numbers = [scalars_ref[i] for i in range(scalars.size)]
@@ -68,7 +68,10 @@ def actor_critic(
         own = pl.program_id(0)
 
         def one_tile(i: Array | int, _: None) -> None:
-            load, store = _parameters(flat_ref), _accumulator(out_ref, own, i, tiles_each, interpret)
+            # Read anew for each tile. Otherwise the compiler computes all places once, and keeps them in registers.
+            origin = triton.load(zero_ref.at[jnp.zeros_like(own)], volatile=True) if tiles_each > 1 else 0
+            load = _parameters(flat_ref, origin)
+            store = _accumulator(out_ref, own, origin, None if tiles_each == 1 else i == 0, interpret)
             samples = _tile_of(sample_refs, chosen_ref, own * tiles_each + i, width, own_step)
             of_tile = _backward(network, layout, samples, load, store, own_step, own_config)
             for k, term in enumerate(jax.tree.leaves(of_tile)):
@@ -88,7 +91,7 @@ def actor_critic(
         compiler_params=triton.CompilerParams(num_warps=_warps(layout, tiles_each), num_stages=1),
         interpret=interpret,
         name="actor_critic",
-    )(scalars, flat, chosen, *jax.tree.leaves(rows))
+    )(scalars, flat, chosen, jnp.zeros(1, jnp.int32), *jax.tree.leaves(rows))
     total = parts.sum(0)
     return total[: layout.size], jax.tree.unflatten(terms_tree, [total[layout.size + k] for k in range(len(terms))])
 
@@ -101,28 +104,32 @@ def _axes(x: Array) -> Any:
 def _warps(layout: Layout, tiles_each: int) -> int:
     """Groups of 32 threads of a program: enough that its matrices fit into their registers, of 255 numbers each.
 
-    Compiled for an H200 (17 observations, layers of 64 and 64, JAX 0.12.0): with four groups and one tile 16 to 28
-    bytes of a thread's numbers are spilled to memory, with several tiles 1 KB, and 488 bytes with eight groups.
+    Bytes that a thread spills to memory, compiled for an H200 by JAX 0.12.0 for 17 observations and 6 actions: two
+    layers of 64 and one tile 16 to 28 with four groups; several tiles 68 to 180 with eight. Two layers of 128: one tile
+    8 to 296 with eight groups; several tiles 1.3 to 1.9 KB.
     """
     layers = (*layout.actor.hidden, *layout.critic.hidden)
     largest = max(rows * cols for rows, cols in (layer.kernel.padded for layer in layers))
     return 4 if largest <= 64 * 64 and tiles_each == 1 else 8
 
 
-def _places(matrix: Matrix) -> tuple[Array, Array | None]:
-    """Places of a padded matrix's elements in the flat parameters, int32, and which of them exist; None: all."""
+def _places(matrix: Matrix, origin: Array | int) -> tuple[Array, Array | None]:
+    """Places of a padded matrix's elements in the flat parameters, int32, and which of them exist; None: all.
+
+    ``origin`` is 0.
+    """
     row, col = (lax.broadcasted_iota(jnp.int32, matrix.padded, axis) for axis in (0, 1))
-    places = matrix.offset + row * matrix.stride + col
+    places = origin + matrix.offset + row * matrix.stride + col
     if matrix.padded == (matrix.rows, matrix.cols):
         return places, None
     return places, (row < matrix.rows) & (col < matrix.cols)
 
 
-def _parameters(flat_ref: Any) -> Load:
+def _parameters(flat_ref: Any, origin: Array | int) -> Load:
     """The function that loads a matrix of the flat parameters, padded with 0."""
 
     def load(matrix: Matrix) -> Array:
-        places, exist = _places(matrix)
+        places, exist = _places(matrix, origin)
         return _load(flat_ref.at[places], exist)
 
     return load
@@ -133,18 +140,21 @@ def _load(ref: Any, exist: Array | None) -> Array:
     return triton.load(ref) if exist is None else triton.load(ref, mask=exist, other=0.0)
 
 
-def _accumulator(out_ref: Any, own: Array, i: Array | int, tiles_each: int, interpret: bool) -> Store:
-    """The function that adds a matrix to program ``own``'s part of the gradient, which its tile ``i`` = 0 begins."""
+def _accumulator(out_ref: Any, own: Array, origin: Array | int, begin: Array | None, interpret: bool) -> Store:
+    """The function that adds a matrix to program ``own``'s part of the gradient.
+
+    ``begin`` says whether this tile is the program's first; None: it has only one.
+    """
     unused = out_ref.shape[1] - 1
 
     def store(matrix: Matrix, x: Array) -> None:
-        places, exist = _places(matrix)
+        places, exist = _places(matrix, origin)
         if exist is not None and interpret:
             # The interpreter writes back what it finds at places that are left out, which may be another element's.
             places = jnp.where(exist, places, unused)
         ref = out_ref.at[own, places]
-        if tiles_each > 1:
-            x = x + jnp.where(i > 0, _load(ref, exist), 0.0)
+        if begin is not None:
+            x = x + jnp.where(begin, 0.0, _load(ref, exist))
         triton.store(ref, x, mask=exist)
 
     return store
