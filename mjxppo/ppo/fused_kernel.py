@@ -140,7 +140,7 @@ def _load(ref: Any, exist: Array | None) -> Array:
     return triton.load(ref) if exist is None else triton.load(ref, mask=exist, other=0.0)
 
 
-def _accumulator(out_ref: Any, own: Array, origin: Array | int, begin: Array | None, interpret: bool) -> Store:
+def _accumulator(out_ref: Any, own: Array, origin: Array | int, begin: Array | bool | None, interpret: bool) -> Store:
     """The function that adds a matrix to program ``own``'s part of the gradient.
 
     ``begin`` says whether this tile is the program's first; None: it has only one.

@@ -9,59 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiling import QUICKLY, lowered_for_cuda
+from gradient_cases import by_autodiff, case
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, PartitionSpec
 from toy import PointMass
 
 from mjxppo.config.check import make_config
 from mjxppo.config.schema import PolicyConfig, PpoConfig
-from mjxppo.ppo import distribution, fused, fused_kernel, gradient, losses, networks
+from mjxppo.ppo import fused, fused_kernel, gradient, networks
 from mjxppo.ppo.collective import AXIS, Devices
 from mjxppo.ppo.placement import Target
 from mjxppo.run import start
-
-OBS, ACTIONS = 17, 6
 
 
 def quick(function):
     """The jitted function, compiled in less time."""
     return jax.jit(function, compiler_options=QUICKLY)
-
-
-def case(policy: PolicyConfig, slices=6, width=20, obs=OBS, actions=ACTIONS, own_size=None):
-    """Networks with parameters of some size in each place, and samples of which a seventh counts for nothing."""
-    network = networks.build(actions, policy, own_size)
-    rng = np.random.default_rng(0)
-    normal = lambda *shape: rng.normal(size=shape).astype("f")  # noqa: E731
-    shapes = jax.eval_shape(lambda: networks.init_params(network, obs, jax.random.key(0)))
-    params = jax.tree.map(lambda x: normal(*x.shape) / np.sqrt(x.shape[0]).astype("f"), shapes)
-    observations, u = normal(slices, width, obs), normal(slices, width, actions)
-
-    @jax.jit
-    def log_prob(params):
-        return distribution.gaussian_log_prob(u, *networks.apply_policy(network, params, observations))
-
-    return (
-        network,
-        params,
-        losses.Samples(
-            obs=observations,
-            u=u,
-            log_prob=np.asarray(log_prob(params)) + 0.2 * normal(slices, width),
-            advantage=normal(slices, width),
-            target=normal(slices, width),
-            value=normal(slices, width),
-            valid=(np.arange(slices * width) % 7 > 0).astype("f").reshape(slices, width),
-        ),
-    )
-
-
-def by_autodiff(network, params, slices, chosen, step, config):
-    flat, unravel = ravel_pytree(params)
-    part = jax.tree.map(lambda x: jnp.asarray(x)[chosen].reshape(-1, *x.shape[2:]), slices)
-    part = replace(part, advantage=(part.advantage - step.advantage_mean) * step.advantage_scale)
-    objective = lambda flat: losses.loss(unravel(flat), network, part, step.divisor, config, step.kl_penalty)  # noqa: E731
-    return jax.grad(objective, has_aux=True)(flat)
 
 
 def assert_equals_autodiff(network, params, samples, config, chosen=(4, 0, 3)):
