@@ -16,8 +16,9 @@ from toy import PointMass
 
 from mjxppo.config.check import make_config
 from mjxppo.config.schema import PolicyConfig, PpoConfig
-from mjxppo.ppo import fused, fused_kernel, gradient, networks
+from mjxppo.ppo import fused, gradient, networks
 from mjxppo.ppo.collective import AXIS, Devices
+from mjxppo.ppo.fused import kernel as kernel_module
 from mjxppo.ppo.placement import Target
 from mjxppo.run import start
 
@@ -33,10 +34,10 @@ def assert_equals_autodiff(network, params, samples, config, chosen=(4, 0, 3)):
     chosen = jnp.int32(chosen)
     flat, _ = ravel_pytree(params)
 
-    def kernel(flat):
+    def by_kernel(flat):
         return fused.gradient(flat, network, params, samples, chosen, step, config, interpret=True)
 
-    gradient, terms = quick(kernel)(flat)
+    gradient, terms = quick(by_kernel)(flat)
     expected, expected_terms = quick(lambda p: by_autodiff(network, p, samples, chosen, step, config))(params)
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
@@ -68,7 +69,7 @@ def test_the_interpreted_kernel_is_autodiff_of_the_loss(policy, config):
 
 
 def test_a_program_may_take_several_tiles(monkeypatch):
-    monkeypatch.setattr(fused_kernel, "MAX_PROGRAMS", 2)
+    monkeypatch.setattr(kernel_module, "MAX_PROGRAMS", 2)
     policy = PolicyConfig(hidden_sizes=(5,))
     assert_equals_autodiff(*case(policy, obs=3, actions=1), PpoConfig(), chosen=(1, 2, 5, 4))  # 3 tiles
 

@@ -21,7 +21,7 @@ from jax.experimental.pallas import triton
 
 from mjxppo.config.schema import PpoConfig
 from mjxppo.ppo import losses
-from mjxppo.ppo.fused import Layer, Layout, Matrix, Mlp, Step, padded
+from mjxppo.ppo.fused.layout import Layer, Layout, Matrix, Mlp, Step, padded
 from mjxppo.ppo.networks import ACTIVATIONS, ActorCritic, state_dependent_log_std
 
 Array = jax.Array
