@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 
 import jax
+import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
 from gaits import gait_states
+from gradient_cases import by_autodiff, case
+from jax.flatten_util import ravel_pytree
 
 from mjxppo import cli, physics
+from mjxppo.config.schema import PolicyConfig, PpoConfig
 from mjxppo.envs.locomotion import gymnasium_model
 from mjxppo.measure.visited_states import FRAME_SKIP, XML_FILE
 from mjxppo.physics.planar.pallas_backend import PlanarPallasPhysics
+from mjxppo.ppo import fused
 
 pytestmark = pytest.mark.gpu
 
@@ -52,6 +57,23 @@ def test_a_worlds_result_depends_neither_on_the_batch_nor_on_the_kernels_blocks(
     other = PlanarPallasPhysics(model, 4)
     shuffled = jax.jit(other.step)(other.init(qpos[order], qvel[order]), ctrl[order])
     np.testing.assert_array_equal(np.asarray(together.qvel)[order], shuffled.qvel)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("hidden_sizes", [(64, 64), (48, 20, 128)])
+@pytest.mark.parametrize("slices", [64, 2500])
+def test_the_kernels_gradient_is_autodiffs_up_to_tf32(hidden_sizes, slices):
+    """Also with more samples than its programs take at once. TF32 has 10 bits of mantissa."""
+    policy = PolicyConfig(hidden_sizes=hidden_sizes, critic_hidden_sizes=(64,), activation="silu")
+    network, params, samples = case(policy, slices=slices, width=16)
+    chosen = jnp.arange(slices, dtype=jnp.int32)[::-1]
+    step = fused.Step(jnp.float32(samples.valid.sum()), jnp.float32(0.0))
+    gradient = jax.jit(lambda flat: fused.gradient(flat, network, params, samples, chosen, step, PpoConfig())[0])
+    found = gradient(ravel_pytree(params)[0])
+    np.testing.assert_array_equal(found, gradient(ravel_pytree(params)[0]))
+    with jax.default_matmul_precision("highest"):
+        expected = jax.jit(lambda p: by_autodiff(network, p, samples, chosen, step, PpoConfig())[0])(params)
+    assert np.linalg.norm(found - expected) < 5e-3 * np.linalg.norm(expected)
 
 
 @pytest.mark.timeout(900)

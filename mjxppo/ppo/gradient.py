@@ -15,7 +15,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from mjxppo.config.schema import InitConfig, PolicyConfig, PpoConfig, minibatches_per_epoch
-from mjxppo.ppo import losses, minibatch, packing
+from mjxppo.ppo import fused, losses, minibatch, packing
 from mjxppo.ppo.collective import Devices
 from mjxppo.ppo.networks import ActorCritic, Params, is_actor, parameter_floor
 from mjxppo.ppo.normalize import EPSILON
@@ -42,6 +42,8 @@ class Algorithm(NamedTuple):
     """Whether the policy imitates a teacher, instead of maximising the return."""
     block_by_block: bool = True
     """Whether the values of a batch are computed a block of worlds at a time, see ``placement.Layout``."""
+    fused: fused.Mode = "off"
+    """Whether gradients are computed by one GPU kernel, where it takes the networks, see ``fused.supports``."""
 
 
 class StepSettings(NamedTuple):
@@ -168,13 +170,22 @@ def _gradient_step(
     if settings.policy_learns is not None:
         frozen = ravel_pytree(is_actor(params))[0] & ~settings.policy_learns
 
+    of_minibatch = config.advantage_normalization == "minibatch"
+    in_kernel = algorithm.fused != "off" and not algorithm.imitate and fused.supports(algorithm.network, slices)
+
     def gradient_step(carry: Carry, drawn: tuple[Array, Array]) -> tuple[Carry, StepMetrics]:
         chosen, count = drawn
-        normalize_advantage = _advantage_normalizer(config, slices, chosen, count, devices)
+        moments = _advantage_moments(slices, chosen, count, devices) if of_minibatch else None
 
-        def of_part(chosen: Array) -> tuple[Array, losses.LossTerms]:
+        def by_kernel(chosen: Array) -> tuple[Array, losses.LossTerms]:
+            step = fused.Step(count, settings.kl_penalty, *(moments or ()))
+            interpret = algorithm.fused == "interpreted"
+            return fused.gradient(carry[0], algorithm.network, params, slices, chosen, step, config, interpret)
+
+        def by_autodiff(chosen: Array) -> tuple[Array, losses.LossTerms]:
             part = jax.tree.map(lambda x: x[chosen].reshape(-1, *x.shape[2:]), slices)
-            part = replace(part, advantage=normalize_advantage(part.advantage))
+            if moments is not None:
+                part = replace(part, advantage=(part.advantage - moments[0]) * moments[1])
 
             def objective(flat: Array) -> tuple[Array, losses.LossTerms]:
                 coefficients = settings.kl_penalty, settings.reference_coef, algorithm.imitate
@@ -182,7 +193,8 @@ def _gradient_step(
 
             return jax.grad(objective, has_aux=True)(carry[0])
 
-        gradient, terms = _sum_of_parts(of_part if algorithm.block_by_block else _in_shares(of_part), chosen)
+        by_xla = by_autodiff if algorithm.block_by_block else _in_shares(by_autodiff)
+        gradient, terms = _sum_of_parts(by_kernel if in_kernel else by_xla, chosen)
         gradient, any_samples = devices.mean(gradient), count >= 0.5 / devices.count
         carry, norm, finite = _adam_step(config, carry, gradient, settings.learning_rate, floor, frozen, any_samples)
         norm = jnp.where(finite, norm, 0)
@@ -216,20 +228,15 @@ def _in_shares(of_part: Callable[[Array], T]) -> Callable[[Array], T]:
     return of_shares
 
 
-def _advantage_normalizer(
-    config: PpoConfig, slices: losses.Samples, chosen: Array, count: Array, devices: Devices
-) -> Callable[[Array], Array]:
-    """Brings advantages to zero mean and unit variance over a minibatch, if configured; ``count`` as in ``loss``."""
-    if config.advantage_normalization != "minibatch":
-        return lambda advantage: advantage
+def _advantage_moments(slices: losses.Samples, chosen: Array, count: Array, devices: Devices) -> tuple[Array, Array]:
+    """A minibatch's mean advantage, and one over the standard deviation, each []; ``count`` as in ``loss``."""
     advantage, valid = slices.advantage[chosen], slices.valid[chosen]
 
     def average(x: Array) -> Array:
         return devices.mean((x * valid).sum() / count)
 
     mean = average(advantage)
-    scale = lax.rsqrt(average(jnp.square(advantage - mean)) + EPSILON)
-    return lambda advantage: (advantage - mean) * scale
+    return mean, lax.rsqrt(average(jnp.square(advantage - mean)) + EPSILON)
 
 
 def _adam_step(

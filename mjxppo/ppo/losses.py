@@ -75,41 +75,65 @@ def loss(
     """
     mean, log_std = apply_policy(network, params, samples.obs)
     value = apply_value(network, params, samples.obs)
+    of_policy, terms = loss_of_policy(mean, log_std, samples, count, config, kl_penalty, reference_coef, imitate)
+    of_value = loss_of_value(value, samples, count, config)
+    return of_policy + config.value_coef * of_value, LossTerms(value_loss=of_value, **terms)
+
+
+def loss_of_policy(
+    mean: Array,
+    log_std: Array,
+    samples: Samples,
+    count: Array,
+    config: PpoConfig,
+    kl_penalty: Array,
+    reference_coef: Array | float = 0.0,
+    imitate: bool = False,
+    where: Array | None = None,
+) -> tuple[Array, dict[str, Array]]:
+    """Policy and entropy loss for the policy's outputs [S, action_size], [], and the fields of ``LossTerms`` it knows.
+
+    ``where`` [action_size] says which action dimensions exist, where arrays are padded with others; None: all do. The
+    other arguments are those of ``loss``.
+    """
 
     def average(x: Array) -> Array:
-        return (x * samples.valid).sum() / count
+        return _average(x, samples, count)
 
-    log_ratio = _log_ratio(samples, mean, log_std, imitate)
+    log_ratio = _log_ratio(samples, mean, log_std, imitate, where)
     ratio = jnp.exp(log_ratio)
-    approx_kl = average(ratio - 1 - log_ratio)
-    reference_kl = None
+    terms = {"approx_kl": average(ratio - 1 - log_ratio)}
     if samples.reference is not None:
-        reference_kl = average(distribution.gaussian_kl(*samples.reference, mean, log_std))
+        terms["reference_kl"] = average(distribution.gaussian_kl(*samples.reference, mean, log_std))
     if imitate:
-        assert reference_kl is not None
-        policy_loss = reference_kl
+        policy_loss = terms["reference_kl"]
     else:
-        policy_loss = _policy_loss(config, ratio, samples.advantage, average, kl_penalty, approx_kl)
-    value_loss = 0.5 * average(_value_error(config, value, samples))
-    bonus = average(distribution.gaussian_entropy(log_std))
-    total = policy_loss + config.value_coef * value_loss - config.entropy_coef * bonus
-    if reference_kl is not None and not imitate:
-        total = total + reference_coef * reference_kl
-    return total, LossTerms(
-        policy_loss=policy_loss,
-        value_loss=value_loss,
-        entropy=average(distribution.entropy_estimate(samples.u, log_std)),
-        approx_kl=approx_kl,
-        clip_fraction=average((jnp.abs(ratio - 1) > config.clip_eps).astype(ratio.dtype)),
-        std=average(jnp.exp(log_std).mean(-1)),
-        reference_kl=reference_kl,
-    )
+        policy_loss = _policy_loss(config, ratio, samples.advantage, average, kl_penalty, terms["approx_kl"])
+    bonus = average(distribution.gaussian_entropy(log_std, where))
+    total = policy_loss - config.entropy_coef * bonus
+    if samples.reference is not None and not imitate:
+        total = total + reference_coef * terms["reference_kl"]
+    return total, terms | {
+        "policy_loss": policy_loss,
+        "entropy": average(distribution.entropy_estimate(samples.u, log_std, where)),
+        "clip_fraction": average((jnp.abs(ratio - 1) > config.clip_eps).astype(ratio.dtype)),
+        "std": average(jnp.exp(log_std).mean(-1, where=where)),
+    }
 
 
-def _log_ratio(samples: Samples, mean: Array, log_std: Array, imitate: bool) -> Array:
+def loss_of_value(value: Array, samples: Samples, count: Array, config: PpoConfig) -> Array:
+    """Loss of the critic's values [S], [], without its coefficient."""
+    return 0.5 * _average(_value_error(config, value, samples), samples, count)
+
+
+def _average(x: Array, samples: Samples, count: Array) -> Array:
+    return (x * samples.valid).sum() / count
+
+
+def _log_ratio(samples: Samples, mean: Array, log_std: Array, imitate: bool, where: Array | None) -> Array:
     """Log of the ratio of the policy's density to the old policy's, [S]; 0 for samples that are not valid."""
     # The squashing terms of numerator and denominator are equal and cancel in the ratio.
-    log_ratio = distribution.gaussian_log_prob(samples.u, mean, log_std) - samples.log_prob
+    log_ratio = distribution.gaussian_log_prob(samples.u, mean, log_std, where) - samples.log_prob
     if imitate:  # samples that the teacher has drawn do not tell how far the policy has moved
         return jnp.zeros_like(log_ratio)
     return jnp.where(samples.valid > 0, log_ratio, 0)

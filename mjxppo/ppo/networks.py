@@ -68,10 +68,15 @@ class Actor(nn.Module):
         output = mlp(x)
         if state_dependent:
             mean, raw = jnp.split(output, 2, axis=-1)
-            offset = math.log(math.expm1(self.init_log_std - self.min_log_std))
-            return mean, jnp.minimum(self.min_log_std + nn.softplus(raw + offset), MAX_LOG_STD)
+            return mean, state_dependent_log_std(raw, self.init_log_std, self.min_log_std)
         log_std = self.param("log_std", nn.initializers.constant(self.init_log_std), (self.action_size,))
         return output, jnp.broadcast_to(log_std, output.shape)
+
+
+def state_dependent_log_std(raw: Array, init_log_std: float, min_log_std: float) -> Array:
+    """Log-std from the outputs that stand for it, elementwise; see ``Actor``."""
+    offset = math.log(math.expm1(init_log_std - min_log_std))
+    return jnp.minimum(min_log_std + nn.softplus(raw + offset), MAX_LOG_STD)
 
 
 class ActorCritic(nn.Module):

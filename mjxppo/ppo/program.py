@@ -17,7 +17,7 @@ from mjxppo.config.sweep import members_of, swept_values, trains_several
 from mjxppo.envs import Environment, EnvState
 from mjxppo.envs.host import HostEnvironment
 from mjxppo.physics.worlds import from_blocks, to_blocks
-from mjxppo.ppo import counters, networks, normalize, packing, placement, schedules
+from mjxppo.ppo import counters, fused, networks, normalize, packing, placement, schedules
 from mjxppo.ppo.collective import Devices
 from mjxppo.ppo.counters import Counter
 from mjxppo.ppo.gradient import Algorithm
@@ -269,7 +269,8 @@ class TrainingProgram:
         """The fixed parts of learning, for a member with the settings ``config``."""
         imitate = self.config.distill.teacher is not None
         fixed = self.network, self.config.policy, config, self.devices, self.config.init
-        return Algorithm(*fixed, imitate, self.layout.block_by_block)
+        gradients: fused.Mode = "compiled" if self.platform == "gpu" else "off"
+        return Algorithm(*fixed, imitate, self.layout.block_by_block, gradients)
 
     def policy(self, learner: Learner) -> BehaviorPolicy:
         """The policy that acts in the rollout."""

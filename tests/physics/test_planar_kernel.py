@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
-from compiling import QUICKLY
-from jax.sharding import AbstractDevice, AbstractMesh, Mesh, PartitionSpec
+from compiling import QUICKLY, lowered_for_cuda
+from jax.sharding import Mesh, PartitionSpec
 from parameter_cases import random_parameters
 from planar_models import GYMNASIUM, LEG, c_step, gymnasium_model, gymnasium_worlds, hard_worlds, rollout_worlds
 
@@ -24,13 +24,6 @@ from mjxppo.physics.planar.pallas_backend import PlanarPallasPhysics
 def shapes(model: mujoco.MjModel, count: int) -> tuple[PhysicsState, jax.ShapeDtypeStruct]:
     qpos, qvel, ctrl = (jax.ShapeDtypeStruct((count, n), jnp.float32) for n in (model.nq, model.nv, model.nu))
     return PhysicsState(qpos, qvel, qvel), ctrl
-
-
-def lowered_for_cuda(function, *arguments) -> str:
-    """The program as it would go to the compiler of a GPU that is not here."""
-    device = AbstractDevice(device_kind="NVIDIA H200", num_cores=None, platform="gpu")
-    with jax.sharding.use_abstract_mesh(AbstractMesh((1,), ("devices",), abstract_device=device)):
-        return jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
 
 
 @pytest.mark.parametrize("name", GYMNASIUM)
