@@ -42,6 +42,9 @@ class TrainingProgram:
         """Computes nothing yet. ``target`` None: the program is for this machine. ``env`` is for the same platform."""
         target = target or placement.this_machine()
         self.platform = target.platform
+        # A program for a GPU can run on a CPU, as tests do, but not its kernels.
+        kernel: fused.Mode = "compiled" if target.devices[0].platform == "gpu" else "interpreted"
+        self.gradient_kernel: fused.Mode = kernel if target.platform == "gpu" else "off"
         self.env = env
         self.config = config
         self.members = members_of(config) if trains_several(config) else ()
@@ -269,8 +272,7 @@ class TrainingProgram:
         """The fixed parts of learning, for a member with the settings ``config``."""
         imitate = self.config.distill.teacher is not None
         fixed = self.network, self.config.policy, config, self.devices, self.config.init
-        gradients: fused.Mode = "compiled" if self.platform == "gpu" else "off"
-        return Algorithm(*fixed, imitate, self.layout.block_by_block, gradients)
+        return Algorithm(*fixed, imitate, self.layout.block_by_block, self.gradient_kernel)
 
     def policy(self, learner: Learner) -> BehaviorPolicy:
         """The policy that acts in the rollout."""
