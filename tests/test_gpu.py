@@ -63,16 +63,21 @@ def test_a_worlds_result_depends_neither_on_the_batch_nor_on_the_kernels_blocks(
 @pytest.mark.parametrize("hidden_sizes", [(64, 64), (48, 20, 128)])
 @pytest.mark.parametrize("slices", [64, 2500])
 def test_the_kernels_gradient_is_autodiffs_up_to_tf32(hidden_sizes, slices):
-    """Also with more samples than its programs take at once. TF32 has 10 bits of mantissa."""
+    """Also with more samples than its programs take at once. TF32 has 10 bits of mantissa.
+
+    Without clipping: rounding would move samples across the clip range's ends, where the gradient jumps.
+    """
+    ppo = PpoConfig(loss="policy_gradient")
     policy = PolicyConfig(hidden_sizes=hidden_sizes, critic_hidden_sizes=(64,), activation="silu")
     network, params, samples = case(policy, slices=slices, width=16)
     chosen = jnp.arange(slices, dtype=jnp.int32)[::-1]
     step = fused.Step(jnp.float32(samples.valid.sum()), jnp.float32(0.0))
-    gradient = jax.jit(lambda flat: fused.gradient(flat, network, params, samples, chosen, step, PpoConfig())[0])
+    rows = fused.to_rows(samples)
+    gradient = jax.jit(lambda flat: fused.gradient(flat, network, params, rows, 16, chosen, step, ppo)[0])
     found = gradient(ravel_pytree(params)[0])
     np.testing.assert_array_equal(found, gradient(ravel_pytree(params)[0]))
     with jax.default_matmul_precision("highest"):
-        expected = jax.jit(lambda p: by_autodiff(network, p, samples, chosen, step, PpoConfig())[0])(params)
+        expected = jax.jit(lambda p: by_autodiff(network, p, samples, chosen, step, ppo)[0])(params)
     assert np.linalg.norm(found - expected) < 5e-3 * np.linalg.norm(expected)
 
 

@@ -172,6 +172,7 @@ def _gradient_step(
 
     of_minibatch = config.advantage_normalization == "minibatch"
     in_kernel = algorithm.fused != "off" and not algorithm.imitate and fused.supports(algorithm.network, slices)
+    rows, width = fused.to_rows(slices) if in_kernel else slices, slices.valid.shape[1]
 
     def gradient_step(carry: Carry, drawn: tuple[Array, Array]) -> tuple[Carry, StepMetrics]:
         chosen, count = drawn
@@ -180,7 +181,7 @@ def _gradient_step(
         def by_kernel(chosen: Array) -> tuple[Array, losses.LossTerms]:
             step = fused.Step(count, settings.kl_penalty, *(moments or ()))
             interpret = algorithm.fused == "interpreted"
-            return fused.gradient(carry[0], algorithm.network, params, slices, chosen, step, config, interpret)
+            return fused.gradient(carry[0], algorithm.network, params, rows, width, chosen, step, config, interpret)
 
         def by_autodiff(chosen: Array) -> tuple[Array, losses.LossTerms]:
             part = jax.tree.map(lambda x: x[chosen].reshape(-1, *x.shape[2:]), slices)

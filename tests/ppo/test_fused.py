@@ -35,7 +35,7 @@ def assert_equals_autodiff(network, params, samples, config, chosen=(4, 0, 3)):
     flat, _ = ravel_pytree(params)
 
     def by_kernel(flat):
-        return fused.gradient(flat, network, params, samples, chosen, step, config, interpret=True)
+        return fused.gradient(flat, network, params, fused.to_rows(samples), 20, chosen, step, config, interpret=True)
 
     gradient, terms = quick(by_kernel)(flat)
     expected, expected_terms = quick(lambda p: by_autodiff(network, p, samples, chosen, step, config))(params)

@@ -11,7 +11,7 @@ from mjxppo.ppo import losses
 from mjxppo.ppo.fused.layout import Step, layout
 from mjxppo.ppo.networks import ActorCritic, Params
 
-__all__ = ["Mode", "Step", "gradient", "supports"]
+__all__ = ["Mode", "Step", "gradient", "supports", "to_rows"]
 
 Array = jax.Array
 
@@ -41,11 +41,21 @@ def supports(network: ActorCritic, samples: losses.Samples) -> bool:
     )
 
 
+def to_rows(slices: losses.Samples) -> losses.Samples:
+    """Samples [slices, W, ...] as ``gradient`` takes them, [N, ...].
+
+    To be called outside of the loop over gradient steps: where XLA holds a matrix by columns, this copies it.
+    """
+    rows: losses.Samples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), slices)
+    return rows
+
+
 def gradient(
     flat: Array,
     network: ActorCritic,
     params: Params,
-    slices: losses.Samples,
+    rows: losses.Samples,
+    width: int,
     chosen: Array,
     step: Step,
     config: PpoConfig,
@@ -54,13 +64,11 @@ def gradient(
     """Gradient [P] of ``losses.loss`` by the flat parameters ``flat`` [P], and its terms, for one part of a minibatch.
 
     ``params`` tells the parameters' order and shapes. The part's samples are the slices with indices ``chosen`` [K] of
-    ``slices``, arrays [slices, W, ...]. Advantages are normalised as ``step`` says. ``interpret`` runs the kernel's
-    operations with XLA, on any device.
+    all samples ``rows``, arrays [N, ...]; a slice is ``width`` samples in a row. Advantages are normalised as ``step``
+    says. ``interpret`` runs the kernel's operations with XLA, on any device.
     """
     # Pallas takes long to load, and only the kernel needs it.
     from mjxppo.ppo.fused.kernel import actor_critic
 
-    rows: losses.Samples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), slices)
-    width = slices.valid.shape[1]
     places = layout(network, params, rows.obs.shape[1])
     return actor_critic(flat, network, places, rows, chosen, width, step, config, interpret)
