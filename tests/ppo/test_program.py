@@ -31,7 +31,9 @@ def build(num_devices=1, every_updates=3, platform="cpu", **options) -> Training
         ppo=dataclasses.replace(PPO, **options),
         log=LogConfig(every_updates=every_updates),
     )
-    return TrainingProgram(Environment(PointMass(), platform), config, Target(platform, tuple(jax.devices())))
+    program = TrainingProgram(Environment(PointMass(), platform), config, Target(platform, tuple(jax.devices())))
+    program.gradient_kernel = "off"  # test_fused.py has it: interpreted, it takes minutes
+    return program
 
 
 build_once = functools.cache(build)
