@@ -88,12 +88,12 @@ def test_the_assembler_tells_registers_and_spills():
 def test_a_warp_alone_waits_and_many_share_the_schedulers():
     device, assumed = read_device("h200"), Assumptions()
     assembled = {"k": topology.Kernel(255, 0, 0)}
-    few = own_kernel("k", device.core_count, 1, 1000, assembled)
+    few = own_kernel(traced.TracedKernel("k", device.core_count, 1, 32 * 1000, 0), assembled)
     assert few.resident_warps(device) == 8
     assert few.seconds(device, assumed) == pytest.approx(1000 * 5 / 1.98e9)
-    eight = OwnKernel("k", 8 * device.core_count, 1, 1000, 255, 0, 0)
+    eight = OwnKernel("k", 8 * device.core_count, 1, 1000, 0, 255, 0, 0)
     assert eight.seconds(device, assumed) == few.seconds(device, assumed), "eight warps hide each other's latency"
-    nine = OwnKernel("k", 9 * device.core_count, 1, 1000, 255, 0, 0)
+    nine = OwnKernel("k", 9 * device.core_count, 1, 1000, 0, 255, 0, 0)
     assert nine.seconds(device, assumed) == 2 * few.seconds(device, assumed), "the ninth has to wait for registers"
 
 

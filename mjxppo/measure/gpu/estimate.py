@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from mjxppo.measure.gpu.device import Device
 from mjxppo.measure.gpu.launches import OURS, PRODUCT, Census, Launch
 from mjxppo.measure.gpu.topology import Kernel
+from mjxppo.measure.gpu.traced import TracedKernel
 
 WARP = 32
 """Threads of a warp."""
@@ -37,6 +38,8 @@ class Assumptions:
     narrow products do not reach more."""
     cycles_per_instruction: float = 5.0
     """Clock cycles from one instruction of a warp to the next that needs its result."""
+    tensor_core_factor: float = 8.0
+    """Multiply-adds in products of a kernel of ours in the time of one elsewhere; a half of what tensor cores could."""
     solver_iterations: float = 2.0
     """Iterations of a loop in a kernel of ours that ends when its worlds have converged."""
 
@@ -50,7 +53,9 @@ class OwnKernel:
     warps: int
     """Warps of a program."""
     operations_per_thread: float
-    """Operations of one thread, with the assumed iterations."""
+    """Operations of one thread, with the assumed iterations, without those of products of matrices."""
+    products_per_thread: float
+    """Operations of one thread in products of matrices."""
     registers: int | None
     spill_store_bytes: int | None
     spill_load_bytes: int | None
@@ -69,7 +74,8 @@ class OwnKernel:
         resident = self.resident_warps(device)
         rounds, together = -(-per_sm // resident), min(per_sm, resident)
         cycles = max(assumptions.cycles_per_instruction, together / SCHEDULERS)
-        return rounds * self.operations_per_thread * cycles / (device.clock_rate_ghz * 1e9)
+        instructions = self.operations_per_thread + self.products_per_thread / (2 * assumptions.tensor_core_factor)
+        return rounds * instructions * cycles / (device.clock_rate_ghz * 1e9)
 
 
 @dataclass(frozen=True)
@@ -119,12 +125,13 @@ def _work(each: Launch, own: dict[str, OwnKernel], device: Device, assumptions: 
     return (what, computing) if computing > moving else ("memory", moving)
 
 
-def own_kernel(
-    name: str, programs: int, warps: int, operations_per_thread: float, assembled: dict[str, Kernel]
-) -> OwnKernel:
-    """A kernel of ours with what the assembler says of it, whose names begin with ours."""
-    found = [kernel for full, kernel in assembled.items() if full.startswith(name)]
+def own_kernel(kernel: TracedKernel, assembled: dict[str, Kernel]) -> OwnKernel:
+    """A kernel of ours with what the assembler says of it, where the name begins with ours."""
+    threads = WARP * kernel.warps
+    per_thread = kernel.operations / threads, kernel.products / threads
+    known = kernel.name, kernel.programs, kernel.warps, *per_thread
+    found = [each for full, each in assembled.items() if full.startswith(kernel.name)]
     if not found:
-        return OwnKernel(name, programs, warps, operations_per_thread, None, None, None)
-    worst = max(found, key=lambda kernel: (kernel.spill_store_bytes + kernel.spill_load_bytes, kernel.registers))
-    return OwnKernel(name, programs, warps, operations_per_thread, **asdict(worst))
+        return OwnKernel(*known, None, None, None)
+    worst = max(found, key=lambda each: (each.spill_store_bytes + each.spill_load_bytes, each.registers))
+    return OwnKernel(*known, **asdict(worst))

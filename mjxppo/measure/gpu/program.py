@@ -62,12 +62,8 @@ def measure_program(
     census = launches.census(module)
     if in_graphs is None:
         in_graphs = sum(each.times for each in census.launches if each.in_graph)
-    own = {
-        name: own_kernel(
-            name, kernel.programs, kernel.warps, kernel.operations / (WARP * kernel.warps), compiled.kernels
-        )
-        for name, kernel in traced.kernels_of(trace, assumptions.solver_iterations).items()
-    }
+    traced_kernels = traced.kernels_of(trace, assumptions.solver_iterations)
+    own = {name: own_kernel(kernel, compiled.kernels) for name, kernel in traced_kernels.items()}
     predicted = estimate(census, in_graphs, own, device, assumptions)
     updates = config.log.every_updates
     stats = compiled.memory
@@ -121,7 +117,10 @@ def _launches(config: Config, census: launches.Census, in_graphs: float) -> dict
 
 
 def _operations(census: launches.Census, own: dict[str, OwnKernel]) -> float:
-    ours = {name: kernel.operations_per_thread * kernel.programs * kernel.warps * WARP for name, kernel in own.items()}
+    ours = {
+        name: (kernel.operations_per_thread + kernel.products_per_thread) * kernel.programs * kernel.warps * WARP
+        for name, kernel in own.items()
+    }
     return sum(each.times * (ours.get(each.kernel, 0) + each.operations) for each in census.launches)
 
 

@@ -40,7 +40,9 @@ class TracedKernel:
     programs: int
     warps: int
     operations: float
-    """Operations of one program."""
+    """Operations of one program, without those of products of matrices."""
+    products: float
+    """Operations of one program in products of matrices, which tensor cores do."""
 
 
 def kernels_of(traced: Any, iterations: float) -> dict[str, TracedKernel]:
@@ -65,7 +67,8 @@ def _kernel(equation: Any, iterations: float) -> TracedKernel:
         name=str(name),
         programs=math.prod(params["grid_mapping"].grid),
         warps=int(warps),
-        operations=_operations(params["jaxpr"], iterations),
+        operations=_operations(params["jaxpr"], iterations, products=False),
+        products=_operations(params["jaxpr"], iterations, products=True),
     )
 
 
@@ -75,12 +78,12 @@ def _in_mapping(options: Any, name: str) -> Any:
     return next((getattr(value, name) for value in options.values() if getattr(value, name, None)), None)
 
 
-def _operations(jaxpr: Any, iterations: float) -> float:
-    """Operations of a jaxpr; of a branch those of the longest."""
+def _operations(jaxpr: Any, iterations: float, products: bool) -> float:
+    """Operations of a jaxpr, in products of matrices or in all else; of a branch those of the longest."""
     total = 0.0
     for equation in jaxpr.eqns:
         name = equation.primitive.name
-        inner = [_operations(each, iterations) for each in _inner(equation)]
+        inner = [_operations(each, iterations, products) for each in _inner(equation)]
         if name == "while":
             total += iterations * sum(inner)
         elif name == "scan":
@@ -92,8 +95,8 @@ def _operations(jaxpr: Any, iterations: float) -> float:
         elif name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             terms = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-            total += 2 * terms * math.prod(equation.outvars[0].aval.shape)
-        elif name not in _FREE:
+            total += products * 2 * terms * math.prod(equation.outvars[0].aval.shape)
+        elif name not in _FREE and not products:
             total += max(
                 (math.prod(out.aval.shape) for out in equation.outvars if hasattr(out.aval, "shape")), default=0
             )
