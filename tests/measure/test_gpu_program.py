@@ -6,6 +6,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import gpu_program
 import jax
 import jax.numpy as jnp
 import pytest
@@ -172,3 +173,11 @@ def test_a_whole_program_compiled_for_a_gpu():
     assert report["host_waits_per_update"] <= 1
     assert report["launches_per_update"] > 4 * report["launches_per_env_step"]
     assert 0 < report["predicted_env_steps_per_s"] < 1e9
+
+
+def test_more_launches_or_waits_than_recorded_are_complaints():
+    recorded = {"launches_per_update": 1000, "host_waits_per_update": 1}
+    assert not gpu_program.complaints({"launches_per_update": 1050, "host_waits_per_update": 1}, recorded)
+    worse = gpu_program.complaints({"launches_per_update": 1051, "host_waits_per_update": 2}, recorded)
+    assert worse == ["launches_per_update is 1051, recorded 1000", "host_waits_per_update is 2, recorded 1"]
+    assert "nothing is recorded" in gpu_program.complaints({}, None)[0]
