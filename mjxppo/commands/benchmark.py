@@ -130,7 +130,7 @@ class GymnasiumArguments:
 
 @dataclass(frozen=True)
 class ProgramArguments:
-    """The training program compiled for a GPU that need not be there: launches, waits, memory, a predicted speed."""
+    """The program that a GPU, which need not be there, would run: launches, waits, memory."""
 
     config: str = "half_cheetah_gpu"
     """YAML file, or name of a shipped configuration."""
