@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -220,6 +221,8 @@ def _return(parsed: ReturnArguments, tasks: list[str]) -> dict[str, Any]:
 
 
 def _program(parsed: ProgramArguments, tasks: list[str]) -> dict[str, Any]:
+    # XLA complains of slow compilation, and of what it then refuses; read when JAX is loaded.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from mjxppo.measure.gpu import program, report
     from mjxppo.measure.gpu.device import read_device
 
