@@ -1,7 +1,7 @@
 """Check that every GPU configuration compiles for an H200 and launches no more than it did: ``make gpu-program``.
 
 Each is compiled with the kernel (``planar-pallas``) and without (``planar``). The recorded numbers are in
-tests/data/gpu_program.json, by JAX version; ``--record`` writes them anew after a change that is meant.
+tests/data/gpu_program.json, by JAX version; ``--record`` writes them again after a change that is meant.
 """
 
 from __future__ import annotations

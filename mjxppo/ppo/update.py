@@ -80,7 +80,7 @@ def values_and_advantages(algorithm: Algorithm, learner: Learner, batch: Batch, 
         final_value = jnp.zeros_like(batch.reward)
 
     def per_block(*arrays: Array) -> Array:
-        # A GPU takes 16 steps with one kernel; on a CPU so many make a slow program.
+        # A GPU takes 16 steps with one kernel; on a CPU that makes a slow program.
         unroll = 4 if algorithm.block_by_block else 16
         return generalized_advantages(*arrays, gamma=config.gamma, gae_lambda=config.gae_lambda, unroll=unroll)
 

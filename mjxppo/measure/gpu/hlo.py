@@ -133,25 +133,21 @@ class Module:
         for each in body:
             for name in each.operands:
                 users.setdefault(name, []).append(each)
-        total = 0
+        by_name, total = {each.name: each for each in body}, 0
         for each in body:
-            used_by = users.get(each.name, [])
-            if each.opcode == "parameter":
-                total += sum(_bytes_read(each, user, self.shapes) for user in used_by[:1])
+            if each.opcode == "parameter" and each.name in users:
+                total += _bytes_read(each, users[each.name][0], self.shapes)
             elif each.is_root:
                 outputs = each.operands if each.opcode == "tuple" else (each.name,)
-                total += sum(self._bytes_written(name, body) for name in outputs)
+                total += sum(self._bytes_written(name, by_name) for name in outputs)
         return total
 
-    def _bytes_written(self, name: str, body: list[Instruction]) -> int:
+    def _bytes_written(self, output: str, by_name: dict[str, Instruction]) -> int:
         """Bytes of a fusion's output; where it updates a slice of an array in place, the slice's."""
-        made = next((each for each in body if each.name == name), None)
-        while made is not None and made.opcode == "bitcast":
-            name = made.operands[0]
-            made = next((each for each in body if each.name == name), None)
-        if made is not None and made.opcode == "dynamic-update-slice":
-            return num_bytes(self.shapes[made.operands[1]])
-        return num_bytes(self.shapes.get(name, ""))
+        made = by_name[output]
+        while made.opcode == "bitcast":
+            made = by_name[made.operands[0]]
+        return num_bytes(self.shapes[made.operands[1]] if made.opcode == "dynamic-update-slice" else made.shape)
 
     def operations(self, instruction: Instruction) -> int:
         """Floating-point and integer operations of an instruction, as far as XLA shows them: none of custom calls."""

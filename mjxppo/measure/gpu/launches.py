@@ -68,8 +68,6 @@ class Launch:
     """The name of our own kernel; empty for others."""
     times: float
     """How often it runs in the whole program."""
-    in_graph: bool
-    """Whether it is part of a CUDA graph by the program's text (XLA 0.10; later the schedule says it)."""
     bytes: int
     """Bytes that it reads and writes."""
     operations: int
@@ -116,45 +114,42 @@ class Census:
 def census(module: Module) -> Census:
     """The launches of a whole program. Of a conditional the branch with more launches counts."""
     result = Census([], [])
-    _walk(module, module.entry, 1.0, REST, False, result)
+    _walk(module, module.entry, 1.0, REST, result)
     return result
 
 
-def _walk(module: Module, computation: str, times: float, phase: str, in_graph: bool, result: Census) -> float:
+def _walk(module: Module, computation: str, times: float, phase: str, result: Census) -> float:
     """Adds the launches of a computation that runs ``times`` times to ``result``; returns those of one run."""
     before = result.count()
     for each in module.computations.get(computation, []):
         own_phase = phase_of(each.op_name) or phase
         if each.opcode == "while":
-            _walk_loop(module, each, times, own_phase, in_graph, result)
+            _walk_loop(module, each, times, own_phase, result)
         elif each.opcode == "conditional":
-            _walk_branches(module, each, times, own_phase, in_graph, result)
+            _walk_branches(module, each, times, own_phase, result)
         elif each.opcode == "call":
-            called = each.attribute("to_apply") or ""
-            _walk(module, called, times, own_phase, in_graph or "command_buffer" in called, result)
+            _walk(module, each.attribute("to_apply") or "", times, own_phase, result)
         elif each.opcode not in _NOTHING and not each.opcode.endswith("-done"):
-            result.launches.append(_launch(module, each, times, own_phase, in_graph))
+            result.launches.append(_launch(module, each, times, own_phase))
     return (result.count() - before) / times
 
 
-def _walk_loop(module: Module, loop: Instruction, times: float, phase: str, in_graph: bool, result: Census) -> None:
+def _walk_loop(module: Module, loop: Instruction, times: float, phase: str, result: Census) -> None:
     count = loop.trip_count
     if count is None:
         result.open_loops += times
-        _walk(module, loop.attribute("condition") or "", times, phase, in_graph, result)
-    launches = _walk(module, loop.attribute("body") or "", times * (count or 1), phase, in_graph, result)
+        _walk(module, loop.attribute("condition") or "", times, phase, result)
+    launches = _walk(module, loop.attribute("body") or "", times * (count or 1), phase, result)
     if count is not None:
         result.loops.append(Loop(loop.name, phase, count, times, launches))
 
 
-def _walk_branches(
-    module: Module, choice: Instruction, times: float, phase: str, in_graph: bool, result: Census
-) -> None:
+def _walk_branches(module: Module, choice: Instruction, times: float, phase: str, result: Census) -> None:
     result.conditionals += times
     branches = []
     for name in choice.branches:
         alone = Census([], [])
-        branches.append((_walk(module, name, times, phase, in_graph, alone), alone))
+        branches.append((_walk(module, name, times, phase, alone), alone))
     if branches:
         chosen = max(branches, key=lambda branch: branch[0])[1]
         result.launches += chosen.launches
@@ -163,11 +158,11 @@ def _walk_branches(
         result.open_loops += chosen.open_loops
 
 
-def _launch(module: Module, each: Instruction, times: float, phase: str, in_graph: bool) -> Launch:
+def _launch(module: Module, each: Instruction, times: float, phase: str) -> Launch:
     kernel = kernel_name(each)
     kind = OURS if kernel else kind_of(module, each)
     moved, operations = module.bytes_moved(each), module.operations(each)
-    return Launch(each.name, kind, phase, kernel, times, in_graph, moved, operations)
+    return Launch(each.name, kind, phase, kernel, times, moved, operations)
 
 
 def phase_of(op_name: str) -> str | None:

@@ -58,10 +58,8 @@ def measure_program(
         compiled = topology.compile_for(lowered, Path(dump))
         compile_s = time.perf_counter() - traced_at
         module = Module(compiled.text)
-        in_graphs = schedule.launches_in_graphs(Path(dump), module)
+        in_graphs = schedule.launches_in_graphs(Path(dump), module) or 0.0
     census = launches.census(module)
-    if in_graphs is None:
-        in_graphs = sum(each.times for each in census.launches if each.in_graph)
     traced_kernels = traced.kernels_of(trace, assumptions.solver_iterations)
     own = {name: own_kernel(kernel, compiled.kernels) for name, kernel in traced_kernels.items()}
     predicted = estimate(census, in_graphs, own, device, assumptions)

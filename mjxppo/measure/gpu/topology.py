@@ -28,7 +28,7 @@ class Kernel:
     registers: int
     """Registers of a thread."""
     spill_store_bytes: int
-    """Bytes that a thread stores to memory for want of registers."""
+    """Bytes that a thread stores to memory because its registers do not suffice."""
     spill_load_bytes: int
 
 

@@ -68,7 +68,7 @@ def actor_critic(
         own = pl.program_id(0)
 
         def one_tile(i: Array | int, _: None) -> None:
-            # Read anew for each tile. Otherwise the compiler computes all places once, and keeps them in registers.
+            # Read again for each tile. Otherwise the compiler computes all places once, and keeps them in registers.
             origin = triton.load(zero_ref.at[jnp.zeros_like(own)], volatile=True) if tiles_each > 1 else 0
             load = _parameters(flat_ref, origin)
             store = _accumulator(out_ref, own, origin, None if tiles_each == 1 else i == 0, interpret)
