@@ -96,15 +96,15 @@ def _peak_bytes(stats: Any) -> int:
 def _launches(config: Config, census: launches.Census, in_graphs: float) -> dict[str, Any]:
     """Launches and waits of an update, by phase and kind."""
     updates, ppo = config.log.every_updates, config.ppo
-    minibatches = minibatches_per_epoch(ppo)
+    gradient_steps = minibatches_per_epoch(ppo) * ppo.num_epochs
     by_phase = {phase: census.count(phase=phase) / updates for phase in (*launches.PHASES, launches.REST)}
     kinds = sorted({each.kind for each in census.launches})
     env_step = census.body_of("rollout", ppo.rollout_length)
-    gradient_step = census.body_of("gradient_steps", minibatches)
+    gradient_step = census.body_of("gradient_steps", gradient_steps)
     return {
         "launches_per_update": math.ceil(census.count() / updates),
         "launches_per_env_step": env_step or by_phase["rollout"] / ppo.rollout_length,
-        "launches_per_gradient_step": gradient_step or by_phase["gradient_steps"] / (minibatches * ppo.num_epochs),
+        "launches_per_gradient_step": gradient_step or by_phase["gradient_steps"] / gradient_steps,
         "launches_by_phase": by_phase,
         "launches_by_kind": {kind: census.count(kind) / updates for kind in kinds},
         "launches_in_cuda_graphs": in_graphs / updates,
