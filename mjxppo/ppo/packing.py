@@ -50,7 +50,7 @@ def unpack(words: Array, like: Any, lead: int) -> Any:
     leaves, structure = jax.tree.flatten(like)
     shapes = [jax.eval_shape(_to_words, x).shape[lead:] for x in leaves]
     ends = np.cumsum([math.prod(shape) for shape in shapes])
-    parts = jnp.split(words, ends[:-1], axis=-1)
+    parts = jnp.split(words, ends[:-1], axis=-1) if leaves else []
     parts = [part.reshape(*words.shape[:-1], *shape) for part, shape in zip(parts, shapes, strict=True)]
     return jax.tree.unflatten(structure, [_from_words(part, x) for part, x in zip(parts, leaves, strict=True)])
 

@@ -42,9 +42,7 @@ class TrainingProgram:
         """Computes nothing yet. ``target`` None: the program is for this machine. ``env`` is for the same platform."""
         target = target or placement.this_machine()
         self.platform = target.platform
-        # A program for a GPU can run on a CPU, as tests do, but not its kernels.
-        kernel: fused.Mode = "compiled" if target.devices[0].platform == "gpu" else "interpreted"
-        self.gradient_kernel: fused.Mode = kernel if target.platform == "gpu" else "off"
+        self.gradient_kernel = fused.mode(target.platform, target.devices[0].platform)
         self.env = env
         self.config = config
         self.members = members_of(config) if trains_several(config) else ()

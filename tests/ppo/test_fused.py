@@ -134,8 +134,12 @@ def test_what_the_kernel_does_not_take_is_left_to_autodiff():
         assert not fused.supports(networks.build(2, replace(SMALL, hidden_sizes=sizes)), samples)
 
 
-@pytest.mark.parametrize(("platform", "mode"), [("cpu", "off"), ("gpu", "compiled"), ("tpu", "off")])
+@pytest.mark.parametrize(("platform", "mode"), [("cpu", "off"), ("gpu", "interpreted"), ("tpu", "off")])
 def test_programs_for_a_gpu_take_the_kernel(platform, mode):
     config = make_config({"env": "hopper", "num_devices": 1})  # a toy stands in
-    program = start.build(config, PointMass(), Target(platform, tuple(jax.devices())))
+    program = start.build(config, PointMass(), Target(platform, tuple(jax.devices())))  # CPU devices
     assert program.algorithm(config.ppo).fused == mode
+
+
+def test_the_kernel_is_compiled_for_the_devices_of_a_gpu():
+    assert fused.mode("gpu", "gpu") == "compiled"

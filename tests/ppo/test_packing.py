@@ -58,3 +58,9 @@ def test_a_packed_loop_is_the_loop():
     carry, xs = (jnp.zeros(N), jax.random.key(3), jnp.int32(0)), jnp.linspace(0, 1, 7)
     expected, got = (jax.jit(lambda scan=scan: scan(step, carry, xs))() for scan in (jax.lax.scan, packing.scan))
     assert_same(expected, got)
+
+
+def test_a_packed_loop_may_leave_nothing_behind():
+    total, outputs = packing.scan(lambda total, x: (total + x, None), jnp.zeros(N), jnp.arange(7.0))
+    assert outputs is None
+    assert_same(total, jnp.full(N, 21.0))

@@ -90,11 +90,14 @@ class Copies:
 class CompiledOnce:
     """The device program, which each of a test's runs would otherwise trace and compile for itself."""
 
-    def __init__(self, program):
-        self._lower, self._compiled = program.lower, None
+    def __init__(self, train_chunk):
+        self._trace, self._compiled = train_chunk.trace, None
+
+    def trace(self, *arguments):
+        self._compiled = self._compiled or self._trace(*arguments).lower().compile()
+        return self
 
     def lower(self):
-        self._compiled = self._compiled or self._lower().compile()
         return self
 
     def compile(self):

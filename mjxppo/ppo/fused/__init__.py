@@ -11,7 +11,7 @@ from mjxppo.ppo import losses
 from mjxppo.ppo.fused.layout import Step, layout
 from mjxppo.ppo.networks import ActorCritic, Params
 
-__all__ = ["Mode", "Step", "gradient", "supports", "to_rows"]
+__all__ = ["Mode", "Step", "gradient", "mode", "supports", "to_rows"]
 
 Array = jax.Array
 
@@ -22,6 +22,16 @@ MAX_WIDTH = 128
 """Largest number of inputs, outputs and units of a layer: a layer's weights and their gradient have to fit beside the
 samples into what a streaming multiprocessor has."""
 MAX_HIDDEN_LAYERS = 3
+
+
+def mode(target: str, device: str) -> Mode:
+    """Whether a program for the platform ``target`` that runs on devices of the platform ``device`` has the kernel.
+
+    A program for a GPU can run on a CPU, as tests do, but its kernels are then interpreted.
+    """
+    if target != "gpu":
+        return "off"
+    return "compiled" if device == "gpu" else "interpreted"
 
 
 def supports(network: ActorCritic, samples: losses.Samples) -> bool:
