@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mjxppo.commands.parsing import parse
-from mjxppo.config.check import make_config
+from mjxppo.config import layers
 from mjxppo.config.schema import BackendName, Config
-from mjxppo.config.values import defaults_for, merge, read_named
 from mjxppo.console import print_json, say
 from mjxppo.envs.registry import canonical_name
 from mjxppo.errors import UserError, hint
@@ -232,9 +231,7 @@ def _program(parsed: ProgramArguments, tasks: list[str]) -> dict[str, Any]:
     changes: dict[str, Any] = {"num_devices": parsed.num_devices}
     if parsed.backend is not None:
         changes["physics"] = {"backend": parsed.backend}
-    values = read_named(parsed.config)
-    defaults = defaults_for(canonical_name(values["env"])) if "env" in values else {}
-    result = program.measure_program(make_config(merge(merge(defaults, values), changes)), device, parsed.num_devices)
+    result = program.measure_program(_configuration(parsed.config, changes), device, parsed.num_devices)
     for rows in report.tables(result):
         if rows:
             _print_table(rows)
@@ -263,8 +260,17 @@ KINDS: dict[str, tuple[type[Any], Callable[[Any, list[str]], dict[str, Any]]]] =
 
 def _configurations(names: Sequence[str], tasks: Sequence[str], changes: Mapping[str, Any]) -> list[Config]:
     """The named configurations, or else those of the tasks, with changes on top."""
-    values = [read_named(name) for name in names] or [defaults_for(task) for task in tasks]
-    return [make_config(merge(one, changes)) for one in values]
+    if names:
+        return [_configuration(name, changes) for name in names]
+    return [layers.resolve(task, changes) for task in tasks]
+
+
+def _configuration(name: str, changes: Mapping[str, Any]) -> Config:
+    """The configuration of a YAML file, or a shipped one, over its task's, with changes on top."""
+    values = layers.changes_of([name], changes)
+    if not isinstance(env := values.get("env"), str):
+        raise UserError(f"env: {name} names no task; write one into it, such as env: half_cheetah")
+    return layers.resolve(canonical_name(env), values)
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mjxppo.commands import benchmark
+from mjxppo.config import layers
 from mjxppo.config.check import make_config
 from mjxppo.errors import UserError
 from mjxppo.measure import compile as compilation
@@ -35,6 +37,16 @@ def test_the_kernel_competes_on_a_gpu_only(monkeypatch):
         physics.measure_physics(backends=["planar-pallas:64:2"])
     monkeypatch.setattr("jax.default_backend", lambda: "gpu")
     assert "planar-pallas" in physics.default_backends()
+
+
+def test_a_file_is_read_over_its_tasks_settings(tmp_path):
+    (tmp_path / "wide.yaml").write_text("env: halfcheetah\nppo: {num_envs: 2048}\n")
+    expected = layers.resolve("half_cheetah", {"ppo": {"num_envs": 2048, "rollout_length": 8}})
+    [config] = benchmark._configurations([str(tmp_path / "wide.yaml")], [], {"ppo": {"rollout_length": 8}})
+    assert config == expected and config.policy.activation == "silu"
+    (tmp_path / "taskless.yaml").write_text("seed: 1\n")
+    with pytest.raises(UserError, match=r"env: .*taskless.yaml names no task"):
+        benchmark._configurations([str(tmp_path / "taskless.yaml")], [], {})
 
 
 def test_compile_times_are_measured_in_processes_of_their_own(monkeypatch):
