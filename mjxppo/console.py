@@ -77,7 +77,7 @@ class ProgressLine:
             BarColumn(),
             TextColumn("{task.fields[steps]} steps"),
             TextColumn("{task.fields[speed]} steps/s"),
-            TextColumn("return [bold]{task.fields[episode_return]}[/]{task.fields[extent]}"),
+            TextColumn("return [bold]{task.fields[expected_return]}[/]{task.fields[extent]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -92,7 +92,7 @@ class ProgressLine:
             completed=done,
             steps=self._steps(done),
             speed="-",
-            episode_return="-",
+            expected_return="-",
             extent="",
         )
 
@@ -109,12 +109,12 @@ class ProgressLine:
         self._progress.stop()
 
     def update(
-        self, env_steps: int, env_steps_per_s: float, episode_return: float | None, extent: float | None = None
+        self, env_steps: int, env_steps_per_s: float, expected_return: float | None, extent: float | None = None
     ) -> None:
         """Shows where training stands; ``extent`` is the share of the randomisation's ranges, where that changes."""
         fields: dict[str, Any] = {"steps": self._steps(env_steps), "speed": human(env_steps_per_s)}
-        if episode_return is not None:
-            fields["episode_return"] = f"{episode_return:.0f}"
+        if expected_return is not None:
+            fields["expected_return"] = f"{expected_return:.0f}"
         if extent is not None:
             fields["extent"] = f" at {extent:.0%} of the ranges"
         self._progress.update(self._task, completed=env_steps, **fields)

@@ -11,14 +11,14 @@ import mjxppo  # first: it sets XLA's flags  # noqa: F401
 
 import jax  # isort: skip
 
-from mjxppo.config.check import make_config
-from mjxppo.config.values import read_named
+from mjxppo.config.layers import changes_of, resolve
 from mjxppo.run import start
 
 
 def main(config: str, directory: str) -> None:
     """Compiles the configuration's training program and traces its second call."""
-    program = start.build(make_config(read_named(config)))
+    values = changes_of([config], {})
+    program = start.build(resolve(values["env"], values))
     compiled, total = program.lower().compile(), program.budget(10**9)
     state, metrics = compiled(program.init(), total)
     jax.block_until_ready(metrics)

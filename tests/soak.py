@@ -136,7 +136,7 @@ def soak(env: str, env_steps: int, directory: Path) -> dict[str, Any]:
         "env_steps": outcome.env_steps,
         "train_s": round(outcome.train_s, 1),
         "env_steps_per_s": round(outcome.new_env_steps / outcome.train_s),
-        "episode_return": outcome.episode_return,
+        "expected_return": outcome.expected_return,
         "tenths": parts,
         "problems": problems(parts),
     }

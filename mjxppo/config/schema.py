@@ -135,7 +135,7 @@ class PpoConfig:
     value_coef: Weight = 0.5
     """Weight of the value loss."""
     entropy_coef: Weight = 0.0
-    """Weight of the entropy bonus (entropy of the Gaussian before squashing)."""
+    """Weight of the entropy bonus (entropy of the squashed distribution)."""
     max_grad_norm: Positive = 0.5
     """Gradients with a larger global norm are scaled down to it."""
     learning_rate: Positive = 3e-4
@@ -187,7 +187,7 @@ class CheckpointConfig:
     keep_latest: Annotated[int, Ge(2), Le(10**6)] = 2
     """Newest checkpoints to keep, at least 2: one must be whole while the next is written."""
     keep_best: Annotated[int, Ge(0), Le(10**6)] = 1
-    """Best checkpoints to keep besides, by mean training return."""
+    """Best checkpoints to keep besides, by the expected return while training."""
 
 
 @dataclass(frozen=True)

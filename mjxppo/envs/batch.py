@@ -11,6 +11,9 @@ import jax.numpy as jnp
 Array = jax.Array
 T = TypeVar("T")
 
+MAX_VALUE = 1e10
+"""Worlds in which a number is larger are broken, as they are for C MuJoCo (mjMAXVAL)."""
+
 
 def split_each(keys: Array) -> tuple[Array, Array]:
     """Two new random keys for each key [N]: [N] and [N]."""
@@ -30,10 +33,15 @@ def select(mask: Array, new: T, old: T) -> T:
     return jax.tree.map(pick, new, old)
 
 
-def all_finite(tree: Any) -> Array:
-    """Whether every floating-point number of a world is finite, [N] bool."""
+def is_sound(x: Array) -> Array:
+    """Whether a number is one that a simulation can be trusted with, elementwise: not NaN, and at most ``MAX_VALUE``."""
+    return jnp.abs(x) <= MAX_VALUE
+
+
+def all_sound(tree: Any) -> Array:
+    """Whether every floating-point number of a world is sound, [N] bool."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    finite = jnp.array(True)
+    sound = jnp.array(True)
     for leaf in leaves:
-        finite = finite & jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(-1)
-    return finite
+        sound = sound & is_sound(leaf).reshape(leaf.shape[0], -1).all(-1)
+    return sound

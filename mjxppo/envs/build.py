@@ -118,4 +118,11 @@ def as_brax(env: str | Task | Environment | Any, **options: Any) -> Any:
     """A task as a ``brax.envs.Env``: ``as_brax("hopper")``. Takes the arguments of ``make``."""
     from mjxppo.envs.foreign.to_brax import ToBrax  # Brax takes seconds to import
 
-    return ToBrax(make(env, **options).task)
+    return ToBrax(on_device(make(env, **options)).task)
+
+
+def on_device(env: Environment) -> Environment:
+    """The environment; raises UserError where its worlds are simulated on the host, and not by a device program."""
+    if isinstance(env, HostEnvironment):
+        raise UserError(f"env: {env.name} is simulated on the host; take it from Gymnasium itself")
+    return env

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mjxppo import xla
-from mjxppo.envs.batch import all_finite, select, split_each
+from mjxppo.envs.batch import all_sound, is_sound, select, split_each
 from mjxppo.envs.task import Array, Ended, Task
 
 
@@ -42,7 +42,8 @@ class EnvState:
     truncated: Array
     """The time limit, or a non-finite world, ended the episode, [N] bool."""
     nonfinite: Array
-    """The world had become NaN or infinite and was reset; its last transition must not be used, [N] bool."""
+    """The world had broken (a number became NaN or larger than ``batch.MAX_VALUE``) and was reset; its last transition
+    must not be used, [N] bool."""
     episode_return: Array
     """Sum of rewards in this episode, [N]."""
     episode_length: Array
@@ -119,8 +120,8 @@ class Environment:
     def step(self, state: EnvState, action: Array) -> EnvState:
         """Takes one step in every world; worlds whose episode ends are reset to a fresh random initial state.
 
-        A world that becomes non-finite, or whose reward does, is reset as well, with reward 0, ``truncated`` and
-        ``nonfinite`` set; the other worlds are not affected. Actions [N, action_size] outside [-1, 1] are clipped by
+        A world that breaks, see ``EnvState.nonfinite``, is reset as well, with reward 0, ``truncated`` and ``nonfinite``
+        set; the other worlds are not affected. Actions [N, action_size] outside [-1, 1] are clipped by
         the actuators, but not in the control cost.
         """
         return self.reset_done(self.advance(state, action))
@@ -137,16 +138,16 @@ class Environment:
         action = jnp.asarray(action, state.obs.dtype)
         worlds, terms, terminated = self.task.advance(state.worlds, action)
         obs = self.task.observe(worlds)
-        finite = all_finite((self.task.state_variables(worlds), obs, terms))
-        terms = {name: jnp.where(finite, term, 0) for name, term in terms.items()}
+        sound = all_sound((self.task.state_variables(worlds), obs, terms))
+        terms = {name: jnp.where(sound, term, 0) for name, term in terms.items()}
         reward = sum(terms.values(), jnp.zeros_like(state.reward))
-        final_obs = jnp.where(finite[:, None], obs, jnp.nan_to_num(state.obs, nan=0.0, posinf=0.0, neginf=0.0))
+        final_obs = jnp.where(sound[:, None], obs, jnp.where(is_sound(state.obs), state.obs, 0))
 
         was_done = state.done
         length = jnp.where(was_done, 0, state.episode_length) + 1
         offset = jnp.where(was_done, 0, state.clock_offset)
-        terminated = terminated & finite
-        truncated = ((length + offset >= self.max_episode_steps) | ~finite) & ~terminated
+        terminated = terminated & sound
+        truncated = ((length + offset >= self.max_episode_steps) | ~sound) & ~terminated
         return replace(
             state,
             worlds=worlds,
@@ -156,7 +157,7 @@ class Environment:
             reward_terms=terms,
             terminated=terminated,
             truncated=truncated,
-            nonfinite=~finite,
+            nonfinite=~sound,
             episode_return=jnp.where(was_done, 0, state.episode_return) + reward,
             episode_length=length,
             clock_offset=offset,

@@ -14,6 +14,9 @@ import jax
 
 Array = jax.Array
 
+NO_LIMIT = 2**31 - 1
+"""``max_episode_steps`` of tasks that have no time limit, or one that is not known."""
+
 
 class Ended(NamedTuple):
     """Episodes of N worlds, some of which have just ended; each array is [N]."""

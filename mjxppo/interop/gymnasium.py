@@ -20,6 +20,7 @@ from gymnasium.vector.utils import batch_space
 
 from mjxppo import envs, xla
 from mjxppo.config.schema import BackendName
+from mjxppo.envs.build import on_device
 from mjxppo.envs.environment import Environment, EnvState
 from mjxppo.envs.locomotion import Locomotion
 from mjxppo.envs.task import Task
@@ -82,7 +83,7 @@ class MjxVectorEnv(VectorEnv):
         self._dtype = np.dtype(np.float32 if arrays == "jax" else dtype)
         if self._dtype not in (np.float32, np.float64):
             raise UserError(f"dtype: must be float64 or float32, not {dtype!r}")
-        self.env = env = envs.make(env)
+        self.env = env = on_device(envs.make(env))
         self.num_envs = num_envs
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
         self.metadata = _metadata(env.task) | {"autoreset_mode": self.autoreset_mode}

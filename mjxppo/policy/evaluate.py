@@ -27,15 +27,23 @@ from mjxppo.policy.policy import ActFunction, Policy, begin_episode
 
 
 class Episodes(NamedTuple):
-    """Returns and lengths of finished episodes, each [episodes]."""
+    """Finished episodes, arrays [episodes]."""
 
     returns: np.ndarray
     lengths: np.ndarray
+    broken: np.ndarray
+    """Whether the world broke, see ``EnvState.nonfinite``, bool; the return is then not one."""
 
 
 def summarize(episodes: Episodes, engine: str, env: str, seed: int) -> dict[str, Any]:
-    """Statistics of the episodes, ready for JSON; ``engine``, ``env`` and the first episode's ``seed`` are recorded."""
-    returns, lengths = episodes
+    """Statistics of the episodes, ready for JSON; ``engine``, ``env`` and the first episode's ``seed`` are recorded.
+
+    Episodes whose world broke are left out, and their seeds are named. Raises UserError where all did.
+    """
+    sound = np.flatnonzero(~episodes.broken)
+    if not sound.size:
+        raise UserError(f"env: all {len(episodes.broken)} worlds of {env} became non-finite; there is no return")
+    returns, lengths = episodes.returns[sound], episodes.lengths[sound]
     return {
         "env": env,
         "engine": engine,
@@ -47,7 +55,8 @@ def summarize(episodes: Episodes, engine: str, env: str, seed: int) -> dict[str,
         "length_mean": float(lengths.mean()),
         "lengths": [int(length) for length in lengths],
         "returns": [float(value) for value in returns],
-        "seeds": [seed + i for i in range(len(returns))],
+        "seeds": [seed + int(i) for i in sound],
+        "nonfinite_seeds": [seed + int(i) for i in np.flatnonzero(episodes.broken)],
     }
 
 
@@ -72,8 +81,8 @@ def evaluate(
         seed: the first episode's seed.
         changes: factors on quantities of the task's model, such as ``{"mass": 1.2}``
             (``randomize.changes.QUANTITIES``); only with "gymnasium".
-        as_trained: use the worlds that the run trained in, randomised and with privileged observations, instead of
-            the task's own model; not with "gymnasium".
+        as_trained: use the worlds that the run trained in, randomised over the whole ranges and with privileged
+            observations, instead of the task's own model; not with "gymnasium".
         env: an environment in place of the task that ``config`` names; not with "gymnasium".
 
     Returns:
@@ -94,7 +103,9 @@ def evaluate(
         assert isinstance(policy, Policy)
         # There the observations are the network's inputs, and then what only the critic sees.
         act = lambda obs: policy.of_inputs(obs[:, : policy.inputs])  # noqa: E731
-        worlds = environment(replace(config, physics=PhysicsConfig(backend)), env)
+        # New worlds begin a curriculum with the task's own model; the policy is for the whole ranges.
+        ranges = replace(config.randomize, curriculum_return=None)
+        worlds = environment(replace(config, physics=PhysicsConfig(backend), randomize=ranges), env)
         return evaluate_in(worlds, act, num_episodes, seed) | {"as_trained": True}
     env = env or envs.make(config.env, backend=backend, **config.env_options)
     return evaluate_in(env, policy, num_episodes, seed)
@@ -160,7 +171,7 @@ def _gymnasium_episodes(
             lengths[i] += 1
             done = terminated or truncated
     env.close()
-    return Episodes(returns, lengths)
+    return Episodes(returns, lengths, ~np.isfinite(returns))
 
 
 def device_episodes(policy: ActFunction, env: Environment, num_episodes: int, seed: int) -> Episodes:
@@ -169,11 +180,12 @@ def device_episodes(policy: ActFunction, env: Environment, num_episodes: int, se
     state = jax.jit(env.reset)(keys)
     step = jax.jit(env.step)
     returns, lengths = np.zeros(num_episodes), np.zeros(num_episodes, int)
-    running = np.ones(num_episodes, bool)
+    running, broken = np.ones(num_episodes, bool), np.zeros(num_episodes, bool)
     act = begin_episode(policy)
     while running.any():
         state = step(state, act(np.asarray(state.obs)))
         returns += np.where(running, np.asarray(state.reward, np.float64), 0)
         lengths += running
+        broken |= running & np.asarray(state.nonfinite)
         running &= ~np.asarray(state.done)
-    return Episodes(returns, lengths)
+    return Episodes(returns, lengths, broken)

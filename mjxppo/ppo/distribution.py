@@ -14,6 +14,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 Array = jax.Array
 
@@ -49,10 +50,13 @@ def gaussian_kl(mean: Array, log_std: Array, other_mean: Array, other_log_std: A
     return (0.5 * (variance_ratio + distance - 1) + other_log_std - log_std).sum(-1)
 
 
-def entropy_estimate(u: Array, log_std: Array, where: Array | None = None) -> Array:
+def entropy_estimate(u: Array, mean: Array, log_std: Array, where: Array | None = None) -> Array:
     """Estimate of the squashed distribution's entropy (nats) from one sample ``u``: [..., A] -> [...].
 
-    The squashed Gaussian's entropy has no closed form. This is the Gaussian's own entropy, which is exact, plus
-    the squashing term at the sample, which is unbiased when ``u`` was drawn from the distribution.
+    The squashed Gaussian's entropy has no closed form. This is the Gaussian's own entropy, which is exact, plus the
+    squashing term at the sample; unbiased when ``u`` was drawn from the distribution. So is its derivative by ``mean``
+    and ``log_std``, which moves the sample as they move: ``u = mean + std * noise`` (reparametrisation; Kingma and
+    Welling 2014, https://arxiv.org/abs/1312.6114).
     """
-    return gaussian_entropy(log_std, where) + squash_log_det(u, where)
+    noise = lax.stop_gradient((u - mean) * jnp.exp(-log_std))
+    return gaussian_entropy(log_std, where) + squash_log_det(mean + jnp.exp(log_std) * noise, where)

@@ -66,7 +66,7 @@ class StepMetrics:
     skipped: Array
     """1 where the gradient was not finite and no step was taken, else 0."""
     taken: Array
-    """1, or 0 where the step budget left the minibatch without samples."""
+    """1, or 0 where the step budget left the minibatch without samples, or the step belongs to a skipped epoch."""
 
     def mean(self, x: Array) -> Array:
         """Mean over the gradient steps that had samples."""
@@ -132,23 +132,21 @@ def _epochs_until(
     epochs: tuple[Array, Array],
     max_kl: float,
 ) -> tuple[Carry, StepMetrics]:
-    """``take`` of one epoch after the other until the KL divergence exceeds ``max_kl``.
+    """``take`` of one epoch after the other until the KL divergence, the mean over an epoch, exceeds ``max_kl``.
 
-    The metrics of skipped epochs repeat the last one's.
+    The metrics of skipped epochs are 0, and so is ``taken``.
     """
-
-    def maybe_epoch(
-        state: tuple[Carry, StepMetrics], epoch: tuple[Array, tuple[Array, Array]]
-    ) -> tuple[tuple[Carry, StepMetrics], StepMetrics]:
-        number, drawn = epoch
-        stop = (number > 0) & (state[1].terms.approx_kl.mean() > max_kl)
-        state = lax.cond(stop, lambda: state, lambda: take(state[0], drawn))
-        return state, state[1]
-
-    num_epochs = epochs[1].shape[0]
     shapes = jax.eval_shape(take, carry, jax.tree.map(lambda x: x[0], epochs))[1]
     none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    (carry, _), metrics = lax.scan(maybe_epoch, (carry, none), (jnp.arange(num_epochs), epochs))
+
+    def maybe_epoch(
+        state: tuple[Carry, Array], drawn: tuple[Array, Array]
+    ) -> tuple[tuple[Carry, Array], StepMetrics]:
+        carry, stopped = state
+        carry, metrics = lax.cond(stopped, lambda: (carry, none), lambda: take(carry, drawn))
+        return (carry, stopped | (metrics.mean(metrics.terms.approx_kl) > max_kl)), metrics
+
+    (carry, _), metrics = lax.scan(maybe_epoch, (carry, jnp.array(False)), epochs)
     return carry, metrics
 
 

@@ -41,10 +41,8 @@ class LossTerms:
 
     policy_loss: Array
     value_loss: Array
-    entropy: Array
-    """Estimate for the squashed distribution, see ``distribution.entropy_estimate``; nats."""
     approx_kl: Array
-    """KL(old || new), by ``ratio - 1 - log ratio`` (Schulman, http://joschu.net/blog/kl-approx.html).
+    """KL(old || new), see ``divergence_estimate``.
 
     0 when imitating, because the teacher has drawn a part of the samples."""
     clip_fraction: Array
@@ -102,23 +100,31 @@ def loss_of_policy(
 
     log_ratio = _log_ratio(samples, mean, log_std, imitate, where)
     ratio = jnp.exp(log_ratio)
-    terms = {"approx_kl": average(ratio - 1 - log_ratio)}
+    terms = {"approx_kl": average(divergence_estimate(log_ratio))}
     if samples.reference is not None:
         terms["reference_kl"] = average(distribution.gaussian_kl(*samples.reference, mean, log_std))
     if imitate:
         policy_loss = terms["reference_kl"]
     else:
         policy_loss = _policy_loss(config, ratio, samples.advantage, average, kl_penalty, terms["approx_kl"])
-    bonus = average(distribution.gaussian_entropy(log_std, where))
-    total = policy_loss - config.entropy_coef * bonus
+    total = policy_loss
+    if isinstance(config.entropy_coef, Array) or config.entropy_coef > 0:  # an array where members differ in it
+        total = total - config.entropy_coef * average(distribution.entropy_estimate(samples.u, mean, log_std, where))
     if samples.reference is not None and not imitate:
         total = total + reference_coef * terms["reference_kl"]
     return total, terms | {
         "policy_loss": policy_loss,
-        "entropy": average(distribution.entropy_estimate(samples.u, log_std, where)),
         "clip_fraction": average((jnp.abs(ratio - 1) > config.clip_eps).astype(ratio.dtype)),
         "std": average(jnp.exp(log_std).mean(-1, where=where)),
     }
+
+
+def divergence_estimate(log_ratio: Array) -> Array:
+    """Estimate of KL(old || new) from samples of the old, ``ratio - 1 - log ratio``, elementwise; unbiased, never < 0.
+
+    Schulman 2020, http://joschu.net/blog/kl-approx.html.
+    """
+    return jnp.exp(log_ratio) - 1 - log_ratio
 
 
 def loss_of_value(value: Array, samples: Samples, count: Array, config: PpoConfig) -> Array:

@@ -12,13 +12,21 @@ EPSILON = 1e-8
 """Added to a variance before its square root is taken."""
 OBS_CLIP = 10.0
 """Normalised observations are clipped to this many standard deviations."""
+OUTLIER = 100.0
+"""Samples further than this many standard deviations from the mean enter moments as if they were this far away."""
 _MAX_COUNT = 1e9
 """The count saturates here, so that float32 sums of counts stay meaningful in very long runs."""
+
+_NO_COUNT = 1e-6
+"""Count of the initial moments, almost no weight; each of the first batches adds as much again."""
+_BATCHES_FOR_UNITS = 4
+"""The first batches, which only tell the units in which a sample is an outlier: each replaces the one before. An outlier
+in the first, whose own units there are none for, does not last; it takes several for those of 1e10."""
 
 
 @flax.struct.dataclass
 class RunningMoments:
-    """Mean and variance of all samples so far."""
+    """Mean and variance of all samples so far, of which outliers are bounded, see ``OUTLIER``."""
 
     mean: Array
     var: Array
@@ -28,7 +36,7 @@ class RunningMoments:
 
 def initial_moments(shape: tuple[int, ...]) -> RunningMoments:
     """Zero mean and unit variance, with almost no weight."""
-    return RunningMoments(mean=jnp.zeros(shape), var=jnp.ones(shape), count=jnp.float32(1e-2))
+    return RunningMoments(mean=jnp.zeros(shape), var=jnp.ones(shape), count=jnp.float32(_NO_COUNT))
 
 
 def merge_moments(moments: RunningMoments, mean: Array, var: Array, count: Array) -> RunningMoments:
@@ -38,12 +46,36 @@ def merge_moments(moments: RunningMoments, mean: Array, var: Array, count: Array
     new_mean = moments.mean + delta * (count / total)
     spread = delta * delta * (moments.count / total) * (count / total)
     new_var = moments.var * (moments.count / total) + var * (count / total) + spread
-    return RunningMoments(mean=new_mean, var=new_var, count=jnp.minimum(total, _MAX_COUNT))
+    return RunningMoments(mean=new_mean, var=new_var, count=_count_after(moments, count))
+
+
+def _count_after(moments: RunningMoments, count: Array | float) -> Array:
+    """The weight of the past after ``count`` (0 or more) further samples or batches, []."""
+    finds_units = moments.count < (_BATCHES_FOR_UNITS + 0.5) * _NO_COUNT
+    total = jnp.where(finds_units, moments.count + _NO_COUNT, jnp.minimum(moments.count + count, _MAX_COUNT))
+    return jnp.where(count > 0, total, moments.count)
+
+
+def _has_units(moments: RunningMoments) -> Array:
+    """Whether a batch has been seen, [] bool."""
+    return moments.count > 1.5 * _NO_COUNT
 
 
 def standardize(moments: RunningMoments, x: Array) -> Array:
     """``x`` in standard deviations from the mean."""
     return (x - moments.mean) * jax.lax.rsqrt(moments.var + EPSILON)
+
+
+def bound(moments: RunningMoments, deviation: Array) -> Array:
+    """Deviations from the mean, in standard deviations, with outliers bounded; all are kept before the first batch."""
+    limit = jnp.where(_has_units(moments), OUTLIER, jnp.inf)
+    return jnp.clip(deviation, -limit, limit)
+
+
+def bound_sample(moments: RunningMoments, x: Array) -> Array:
+    """``x`` in its own units with outliers bounded, as they enter moments."""
+    std = jnp.sqrt(moments.var + EPSILON)
+    return jnp.where(_has_units(moments), jnp.clip(x, moments.mean - OUTLIER * std, moments.mean + OUTLIER * std), x)
 
 
 def normalize_obs(moments: RunningMoments, obs: Array) -> Array:
@@ -76,13 +108,13 @@ def merge_standardized_sums(
 def decay_moments(moments: RunningMoments, mean: Array, var: Array, decay: float) -> RunningMoments:
     """Exponentially forgetting moments of a batch sequence; ``count`` counts batches.
 
-    The weight of a new batch is ``1 - decay``, more in the first few batches, so that there is no bias towards
-    the initial values.
+    The weight of a new batch is ``1 - decay``, more in the first few batches, so that there is no bias towards the
+    initial values.
     """
     weight = jnp.maximum(1 - decay, 1 / (jnp.floor(moments.count) + 1))
     delta = mean - moments.mean
     return RunningMoments(
         mean=moments.mean + weight * delta,
         var=(1 - weight) * (moments.var + weight * delta * delta) + weight * var,
-        count=jnp.minimum(moments.count + 1, _MAX_COUNT),
+        count=_count_after(moments, 1.0),
     )

@@ -20,11 +20,12 @@ from mjxppo.physics.worlds import from_blocks, to_blocks
 from mjxppo.ppo import counters, fused, networks, normalize, packing, placement, schedules
 from mjxppo.ppo.collective import Devices
 from mjxppo.ppo.counters import Counter
+from mjxppo.ppo.episodes import episode_metrics
 from mjxppo.ppo.gradient import Algorithm
 from mjxppo.ppo.initial import initial_state
 from mjxppo.ppo.placement import COPIED, SPLIT, SPLIT_OF_EACH_MEMBER
 from mjxppo.ppo.reference import ReferenceFunction, reference_function
-from mjxppo.ppo.rollout import Batch, BehaviorPolicy, RolloutStats, choose_actions, draw_noise, episode_metrics, rollout
+from mjxppo.ppo.rollout import Batch, BehaviorPolicy, RolloutStats, choose_actions, draw_noise, rollout
 from mjxppo.ppo.schedules import Progress
 from mjxppo.ppo.state import Learner, TrainState
 from mjxppo.ppo.update import learn
@@ -227,7 +228,12 @@ class TrainingProgram:
         progress = Progress(counters.fraction(state.env_steps, total_env_steps), state.update)
         learner, metrics = learn(self.algorithm(config), state.learner, batch, last_obs, learn_key, progress)
         seen = stats.obs_sum, stats.obs_sum_of_squares, stats.steps - stats.nonfinite
-        learner = replace(learner, obs_moments=normalize.merge_standardized_sums(learner.obs_moments, *seen))
+        obs_moments = normalize.merge_standardized_sums(learner.obs_moments, *seen)
+        if self.config.init.critic_warmup and "normalizer" in self.config.init.carry:
+            # Other units of its inputs would change the policy, too.
+            policy_learns = schedules.policy_learns(self.config.init, progress)
+            obs_moments = jax.tree.map(partial(jnp.where, policy_learns), obs_moments, learner.obs_moments)
+        learner = replace(learner, obs_moments=obs_moments)
         of_worlds = {name: devices.mean(x.mean()) for name, x in self.env.metrics(env_state).items()}
         env_steps = counters.add(state.env_steps, stats.steps)
         if learner.teacher is not None:
@@ -235,7 +241,11 @@ class TrainingProgram:
             share = schedules.teacher_share(self.config.distill, counters.fraction(env_steps, total_env_steps))
             learner = replace(learner, teacher=replace(learner.teacher, share=share))
         state = replace(state, learner=learner, env_state=env_state, update=state.update + 1, env_steps=env_steps)
-        return state, metrics | episode_metrics(stats) | of_worlds | {
+        ends = batch.terminated, batch.valid, self.env.max_episode_steps, devices
+        return state, metrics | episode_metrics(batch.episode, batch.reward, *ends) | of_worlds | {
+            "env_steps_this_update": stats.steps,
+            "nonfinite_steps": stats.nonfinite,
+            "obs_outliers": stats.outliers,
             "ran": jnp.array(True),
             "update": state.update,
             "env_steps_high": env_steps.high,

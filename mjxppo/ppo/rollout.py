@@ -12,10 +12,11 @@ from jax import lax
 
 from mjxppo.config.schema import PpoConfig
 from mjxppo.envs import Environment, EnvState
-from mjxppo.envs.batch import select
+from mjxppo.envs.batch import is_sound, select
 from mjxppo.ppo import distribution, packing
+from mjxppo.ppo.episodes import EpisodeSteps
 from mjxppo.ppo.networks import ActorCritic, Params, apply_policy, apply_value
-from mjxppo.ppo.normalize import RunningMoments, network_obs, standardize
+from mjxppo.ppo.normalize import RunningMoments, bound, network_obs, standardize
 from mjxppo.ppo.reference import ReferenceFunction
 
 Array = jax.Array
@@ -38,6 +39,8 @@ class Batch:
     """Value of the true last observation where ``truncated``, in the critic's (normalised) units."""
     valid: Array
     """False where the world had become non-finite, or the step budget was spent and no step was taken."""
+    episode: EpisodeSteps
+    """The episodes that the steps belong to."""
     reference: tuple[Array, Array] | None = None
     """Mean and log-std before squashing of a reference policy for the same observations, each [T, B, action_size]."""
 
@@ -47,17 +50,14 @@ class RolloutStats:
     """Sums over a rollout, to be added up over all worlds and devices."""
 
     obs_sum: Array
-    """Sum of standardised observations, [obs_size]."""
+    """Sum of standardised observations, of which outliers are bounded, [obs_size]."""
     obs_sum_of_squares: Array
     steps: Array
     """Environment steps taken, [] int32."""
     nonfinite: Array
-    """Steps that left a world non-finite, [] int32."""
-    episodes: Array
-    """Whole episodes finished, [] int32."""
-    return_sum: Array
-    return_sum_of_squares: Array
-    length_sum: Array
+    """Steps that left a world broken, see ``EnvState.nonfinite``, [] int32."""
+    outliers: Array
+    """Steps whose observation was an outlier, see ``normalize.OUTLIER``, [] int32."""
 
 
 class BehaviorPolicy(NamedTuple):
@@ -101,10 +101,7 @@ class Record(NamedTuple):
     active: Array
     """Whether the step budget allowed the step, [B] bool."""
     nonfinite: Array
-    whole: Array
-    """A whole episode ended, [B] bool."""
-    episode_return: Array
-    episode_length: Array
+    episode: EpisodeSteps
 
 
 def choose_actions(
@@ -204,7 +201,8 @@ def rollout(
 def _record(state: EnvState, decision: Decision, stepped: EnvState, active: Array) -> Record:
     """What is kept of one time step in B worlds, which are ``state`` before and ``stepped`` after it."""
     # An episode that began with its clock ahead was cut short: its return and length do not describe the policy.
-    whole = (stepped.terminated | stepped.truncated) & (stepped.clock_offset == 0)
+    whole = stepped.clock_offset == 0
+    episode = EpisodeSteps(stepped.episode_length, stepped.done, whole, stepped.episode_return)
     return Record(
         raw_obs=state.obs,
         decision=decision,
@@ -214,9 +212,7 @@ def _record(state: EnvState, decision: Decision, stepped: EnvState, active: Arra
         final_obs=stepped.final_obs,
         active=active,
         nonfinite=stepped.nonfinite,
-        whole=whole,
-        episode_return=stepped.episode_return,
-        episode_length=stepped.episode_length,
+        episode=episode,
     )
 
 
@@ -224,7 +220,7 @@ def _experience(policy: BehaviorPolicy, record: Record, config: PpoConfig, branc
     """The batch, arrays [..., B, ...], and sums over worlds for the statistics, of one time step [B] or of [T, B]."""
     u, log_prob, reference = record.decision
     obs = network_obs(policy.obs_moments, record.raw_obs, config.normalize_obs)
-    valid = record.active & ~record.nonfinite & jnp.isfinite(record.raw_obs).all(-1) & jnp.isfinite(log_prob)
+    valid = record.active & ~record.nonfinite & is_sound(record.raw_obs).all(-1) & jnp.isfinite(log_prob)
     truncated = record.truncated & valid
 
     def value_of_final_obs() -> Array:
@@ -243,33 +239,15 @@ def _experience(policy: BehaviorPolicy, record: Record, config: PpoConfig, branc
         truncated=truncated,
         final_value=jnp.where(truncated, final_value, 0),
         valid=valid,
+        episode=record.episode,
         reference=reference,
     )
-    standardized = jnp.where(valid[..., None], standardize(policy.obs_moments, record.raw_obs), 0)
-    whole = record.whole & valid
-    episode_return = jnp.where(whole, record.episode_return, 0)
+    deviation = jnp.where(valid[..., None], standardize(policy.obs_moments, record.raw_obs), 0)
+    bounded = bound(policy.obs_moments, deviation)
     return batch, RolloutStats(
-        obs_sum=standardized.sum(-2),
-        obs_sum_of_squares=jnp.square(standardized).sum(-2),
+        obs_sum=bounded.sum(-2),
+        obs_sum_of_squares=jnp.square(bounded).sum(-2),
         steps=record.active.sum(-1),
         nonfinite=(record.active & ~valid).sum(-1),
-        episodes=whole.sum(-1),
-        return_sum=episode_return.sum(-1),
-        return_sum_of_squares=jnp.square(episode_return).sum(-1),
-        length_sum=jnp.where(whole, record.episode_length, 0).sum(-1),
+        outliers=(bounded != deviation).any(-1).sum(-1),
     )
-
-
-def episode_metrics(stats: RolloutStats) -> dict[str, Array]:
-    """Means over the episodes finished in an update, each []; NaN where there were none."""
-    episodes = stats.episodes.astype(jnp.float32)
-    mean = stats.return_sum / episodes
-    variance = stats.return_sum_of_squares / episodes - mean * mean
-    return {
-        "episodes": stats.episodes,
-        "episode_return": mean,
-        "episode_return_std": jnp.sqrt(jnp.maximum(variance, 0)),
-        "episode_length": stats.length_sum / episodes,
-        "env_steps_this_update": stats.steps,
-        "nonfinite_steps": stats.nonfinite,
-    }

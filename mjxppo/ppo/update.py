@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from mjxppo.config.schema import PpoConfig
-from mjxppo.ppo import losses, normalize, schedules
+from mjxppo.ppo import distribution, losses, normalize, schedules
 from mjxppo.ppo.collective import Devices
 from mjxppo.ppo.gae import generalized_advantages
 from mjxppo.ppo.gradient import Algorithm, StepMetrics, StepSettings, gradient_steps
-from mjxppo.ppo.networks import Params, apply_value, rescale_value_head
+from mjxppo.ppo.networks import Params, apply_policy, apply_value, rescale_value_head
 from mjxppo.ppo.normalize import EPSILON, RunningMoments
 from mjxppo.ppo.rollout import Batch
 from mjxppo.ppo.schedules import Progress
@@ -34,8 +34,8 @@ def learn(
     """
     config = algorithm.ppo
     value, advantage = values_and_advantages(algorithm, learner, batch, last_obs)
-    target = advantage + value
     weight = batch.valid.astype(value.dtype)
+    target, advantage, outliers = _bound_outliers(learner.return_moments, value, advantage, weight)
     moments_of = _moments_over_batch(weight, algorithm.devices)
     target_mean, target_var = moments_of(target)
     _, error_var = moments_of(target - value)
@@ -52,12 +52,16 @@ def learn(
     with jax.named_scope("gradient_steps"):
         params, opt_state, steps = gradient_steps(algorithm, learner.opt_state, params, samples, key, settings)
 
+    kl = _divergence(algorithm, params, samples)
     metrics = _step_metrics(steps) | {
+        "approx_kl": kl,
+        "entropy": moments_of(distribution.squash_log_det(batch.u) - batch.log_prob)[0],
         "learning_rate": settings.learning_rate,
         "explained_variance": 1 - error_var / jnp.maximum(target_var, EPSILON),
         "value_target_mean": target_mean,
+        "target_outliers": algorithm.devices.sum(outliers.sum()),
     }
-    learning_rate, kl_penalty = _adapt(algorithm, learner, learning_rate, metrics["approx_kl"], progress)
+    learning_rate, kl_penalty = _adapt(algorithm, learner, learning_rate, kl, progress)
     learner = replace(learner, params=params, opt_state=opt_state, return_moments=return_moments)
     return replace(learner, learning_rate=learning_rate, kl_penalty=kl_penalty), metrics
 
@@ -93,6 +97,42 @@ def values_and_advantages(algorithm: Algorithm, learner: Learner, batch: Batch, 
 def _in_reward_units(moments: RunningMoments, value: Array) -> Array:
     """Values in the critic's (normalised) units, converted to units of the reward."""
     return value * jnp.sqrt(moments.var + EPSILON) + moments.mean
+
+
+def _bound_outliers(
+    moments: RunningMoments, value: Array, advantage: Array, weight: Array
+) -> tuple[Array, Array, Array]:
+    """The critic's targets and the advantages without outliers, and which samples were some, each [blocks, T, B].
+
+    One broken reward would otherwise set the units of the critic for a thousand updates, and those of the advantages
+    for one. ``moments`` are those of the returns, see ``normalize.OUTLIER``; samples of ``weight`` 0 do not count.
+    """
+    target = advantage + value
+    bounded = normalize.bound_sample(moments, target)
+    around_zero = replace(moments, mean=jnp.zeros_like(moments.mean))
+    outliers = (bounded != target) & (weight > 0)
+    return bounded, normalize.bound_sample(around_zero, advantage), outliers
+
+
+def _divergence(algorithm: Algorithm, params: Params, samples: losses.Samples) -> Array:
+    """KL(policy that acted || policy after the last gradient step), estimated from all samples of the batch, [].
+
+    0 when imitating, because the teacher has drawn a part of the samples.
+    """
+    if algorithm.imitate:
+        return jnp.float32(0)
+
+    def of_block(block: losses.Samples) -> Array:
+        mean, log_std = apply_policy(algorithm.network, params, block.obs)
+        log_ratio = distribution.gaussian_log_prob(block.u, mean, log_std) - block.log_prob
+        estimate = losses.divergence_estimate(jnp.where(block.valid > 0, log_ratio, 0))
+        return jnp.stack([(estimate * block.valid).sum(), block.valid.sum()])
+
+    with jax.named_scope("kl"):
+        # Block by block, the working set stays in a CPU's cache.
+        sums = lax.map(of_block, samples).sum(0) if algorithm.block_by_block else of_block(samples)
+        total, count = algorithm.devices.sum(sums)
+    return total / jnp.maximum(count, 1)
 
 
 def _moments_over_batch(weight: Array, devices: Devices) -> Callable[[Array], tuple[Array, Array]]:
@@ -135,15 +175,13 @@ def _step_settings(algorithm: Algorithm, learner: Learner, learning_rate: Array,
 
 
 def _step_metrics(steps: StepMetrics) -> dict[str, Array]:
-    """Means over an update's gradient steps, each []; the KL divergence is that of the last epoch."""
-    last_epoch = jax.tree.map(lambda x: x[-1], steps)
-    final_kl = last_epoch.mean(last_epoch.terms.approx_kl)
+    """Means over an update's gradient steps, each []."""
     means = {name: steps.mean(terms) for name, terms in vars(steps.terms).items() if terms is not None}
     mean_norm = steps.mean(steps.grad_norm)
     return means | {
-        "approx_kl": final_kl,
         "grad_norm": mean_norm,
         "grad_norm_variance": steps.mean(jnp.square(steps.grad_norm - mean_norm)),
+        "gradient_steps": steps.taken.sum().astype(jnp.int32),
         "skipped_gradient_steps": steps.skipped.sum(),
     }
 

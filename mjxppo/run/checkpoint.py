@@ -35,6 +35,8 @@ _MOST_WAITING_S = 300
 _OVERHEAD = 2**18
 """Bytes that a step takes on disk at most, beside its arrays."""
 FORMAT = 2
+_BEST_BY = "episode_return"
+"""Orbax's metric by which the best checkpoints are kept; older checkpoints have it under this name."""
 """Version of what a checkpoint holds; raised when an older program could misread it."""
 
 
@@ -82,10 +84,10 @@ class CheckpointWriter:
             "async_options": options.AsyncOptions(timeout_secs=_MOST_WAITING_S),
         }
 
-    def save(self, update: int, state: Any, episode_return: float | None) -> None:
+    def save(self, update: int, state: Any, expected_return: float | None) -> None:
         """Starts saving ``state`` as step ``update`` (the number of updates done); returns once it has been copied.
 
-        The best checkpoints by ``episode_return`` are kept; None where no episode has finished. Raises WriteFailed
+        The best checkpoints by ``expected_return`` are kept; None where it is not known. Raises WriteFailed
         where this step, or the one still under way, could not be written.
         """
         self.finish()
@@ -102,7 +104,7 @@ class CheckpointWriter:
             state=args.StandardSave(arrays),
             config=args.JsonSave({"format": FORMAT, "config": self._config}),
         )
-        metrics = {"episode_return": -1e30 if episode_return is None else episode_return}
+        metrics = {_BEST_BY: -1e30 if expected_return is None else expected_return}
         with self._abandoning(update):
             self._manager.save(update, args=items, metrics=metrics)
         self._pending = update
@@ -155,7 +157,7 @@ def _preservation(ocp: Any, config: CheckpointConfig) -> Any:
     policies = ocp.checkpoint_managers
     keep = [policies.LatestN(config.keep_latest)]
     if config.keep_best:
-        best = policies.BestN(n=config.keep_best, get_metric_fn=lambda metrics: metrics["episode_return"])
+        best = policies.BestN(n=config.keep_best, get_metric_fn=lambda metrics: metrics[_BEST_BY])
         keep.append(best)
     return policies.AnyPreservationPolicy(keep)
 

@@ -33,6 +33,8 @@ _CARRIED = {
 """The arrays of a ``Learner`` that each choice of ``init.carry`` stands for, by the beginnings of their names."""
 _NETWORK = ("hidden_sizes", "critic_hidden_sizes", "activation", "std", "history", "privileged")
 """Fields of ``PolicyConfig`` that the parameters depend on."""
+_OF_STD = ("init_log_std", "min_log_std")
+"""Fields that say what std a state-dependent one's parameters stand for, see ``networks.Actor``."""
 _INHERITED = ("gamma", "normalize_obs")
 """Fields of ``PpoConfig`` that critic and policy depend on."""
 
@@ -125,6 +127,8 @@ def _meanings(ours: Config, theirs: Config, uses_actor: bool, uses_critic: bool)
         only_critic, only_actor = name in ("critic_hidden_sizes", "privileged"), name in ("hidden_sizes", "std")
         if (uses_critic and not only_actor) or (uses_actor and not only_critic):
             pairs.append((f"policy.{name}", _of_policy(ours, name), _of_policy(theirs, name)))
+    if uses_actor and theirs.policy.std == "state_dependent":
+        pairs += [(f"policy.{name}", getattr(ours.policy, name), getattr(theirs.policy, name)) for name in _OF_STD]
     if uses_actor or uses_critic:
         pairs.append(("ppo.normalize_obs", ours.ppo.normalize_obs, theirs.ppo.normalize_obs))
     return pairs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mjxppo.config.schema import PpoConfig, minibatches_per_epoch
+from mjxppo.config.schema import PpoConfig
 from mjxppo.run.metrics import Row
 
 
@@ -23,13 +23,13 @@ def problem_of(rows_of_members: Sequence[Sequence[Row]], ppo: PpoConfig) -> Prob
     """The problem in the updates of one device call, for each policy their metric rows; None where there is none."""
     rows = [row for own in rows_of_members for row in own]
     steps = sum(row["env_steps_this_update"] for row in rows)
-    gradient_steps = len(rows) * ppo.num_epochs * minibatches_per_epoch(ppo)
+    gradient_steps = sum(row["gradient_steps"] for row in rows)
     for name, of, what in (
         ("nonfinite_steps", steps, "steps ended in a non-finite world"),
         ("skipped_gradient_steps", gradient_steps, "gradient steps were skipped for a non-finite gradient"),
     ):
         count = sum(row[name] for row in rows)
-        if count > ppo.max_nonfinite_share * of:
+        if count > ppo.max_nonfinite_share * max(of, 1):
             found = [(row["update"], member) for member, own in enumerate(rows_of_members) for row in own if row[name]]
             limit = f"more than ppo.max_nonfinite_share = {ppo.max_nonfinite_share}"
             return Problem(f"{count} of the last {of} {what} ({limit})", *min(found))

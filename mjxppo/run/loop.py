@@ -49,8 +49,8 @@ class Outcome(NamedTuple):
     new_env_steps: int
     """Environment steps of this program's part of it, of all policies together."""
     updates: int
-    episode_return: float | None
-    """Mean over the episodes of the last update that finished any; mean over policies, where there are several."""
+    expected_return: float | None
+    """Mean of the metric of that name over the last device call's steps, and over policies, where there are several."""
     train_s: float
     """Seconds in the training loop, without compilation."""
     compile_s: float
@@ -161,13 +161,12 @@ class _Loop:
         self.warned_of_slow_calls = False
         self.env_steps = 0
         self.returns: list[float | None] = [None] * len(directories)
-        self.full_update = program.env_steps_per_update
 
     @property
-    def episode_return(self) -> float | None:
-        """Mean over the members that have finished an episode."""
-        finished = [value for value in self.returns if value is not None]
-        return sum(finished) / len(finished) if finished else None
+    def expected_return(self) -> float | None:
+        """Mean over the members of which it is known."""
+        known = [value for value in self.returns if value is not None]
+        return sum(known) / len(known) if known else None
 
     def close(self) -> None:
         """Closes all files; ignores WriteFailed, because the error that ended the run has been reported."""
@@ -194,7 +193,7 @@ class _Loop:
                 self._write(partial(self._log, rows))
                 newest = rows[0][-1]
                 speed, extent = len(rows) * newest["env_steps_per_s"], newest.get("randomization_extent")
-                line.update(self.env_steps, speed, self.episode_return, extent)
+                line.update(self.env_steps, speed, self.expected_return, extent)
                 self._check_health(rows)
                 self.stop_wanted = distributed.is_first() and self.callbacks.metrics(rows[0]) is True
                 self._write(self.checkpoints.poll)
@@ -207,7 +206,7 @@ class _Loop:
             env_steps=self.env_steps,
             new_env_steps=len(self.returns) * (self.env_steps - first_env_steps),
             updates=self.update,
-            episode_return=self.episode_return,
+            expected_return=self.expected_return,
             train_s=time.perf_counter() - started,
             compile_s=compile_s,
             exit_code=stop.exit_code if self.env_steps < config.total_env_steps else 0,
@@ -237,7 +236,7 @@ class _Loop:
     def _save(self, state: TrainState) -> None:
         def save() -> None:
             self._sync_metrics()
-            self.checkpoints.save(self.update, state, self.episode_return)
+            self.checkpoints.save(self.update, state, self.expected_return)
             self.reported_errors.clear()
 
         self._write(self.checkpoints.finish)
@@ -253,7 +252,7 @@ class _Loop:
             return
         try:
             self._sync_metrics()
-            self.checkpoints.save(self.update, state, self.episode_return)
+            self.checkpoints.save(self.update, state, self.expected_return)
             self.checkpoints.finish()
         except WriteFailed as error:
             raise TrainingFailed(f"the last state is lost: {error}; {self.last_good()}") from error
@@ -306,12 +305,13 @@ class _Loop:
         for i in range(int(metrics["ran"].sum())):
             row = {name: values[i] for name, values in metrics.items()}
             self.env_steps, self.update = env_steps_of(row), int(row["update"])
-            # An update that the budget cut short has few episodes: its return counts only where there is no other.
-            cut_short = row["env_steps_this_update"] < self.full_update
-            if row["episodes"] > 0 and not (cut_short and self.returns[member] is not None):
-                self.returns[member] = float(row["episode_return"])
             kept = {name: value for name, value in row.items() if name not in _NOT_LOGGED}
             rows.append({"update": self.update, "env_steps": self.env_steps} | kept)
+        known = [row for row in rows if np.isfinite(row["expected_return"])]
+        if known:
+            # By steps, because an update that the budget cut short knows little.
+            steps = [row["env_steps_this_update"] for row in known]
+            self.returns[member] = float(np.average([row["expected_return"] for row in known], weights=steps))
         return rows
 
     def _check_health(self, rows_of_members: list[list[Row]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy import integrate, stats
 
 from mjxppo.ppo import distribution
@@ -73,8 +74,31 @@ def test_entropy_estimate_is_unbiased_for_the_squashed_entropy():
 
     exact, _ = integrate.quad(minus_p_log_p, mean - 8 * std, mean + 8 * std)
     u = mean + std * jax.random.normal(jax.random.key(0), (200_000, 1))
-    estimates = distribution.entropy_estimate(u, jnp.full((200_000, 1), log_std))
+    estimates = distribution.entropy_estimate(u, jnp.full((200_000, 1), mean), jnp.full((200_000, 1), log_std))
     np.testing.assert_allclose(estimates.mean(), exact, atol=4 * float(estimates.std()) / np.sqrt(200_000))
+
+
+def test_the_entropys_derivative_is_the_squashed_ones_and_vanishes_at_its_maximum():
+    """The squashed entropy has its maximum at mean 0 and a std of 0.87; the Gaussian's grows for ever."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+
+    def exact(mean, log_std):
+        u = mean + np.exp(log_std) * nodes
+        squash = 2 * (np.log(2) - u - np.logaddexp(0, -2 * u))
+        return log_std + 0.5 * np.log(2 * np.pi * np.e) + (weights * squash).sum() / weights.sum()
+
+    noise = jax.random.normal(jax.random.key(1), (400_000,))
+    for mean, log_std in ((0.0, np.log(0.5)), (0.0, np.log(0.8744)), (0.6, 0.3)):
+        u = jnp.float32(mean + np.exp(log_std) * noise)[:, None]
+        one = lambda m, s, u: distribution.entropy_estimate(u, m[None], s[None])  # noqa: E731
+        each = jax.vmap(jax.grad(one, (0, 1)), (None, None, 0))(jnp.float32(mean), jnp.float32(log_std), u)
+        step = 1e-5
+        by_mean = (exact(mean + step, log_std) - exact(mean - step, log_std)) / (2 * step)
+        by_log_std = (exact(mean, log_std + step) - exact(mean, log_std - step)) / (2 * step)
+        for own, expected in zip(each, (by_mean, by_log_std), strict=True):
+            assert float(own.mean()) == pytest.approx(expected, abs=4 * float(own.std()) / np.sqrt(noise.size))
+    stds = np.linspace(0.5, 1.5, 1001)
+    assert stds[np.argmax([exact(0, np.log(s)) for s in stds])] == pytest.approx(0.8744, abs=2e-3)
 
 
 def test_gaussian_entropy_is_scipys():

@@ -57,7 +57,8 @@ def test_policy_loss_is_its_formula(name):
         "policy_gradient": -(ratio * advantage).mean(),
     }[name]
     value_loss = 0.5 * np.square(value - np.asarray(samples.target)).mean()
-    entropy = (log_std + 0.5 * np.log(2 * np.pi * np.e)).sum(-1).mean()
+    squash = np.log1p(-np.square(np.tanh(np.asarray(samples.u, np.float64)))).sum(-1)
+    entropy = ((log_std + 0.5 * np.log(2 * np.pi * np.e)).sum(-1) + squash).mean()
     np.testing.assert_allclose(terms.policy_loss, expected, rtol=1e-4)
     np.testing.assert_allclose(terms.approx_kl, kl, rtol=1e-4)
     np.testing.assert_allclose(terms.clip_fraction, (np.abs(ratio - 1) > 0.2).mean(), rtol=1e-6)

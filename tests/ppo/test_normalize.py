@@ -9,16 +9,20 @@ import pytest
 from mjxppo.ppo import normalize
 
 
+def merged(moments, batch):
+    """The moments after a batch [samples, ...], as a rollout merges it."""
+    x = normalize.bound(moments, normalize.standardize(moments, jnp.asarray(batch, jnp.float32)))
+    return normalize.merge_standardized_sums(moments, x.sum(0), (x * x).sum(0), jnp.int32(len(batch)))
+
+
 @pytest.mark.parametrize("offset, scale", [(0.0, 1.0), (100.0, 1.0), (-3.0, 1e-2), (0.0, 1e5)])
-def test_merged_batches_have_the_moments_of_all_the_data(offset, scale):
+def test_merged_batches_have_the_moments_of_all_the_data_but_the_first_batches(offset, scale):
     rng = np.random.default_rng(0)
-    batches = [offset + scale * rng.normal(loc=i, size=(n, 3)) for i, n in enumerate((10, 500, 2000, 3000))]
-    moments = normalize.initial_moments((3,)).replace(count=jnp.float32(0))
+    batches = [offset + scale * rng.normal(loc=i, size=(n, 3)) for i, n in enumerate((10, 9, 8, 7, 500, 2000, 3000))]
+    moments = normalize.initial_moments((3,))
     for batch in batches:
-        # As a rollout does: sums of what the present moments make of the data.
-        x = normalize.standardize(moments, jnp.asarray(batch, jnp.float32))
-        moments = normalize.merge_standardized_sums(moments, x.sum(0), (x * x).sum(0), jnp.int32(len(batch)))
-    everything = np.concatenate(batches)
+        moments = merged(moments, batch)
+    everything = np.concatenate(batches[4:])
     tolerance = 2e-4 * scale + 1e-6 * abs(offset)
     np.testing.assert_allclose(moments.mean, everything.mean(0), atol=tolerance)
     np.testing.assert_allclose(np.sqrt(moments.var), everything.std(0), rtol=2e-3, atol=tolerance)
@@ -46,3 +50,39 @@ def test_decaying_moments_start_without_bias_and_then_forget():
     for _ in range(2000):
         moments = normalize.decay_moments(moments, jnp.float32(-1.0), jnp.float32(9.0), 0.99)
     assert float(moments.mean) == pytest.approx(-1.0, abs=1e-3) and float(moments.var) == pytest.approx(9.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("outlier", [1e6, -9e9])
+@pytest.mark.parametrize("when", [0, 1, 50])
+def test_one_broken_observation_is_soon_forgotten(when, outlier):
+    rng = np.random.default_rng(1)
+    moments = normalize.initial_moments((2,))
+    for i in range(100):
+        batch = rng.normal(loc=3.0, scale=0.1, size=(1000, 2))
+        if i == when:
+            batch[17, 0] = outlier
+        moments = merged(moments, batch)
+    # A sample of 100 deviations among 100 000: its square adds a tenth.
+    np.testing.assert_allclose(np.sqrt(moments.var), 0.1, rtol=0.06)
+    np.testing.assert_allclose(moments.mean, 3.0, atol=0.003)
+
+
+def test_an_input_that_wakes_up_late_is_soon_normalised():
+    moments = normalize.initial_moments((1,))
+    for _ in range(200):
+        moments = merged(moments, np.zeros((1000, 1)))
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        moments = merged(moments, rng.normal(size=(1000, 1)))
+    assert float(jnp.sqrt(moments.var)[0]) > 0.1
+
+
+def test_one_broken_return_does_not_set_the_critics_units():
+    moments = normalize.initial_moments(())
+    targets = np.random.default_rng(3).normal(50.0, 5.0, size=(40, 500)).astype("f")
+    targets[0, 3], targets[20, 7] = 1e9, -1e9
+    for batch in targets:
+        bounded = np.asarray(normalize.bound_sample(moments, jnp.asarray(batch)))
+        moments = normalize.decay_moments(moments, bounded.mean(), bounded.var(), 0.99)
+    assert float(moments.mean) == pytest.approx(50.0, abs=0.5)
+    assert float(jnp.sqrt(moments.var)) == pytest.approx(5.0, rel=0.4)

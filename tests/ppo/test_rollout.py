@@ -13,6 +13,8 @@ from toy import PointMass
 from mjxppo.config.schema import PolicyConfig, PpoConfig
 from mjxppo.envs import Environment
 from mjxppo.ppo import distribution, networks, normalize
+from mjxppo.ppo.collective import Devices
+from mjxppo.ppo.episodes import episode_metrics
 from mjxppo.ppo.rollout import BehaviorPolicy, rollout
 
 N, T = 8, 12
@@ -89,7 +91,7 @@ def test_a_rollout_without_branches_takes_the_same_steps(budget, teacher_share):
     keys = [jax.random.key_data(one.key) for one in (worlds, others[0])]
     np.testing.assert_array_equal(*keys)
     of_worlds = worlds.replace(key=0), others[0].replace(key=0)
-    assert int(stats.episodes) > 0 and bool(batch.truncated.any())
+    assert bool(batch.episode.ended.any()) and bool(batch.truncated.any())
     expected, got = (of_worlds[0], batch, last_obs, stats), (of_worlds[1], *others[1:])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), expected, got)
 
@@ -152,10 +154,11 @@ def test_a_nonfinite_world_is_masked_counted_and_changes_no_other(where, poison)
 def test_statistics_count_whole_episodes_only():
     env, config, policy, state = make(max_episode_steps=5)
     ahead = state.replace(clock_offset=jnp.array([3] * 4 + [0] * 4, jnp.int32))
-    _, _, _, stats = run(env, config, policy, ahead)
+    _, batch, _, _ = run(env, config, policy, ahead)
+    metrics = episode_metrics(batch.episode, batch.reward, batch.terminated, batch.valid, 5, Devices(1))
     # Ends at steps 2, 7, 12 (the first cut short) for four worlds, at 5 and 10 for the others.
-    assert int(stats.episodes) == 4 * 2 + 4 * 2
-    assert float(stats.length_sum) == 16 * 5
+    assert int(metrics["episodes"]) == 4 * 2 + 4 * 2
+    assert float(metrics["episode_length"]) == 5
 
 
 def test_observation_sums_are_those_of_the_observations_acted_on():

@@ -34,8 +34,8 @@ def saved(tmp_path) -> Path:
     """A run's checkpoint directory with steps 1 to 4 saved, of which two newest and the best are kept."""
     config = Config(env="hopper", checkpoint=CheckpointConfig(keep_latest=2, keep_best=1))
     writer = checkpoint.CheckpointWriter(tmp_path / "run" / "ckpt", config)
-    for step, episode_return in ((1, 5.0), (2, 50.0), (3, 7.0), (4, None)):
-        writer.save(step, state_of(step), episode_return)
+    for step, expected_return in ((1, 5.0), (2, 50.0), (3, 7.0), (4, None)):
+        writer.save(step, state_of(step), expected_return)
     writer.close()
     return tmp_path / "run" / "ckpt"
 

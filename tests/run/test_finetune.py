@@ -81,7 +81,8 @@ def begun(**fields):
 
 
 @pytest.mark.parametrize(
-    "carry", [[], ["policy"], ["critic"], ["policy", "normalizer"], ["policy", "critic", "normalizer", "optimizer"]]
+    "carry",
+    [[], ["normalizer"], ["critic", "normalizer"], ["policy", "normalizer"], ["policy", "critic", "normalizer", "optimizer"]],
 )
 @pytest.mark.parametrize("num_seeds", [1, 2])
 def test_what_is_carried_is_the_sources_to_the_bit_and_the_rest_is_fresh(source, carry, num_seeds):
@@ -111,14 +112,16 @@ def test_the_policy_stays_as_it_is_while_only_the_critic_learns(source):
     run("frozen", 3, init={"path": "pretrained", "critic_warmup": 3})
     frozen = final_arrays("frozen")
     for name in source:
-        if name.startswith(PARTS["policy"]):
+        if name.startswith((PARTS["policy"], PARTS["normalizer"])):
             assert frozen[name].tobytes() == source[name].tobytes(), name
     head = f"{PARTS['critic']}/head/kernel"
     assert not np.array_equal(frozen[head], source[head])
     assert frozen["learner/opt_state/1/mu"].all(), "Adam's moments of the policy are there when it begins to move"
     run("thawed", 4, init={"path": "pretrained", "critic_warmup": 3})
     kernel = f"{PARTS['policy']}/mlp/head/kernel"
+    mean = f"{PARTS['normalizer']}/mean"
     assert not np.array_equal(final_arrays("thawed")[kernel], source[kernel])
+    assert not np.array_equal(final_arrays("thawed")[mean], source[mean])
 
 
 def test_the_step_size_that_is_logged_warms_up(source):
@@ -190,6 +193,8 @@ def test_an_anchored_run_resumes_to_the_bit_without_its_source(source, monkeypat
         ({"ppo": {"normalize_obs": False}}, "ppo.normalize_obs: must be True"),
         ({"init": {"carry": ["policy", "optimizer"]}}, "init.carry: optimizer goes with policy and critic"),
         ({"init": {"carry": ["actor"]}}, r"init.carry.0: input should be 'policy'"),
+        ({"init": {"carry": ["policy"]}}, "init.carry: policy goes with normalizer, .* add normalizer"),
+        ({"init": {"carry": ["critic"]}}, "init.carry: critic goes with normalizer"),
         ({"init": {"path": None, "anchor_coef": 1.0}}, "init.anchor_coef: needs a policy to hold on to"),
     ],
 )
@@ -198,6 +203,18 @@ def test_a_source_that_does_not_fit_is_refused_in_one_line_before_anything_is_wr
     with pytest.raises(UserError, match=message) as error:
         run("tuned", 1, **fields)
     assert "\n" not in str(error.value) and not Path("tuned").exists()
+
+
+@pytest.mark.parametrize("field", ["init_log_std", "min_log_std"])
+def test_what_the_parameters_of_a_state_dependent_std_stand_for_must_stay(working_directory, field):  # noqa: F811
+    policy = {"hidden_sizes": [16], "std": "state_dependent", "init_log_std": -0.5, "min_log_std": -2.5}
+    run("pretrained", 1, policy=policy)
+    tuned = run("tuned", 1, init={"path": "pretrained"})
+    assert (tuned.config.policy.init_log_std, tuned.config.policy.min_log_std) == (-0.5, -2.5)
+    with pytest.raises(UserError, match=f"policy.{field}: must be {policy[field]}, as in "):
+        run("other", 1, init={"path": "pretrained"}, policy={field: -1.0})
+    init = {"path": "pretrained", "carry": ["critic", "normalizer"]}
+    assert run("critic", 1, init=init, policy={field: -1.0}).env, "a new actor may be another"
 
 
 def test_networks_that_are_not_carried_may_differ(source):
@@ -225,5 +242,5 @@ def test_from_the_command_line(capsys):
     assert config.policy.hidden_sizes == (24,) and config.init.path == str(step), "ckpt is now another run's"
     assert cli.main([*tune, "--env", "half_cheetah", "--run-dir", "no"]) == 2
     assert "observations, and half_cheetah has 17" in capsys.readouterr().err
-    assert cli.main(["train", "--resume", "--run-dir", "tuned", "--init.carry", "policy"]) == 2
+    assert cli.main(["train", "--resume", "--run-dir", "tuned", "--init.carry", "normalizer"]) == 2
     assert "init.carry: cannot change when a run is resumed" in capsys.readouterr().err

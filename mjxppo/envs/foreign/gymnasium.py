@@ -24,7 +24,7 @@ from jax.experimental import io_callback
 
 from mjxppo.envs.host import HostTask
 from mjxppo.envs.randomize.changes import QUANTITIES, changed_fields
-from mjxppo.envs.task import Array, Ended
+from mjxppo.envs.task import NO_LIMIT, Array, Ended
 from mjxppo.errors import UserError
 from mjxppo.physics import modify_model
 from mjxppo.physics.messages import without_model_warnings
@@ -32,7 +32,6 @@ from mjxppo.physics.messages import without_model_warnings
 T = TypeVar("T")
 
 PREFIX = "gymnasium:"
-_NO_LIMIT = 2**31 - 1
 
 
 @flax.struct.dataclass
@@ -71,7 +70,7 @@ class GymnasiumTask(HostTask):
         env = make_one(gym_id, options)
         self.name, self.gym_id = f"{PREFIX}{gym_id}", gym_id
         self.obs_size, self.action_size = _size(env, "observation"), _size(env, "action")
-        self.max_episode_steps = (env.spec and env.spec.max_episode_steps) or _NO_LIMIT
+        self.max_episode_steps = (env.spec and env.spec.max_episode_steps) or NO_LIMIT
         self.step_duration = float(getattr(env.unwrapped, "dt", math.nan))  # not every environment has it
         env.close()
         self._vector_envs = _VectorEnvs(partial(self._make_vector_env, gym_id, options))

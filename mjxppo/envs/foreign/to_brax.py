@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mjxppo.envs.batch import all_finite
+from mjxppo.envs.batch import all_sound, is_sound
 from mjxppo.envs.locomotion import Locomotion
 from mjxppo.envs.task import Task
 from mjxppo.physics.messages import import_mjx
@@ -21,7 +21,7 @@ class ToBrax(Env):
     """One world of a task with Brax's interface; ``jax.vmap`` makes batches, as Brax's wrappers do.
 
     Like Brax's own environments it has no time limit and does not reset itself: Brax's wrappers add both. ``metrics``
-    are the reward's terms. A world that becomes non-finite is done, with reward 0.
+    are the reward's terms. A world that breaks (``EnvState.nonfinite``) is done, with reward 0.
     """
 
     def __init__(self, task: Task):
@@ -41,13 +41,13 @@ class ToBrax(Env):
         worlds = jax.tree.map(lambda x: x[None], state.pipeline_state)
         worlds, terms, terminated = self.task.advance(worlds, jnp.asarray(action, state.obs.dtype)[None])
         obs = self.task.observe(worlds)
-        finite = all_finite((self.task.state_variables(worlds), obs))
-        terms = {name: jnp.where(finite, term, 0)[0] for name, term in terms.items()}
+        sound = all_sound((self.task.state_variables(worlds), obs, terms))
+        terms = {name: jnp.where(sound, term, 0)[0] for name, term in terms.items()}
         return state.replace(
             pipeline_state=_first_world(worlds),
-            obs=jnp.nan_to_num(obs, posinf=0.0, neginf=0.0)[0],
+            obs=jnp.where(is_sound(obs), obs, 0)[0],
             reward=sum(terms.values(), jnp.zeros_like(state.reward)),
-            done=(terminated | ~finite)[0].astype(state.done.dtype),
+            done=(terminated | ~sound)[0].astype(state.done.dtype),
             metrics=state.metrics | terms,
         )
 

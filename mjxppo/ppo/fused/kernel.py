@@ -55,16 +55,17 @@ def actor_critic(
     tiles = pl.cdiv(chosen.size * width, TILE)
     tiles_each = pl.cdiv(tiles, MAX_PROGRAMS)
     programs = pl.cdiv(tiles, tiles_each)
-    terms, terms_tree = jax.tree.flatten(losses.LossTerms(*jnp.zeros(6)))
+    terms, terms_tree = jax.tree.flatten(losses.LossTerms(*jnp.zeros(5)))
     row_size = layout.size + len(terms) + 1  # the last is not used, see _accumulator
-    scalars = jnp.stack([jnp.float32(x) for x in (*step, *(getattr(config, name) for name in SWEPT))])
+    swept = {name: getattr(config, name) for name in SWEPT if isinstance(getattr(config, name), Array)}
+    scalars = jnp.stack([jnp.float32(x) for x in (*step, *swept.values())])
 
     def program(scalars_ref: Any, flat_ref: Any, chosen_ref: Any, zero_ref: Any, *refs: Any) -> None:
         *sample_refs, out_ref = refs
         sample_refs = jax.tree.unflatten(jax.tree.structure(rows), sample_refs)
         numbers = [scalars_ref[i] for i in range(scalars.size)]
-        own_step, swept = Step(*numbers[: len(step)]), dict(zip(SWEPT, numbers[len(step) :], strict=True))
-        own_config = replace(config, **swept)
+        own_step = Step(*numbers[: len(step)])
+        own_config = replace(config, **dict(zip(swept, numbers[len(step) :], strict=True)))
         own = pl.program_id(0)
 
         def one_tile(i: Array | int, _: None) -> None:
