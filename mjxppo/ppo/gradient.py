@@ -17,7 +17,7 @@ from jax.flatten_util import ravel_pytree
 from mjxppo.config.schema import InitConfig, PolicyConfig, PpoConfig, minibatches_per_epoch
 from mjxppo.ppo import fused, losses, minibatch, packing
 from mjxppo.ppo.collective import Devices
-from mjxppo.ppo.networks import ActorCritic, Params, is_actor, parameter_floor
+from mjxppo.ppo.networks import ActorCritic, Params, is_actor, parameter_bounds
 from mjxppo.ppo.normalize import EPSILON
 
 Array = jax.Array
@@ -163,7 +163,7 @@ def _gradient_step(
     divided by the number of devices, [].
     """
     config, devices = algorithm.ppo, algorithm.devices
-    floor, _ = ravel_pytree(parameter_floor(params, settings.min_log_std))
+    lower, upper = (ravel_pytree(bound)[0] for bound in parameter_bounds(params, settings.min_log_std))
     frozen = None
     if settings.policy_learns is not None:
         frozen = ravel_pytree(is_actor(params))[0] & ~settings.policy_learns
@@ -195,7 +195,8 @@ def _gradient_step(
         by_xla = by_autodiff if algorithm.block_by_block else _in_shares(by_autodiff)
         gradient, terms = _sum_of_parts(by_kernel if in_kernel else by_xla, chosen)
         gradient, any_samples = devices.mean(gradient), count >= 0.5 / devices.count
-        carry, norm, finite = _adam_step(config, carry, gradient, settings.learning_rate, floor, frozen, any_samples)
+        rate, bounds = settings.learning_rate, (lower, upper)
+        carry, norm, finite = _adam_step(config, carry, gradient, rate, bounds, frozen, any_samples)
         norm = jnp.where(finite, norm, 0)
         return carry, StepMetrics(terms=terms, grad_norm=norm, skipped=~finite, taken=any_samples.astype(norm.dtype))
 
@@ -243,13 +244,13 @@ def _adam_step(
     carry: Carry,
     gradient: Array,
     learning_rate: Array,
-    floor: Array,
+    bounds: tuple[Array, Array],
     frozen: Array | None,
     any_samples: Array,
 ) -> tuple[Carry, Array, Array]:
     """One Adam step on the flat parameters [P]; none where the gradient [P] is not finite, or not ``any_samples`` [].
 
-    No parameter falls below its ``floor`` [P]; those that are ``frozen`` ([P] bool; None: none) keep their values.
+    No parameter leaves its ``bounds``, each [P]; those that are ``frozen`` ([P] bool; None: none) keep their values.
     Returns the parameters and the optimiser's state, the gradient's norm [], and whether the gradient is finite, []
     bool.
     """
@@ -259,7 +260,7 @@ def _adam_step(
     # Gradients of frozen parameters enter Adam's moments, too: otherwise the moments would stay 0 while the step count,
     # which corrects for that, rises, and these parameters' first steps would be several times too large.
     direction, stepped = optimizer(config).update(gradient, opt_state)
-    stepped_flat = jnp.maximum(flat - learning_rate * direction, floor)
+    stepped_flat = jnp.clip(flat - learning_rate * direction, *bounds)
     if frozen is not None:
         stepped_flat = jnp.where(frozen, flat, stepped_flat)
     keep = lambda new, old: jnp.where(finite & any_samples, new, old)  # noqa: E731

@@ -18,6 +18,7 @@ ACTIVATIONS = {"tanh": nn.tanh, "relu": nn.relu, "silu": nn.silu, "elu": nn.elu}
 assert set(ACTIVATIONS) == set(get_args(Activation))
 
 MAX_LOG_STD = 2.0
+"""No log standard deviation is larger; squashed, a Gaussian this wide is at -1 or 1 most of the time."""
 _POLICY_HEAD_SCALE = 0.01
 _VALUE_HEAD_SCALE = 1.0
 
@@ -49,7 +50,7 @@ class Actor(nn.Module):
     With a state-dependent std the network's second half of outputs ``r`` gives
     ``log_std = min_log_std + softplus(r + c)``, where ``c`` makes ``init_log_std`` the value at ``r = 0``: it
     approaches the floor smoothly, so that its gradient is never 0. With a state-independent std ``log_std`` is a
-    parameter, which the optimiser keeps at or above the floor (``parameter_floor``).
+    parameter, which the optimiser keeps within bounds (``parameter_bounds``).
     """
 
     action_size: int
@@ -123,13 +124,17 @@ def apply_value(network: ActorCritic, params: Params, obs: Array) -> Array:
     return cast(Array, network.apply(params, obs, method="value"))
 
 
-def parameter_floor(params: Params, min_log_std: Array) -> Params:
-    """The least value that each parameter may take: ``min_log_std`` [] for a state-independent log-std, else none."""
+def parameter_bounds(params: Params, min_log_std: Array) -> tuple[Params, Params]:
+    """The least and the greatest value that each parameter may take.
 
-    def floor(path: tuple[Any, ...], leaf: Array) -> Array:
-        return jnp.full_like(leaf, min_log_std if path[-1].key == "log_std" else -jnp.inf)
+    For a state-independent log-std they are ``min_log_std`` [] and ``MAX_LOG_STD``; other parameters have none.
+    """
 
-    return jax.tree_util.tree_map_with_path(floor, params)
+    def bound(log_std: Array | float, other: float) -> Params:
+        full = lambda path, leaf: jnp.full_like(leaf, log_std if path[-1].key == "log_std" else other)  # noqa: E731
+        return jax.tree_util.tree_map_with_path(full, params)
+
+    return bound(min_log_std, -jnp.inf), bound(MAX_LOG_STD, jnp.inf)
 
 
 def actor_of(params: Params) -> Params:

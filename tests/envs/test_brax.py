@@ -207,6 +207,6 @@ class TestTheirsAsOurs:
         pytest.importorskip("mujoco_playground")
         env = from_playground("CartpoleBalance", max_episode_steps=10)
         outcome = loop.train(start.build(small_config(total_env_steps=2048), env), tmp_path)
-        assert outcome.episode_return > 0
+        assert outcome.expected_return > 0
         with pytest.raises(UserError, match="no environment 'Nothing'"):
             envs.make("playground:Nothing")
