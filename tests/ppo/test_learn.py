@@ -86,7 +86,7 @@ class Case:
         network = networks.build(ACTIONS, POLICY)
         shapes = jax.eval_shape(lambda: networks.init_params(network, OBS, jax.random.key(0)))
         params = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape) / np.sqrt(x.shape[0])), shapes)
-        params["params"]["actor"]["log_std"] = jnp.array([-0.515, 1.99])
+        params["params"]["actor"]["log_std"] = jnp.array([1.9999, -0.515])
         flat, self.unravel = ravel_pytree(params)
         opt_state = optimizer(config).init(flat)
         adam = opt_state[1]._replace(
@@ -181,7 +181,7 @@ def test_the_cases_do_what_they_are_named_for():
     metrics = {name: float(value) for name, value in plain.metrics.items()}
     assert 0.1 < metrics["clip_fraction"] < 0.9 and metrics["grad_norm"] > 0.5
     log_std = plain.state(plain.after).params["log_std"]
-    assert log_std[0] == POLICY.min_log_std or log_std[1] == networks.MAX_LOG_STD, "one is held at its bound"
+    assert log_std[1] == POLICY.min_log_std, "held at its bound; so is the other in some steps"
     rates = {name: float(Case(ppo(**CASES[name])).after.learning_rate) for name in ("slower", "faster", "as fast")}
     assert rates["slower"] < rates["as fast"] == 0.006 < rates["faster"]
     penalties = [float(Case(ppo(**CASES[name])).after.kl_penalty) for name in ("penalty", "small penalty")]
