@@ -10,24 +10,27 @@ import json
 import sys
 from pathlib import Path
 
+from mjxppo.config.values import read_named
+
 RECORDED = Path(__file__).parents[1] / "tests" / "data" / "gpu_program.json"
 
 
 def main(measured: str) -> None:
     """Prints a line for each configuration that was measured."""
     report = json.loads(Path(measured).read_text(encoding="utf-8"))
-    predicted = {
-        name.split(",")[0].removesuffix("_gpu"): (jax, numbers["predicted_env_steps_per_s"])
-        for jax, programs in json.loads(RECORDED.read_text(encoding="utf-8")).items()
-        for name, numbers in programs.items()
-        if name.endswith("_gpu, planar-pallas")
-    }
+    predicted = {}
+    for jax, programs in json.loads(RECORDED.read_text(encoding="utf-8")).items():
+        for name, numbers in programs.items():
+            config, backend = name.split(", ")
+            if backend == "planar-pallas":
+                values = read_named(config)
+                predicted[values["env"], values["ppo"]["num_envs"]] = jax, numbers["predicted_env_steps_per_s"]
     for row in report["results"]:
-        steps = row["env_steps_per_s"]
-        if row["env"] in predicted:
-            jax, expected = predicted[row["env"]]
+        steps, program = row["env_steps_per_s"], (row["env"], row["num_envs"])
+        if program in predicted:
+            jax, expected = predicted[program]
             share = f"{steps / expected:.2f} of what was predicted ({jax})"
-            print(f"{row['env']}: {steps:,.0f} environment steps per second, {share}")
+            print(f"{row['env']}, {row['num_envs']} worlds: {steps:,.0f} environment steps per second, {share}")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ benchmark() {
 nvidia-smi >"$out/nvidia-smi.out" 2>&1
 part 120 tests "$python" -m pytest -q -m gpu tests/test_gpu.py
 part 180 learn "$python" -m mjxppo train --config half_cheetah_gpu --env half_cheetah --run-dir "$out/run" --eval.no-video
-benchmark 150 train train --config half_cheetah_gpu hopper_gpu --repeats 3
+benchmark 150 train train --config half_cheetah_gpu hopper_gpu half_cheetah_gpu_throughput --repeats 3
 part 10 compared "$python" scripts/compare_predictions.py "$out/train.json"
 benchmark 120 physics physics --num-envs 32768 --tasks half_cheetah --backends planar planar-pallas --repeats 3
 benchmark 90 kernel-sizes physics --num-envs 32768 --tasks hopper --repeats 3 \

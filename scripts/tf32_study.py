@@ -75,8 +75,8 @@ def tf32() -> Iterator[None]:
 def returns(env: str, seeds: range, steps: int, directory: Path) -> list[float]:
     """Mean return of each seed's policy, trained in ``directory`` unless it is there already."""
     if not (directory / "eval.json").is_file():
-        fields = {"seed": seeds[0], "num_seeds": len(seeds), "total_env_steps": steps}
         resume = (directory / "config.yaml").is_file()
+        fields: dict[str, Any] = {"seed": seeds[0], "num_seeds": len(seeds), "total_env_steps": steps}
         train_policies(env, run_dir=directory, evaluate=True, resume=resume, **({} if resume else fields))
     result = read_json(directory / "eval.json") or {}
     return [float(mean) for mean in result["groups"][0]["means"]]

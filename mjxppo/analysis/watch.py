@@ -30,7 +30,9 @@ from mjxppo.run.metrics import JSONL, Row
 State = Literal["starting", "training", "finishing", "complete", "stopped"]
 
 _COLOURS = {"starting": "yellow", "training": "green", "finishing": "green", "complete": "cyan", "stopped": "red"}
-_KEPT = ("update", "env_steps", "env_steps_per_s", "episode_return", "episode_length", "episodes", "time_s")
+_RETURNS = ("expected_return", "episode_return")
+"""The metric that is shown as the return: the first of them that the run has."""
+_KEPT = ("update", "env_steps", "env_steps_per_s", *_RETURNS, "episode_length", "episodes", "time_s")
 _DETAILS = {
     "explained_variance": "explained variance",
     "approx_kl": "KL",
@@ -256,7 +258,8 @@ def _curves(frame: Frame) -> Iterator[tuple[str, RenderableType]]:
     """Newest value and sparkline of the main metrics, and of the return of each policy."""
     several = len(frame.tails) > 1
     for tail in frame.tails[:_MAX_POLICIES]:
-        yield from _curve(tail, "episode_return", tail.path.parent.name if several else "return")
+        metric = next((name for name in _RETURNS if name in tail.newest), _RETURNS[-1])
+        yield from _curve(tail, metric, tail.path.parent.name if several else "return")
     if len(frame.tails) > _MAX_POLICIES:
         yield "", f"and {len(frame.tails) - _MAX_POLICIES} more policies"
     if not several:

@@ -34,7 +34,7 @@ def select(mask: Array, new: T, old: T) -> T:
 
 
 def is_sound(x: Array) -> Array:
-    """Whether a number is one that a simulation can be trusted with, elementwise: not NaN, and at most ``MAX_VALUE``."""
+    """Whether a number is one that a simulation can be trusted with, elementwise: not NaN, at most ``MAX_VALUE``."""
     return jnp.abs(x) <= MAX_VALUE
 
 

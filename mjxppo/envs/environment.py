@@ -120,8 +120,8 @@ class Environment:
     def step(self, state: EnvState, action: Array) -> EnvState:
         """Takes one step in every world; worlds whose episode ends are reset to a fresh random initial state.
 
-        A world that breaks, see ``EnvState.nonfinite``, is reset as well, with reward 0, ``truncated`` and ``nonfinite``
-        set; the other worlds are not affected. Actions [N, action_size] outside [-1, 1] are clipped by
+        A world that breaks, see ``EnvState.nonfinite``, is reset as well, with reward 0, ``truncated`` and
+        ``nonfinite`` set; the other worlds are not affected. Actions [N, action_size] outside [-1, 1] are clipped by
         the actuators, but not in the control cost.
         """
         return self.reset_done(self.advance(state, action))

@@ -139,9 +139,7 @@ def _epochs_until(
     shapes = jax.eval_shape(take, carry, jax.tree.map(lambda x: x[0], epochs))[1]
     none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-    def maybe_epoch(
-        state: tuple[Carry, Array], drawn: tuple[Array, Array]
-    ) -> tuple[tuple[Carry, Array], StepMetrics]:
+    def maybe_epoch(state: tuple[Carry, Array], drawn: tuple[Array, Array]) -> tuple[tuple[Carry, Array], StepMetrics]:
         carry, stopped = state
         carry, metrics = lax.cond(stopped, lambda: (carry, none), lambda: take(carry, drawn))
         return (carry, stopped | (metrics.mean(metrics.terms.approx_kl) > max_kl)), metrics

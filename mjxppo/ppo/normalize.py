@@ -20,8 +20,8 @@ _MAX_COUNT = 1e9
 _NO_COUNT = 1e-6
 """Count of the initial moments, almost no weight; each of the first batches adds as much again."""
 _BATCHES_FOR_UNITS = 4
-"""The first batches, which only tell the units in which a sample is an outlier: each replaces the one before. An outlier
-in the first, whose own units there are none for, does not last; it takes several for those of 1e10."""
+"""The first batches, which only tell the units in which a sample is an outlier: each replaces the one before. So an
+outlier in the first, when there are no units yet, does not last; after one of 1e9 it takes several to find them."""
 
 
 @flax.struct.dataclass

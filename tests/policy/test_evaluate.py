@@ -84,5 +84,7 @@ def test_worlds_on_the_host_are_refused_where_a_device_program_has_to_step_them(
         lambda: envs.as_brax("gymnasium:InvertedPendulum-v5"),
         lambda: MjxVectorEnv(envs.make("gymnasium:InvertedPendulum-v5"), 2),
     ):
-        with pytest.raises(UserError, match="env: gymnasium:InvertedPendulum-v5 is simulated on the host; take it from"):
+        with pytest.raises(
+            UserError, match="env: gymnasium:InvertedPendulum-v5 is simulated on the host; take it from"
+        ):
             make()

@@ -88,7 +88,8 @@ def learn(
     """The state after one update.
 
     ``batch`` has arrays [blocks, T, B, ...], ``draws`` for each epoch and minibatch the indices of its samples in the
-    flattened batch, ``used`` is the share of the budget used before the update, ``floor`` and ``ceiling`` bound log_std.
+    flattened batch, ``used`` is the share of the budget used before the update, ``floor`` and ``ceiling`` bound
+    log_std.
     """
     params = {name: x.copy() for name, x in state.params.items()}
     old_std = np.sqrt(state.return_var + EPSILON)

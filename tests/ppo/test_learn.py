@@ -24,7 +24,9 @@ from mjxppo.ppo.update import learn
 
 BLOCKS, T, B, OBS, ACTIONS = 2, 6, 4, 3, 2
 EPOCHS, MINIBATCHES = 3, 4
-POLICY = PolicyConfig(hidden_sizes=(5,), activation="tanh", std="state_independent", min_log_std=-0.52, init_log_std=-0.5)
+POLICY = PolicyConfig(
+    hidden_sizes=(5,), activation="tanh", std="state_independent", min_log_std=-0.52, init_log_std=-0.5
+)
 USED = 0.25
 
 

@@ -51,7 +51,9 @@ def test_state_dependent_std_never_falls_below_its_floor_and_keeps_a_gradient():
 
 def test_bounds_are_those_of_a_state_independent_std_only():
     _, params = build(std="state_independent", min_log_std=-1.2)
-    for bounds, log_std, none in zip(networks.parameter_bounds(params, -1.2), (-1.2, 2.0), (-np.inf, np.inf), strict=True):
+    for bounds, log_std, none in zip(
+        networks.parameter_bounds(params, -1.2), (-1.2, 2.0), (-np.inf, np.inf), strict=True
+    ):
         np.testing.assert_allclose(bounds["params"]["actor"]["log_std"], log_std)
         others = [leaf for leaf in jax.tree.leaves(bounds) if leaf.shape != (3,) or not np.allclose(leaf, log_std)]
         assert all((leaf == none).all() for leaf in others)

@@ -82,7 +82,13 @@ def begun(**fields):
 
 @pytest.mark.parametrize(
     "carry",
-    [[], ["normalizer"], ["critic", "normalizer"], ["policy", "normalizer"], ["policy", "critic", "normalizer", "optimizer"]],
+    [
+        [],
+        ["normalizer"],
+        ["critic", "normalizer"],
+        ["policy", "normalizer"],
+        ["policy", "critic", "normalizer", "optimizer"],
+    ],
 )
 @pytest.mark.parametrize("num_seeds", [1, 2])
 def test_what_is_carried_is_the_sources_to_the_bit_and_the_rest_is_fresh(source, carry, num_seeds):

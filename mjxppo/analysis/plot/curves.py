@@ -74,7 +74,7 @@ def read_run(directory: Path, y: str, x: XAxis, smooth: int) -> Run:
     positions, values, weights = positions[kept], values[kept], weights[kept]
     averaged = trailing_mean(values, weights, smooth) if of_episodes else values
     env, seed, settings = _configured(directory)
-    evaluation = _evaluation(directory) if y == "episode_return" else None
+    evaluation = _evaluation(directory) if y in ("episode_return", "expected_return") else None
     return Run(directory, y, env, seed, settings, positions, values, averaged, evaluation)
 
 

@@ -28,6 +28,7 @@ _BANDS = {
 }
 _Y_LABELS = {
     "episode_return": "return of an episode (sum of rewards)",
+    "expected_return": "expected return of an episode (sum of rewards)",
     "episode_length": "length of an episode (steps)",
     "episode_return_std": "standard deviation of episode returns",
     "approx_kl": "KL divergence per update (nats)",
