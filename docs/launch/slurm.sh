@@ -19,7 +19,8 @@ export MJXPPO_COORDINATOR=auto
 if [ -f "$RUN/config.yaml" ]; then
   arguments=(--resume --run-dir "$RUN")
 else
-  arguments=(--config half_cheetah_gpu --ppo.num-envs 262144 --ppo.num-minibatches 64 --run-dir "$RUN")
+  arguments=(--config half_cheetah_gpu_throughput --ppo.num-envs 262144 --ppo.num-minibatches 64
+    --total-env-steps 800000000 --run-dir "$RUN")
 fi
 
 # A process that is lost ends the others within a minute; --kill-on-bad-exit makes sure.

@@ -45,9 +45,6 @@ def check_config(config: Config) -> Config:
         )
     if "optimizer" in config.init.carry and not {"policy", "critic"} <= set(config.init.carry):
         raise UserError("init.carry: optimizer goes with policy and critic, whose gradients its moments are of")
-    carried = [part for part in ("policy", "critic") if part in config.init.carry]
-    if config.init.path is not None and carried and ppo.normalize_obs and "normalizer" not in config.init.carry:
-        raise UserError(f"init.carry: {carried[0]} goes with normalizer, in whose units its inputs are; add normalizer")
     if config.init.anchor_coef > 0 and config.init.path is None:
         raise UserError("init.anchor_coef: needs a policy to hold on to; name it with init.path")
     _check_distill(config)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 
 from mjxppo import envs, xla
@@ -42,7 +43,7 @@ def summarize(episodes: Episodes, engine: str, env: str, seed: int) -> dict[str,
     """
     sound = np.flatnonzero(~episodes.broken)
     if not sound.size:
-        raise UserError(f"env: all {len(episodes.broken)} worlds of {env} became non-finite; there is no return")
+        raise UserError(f"env: all {len(episodes.broken)} worlds of {env} broke; there is no return")
     returns, lengths = episodes.returns[sound], episodes.lengths[sound]
     return {
         "env": env,
@@ -56,7 +57,7 @@ def summarize(episodes: Episodes, engine: str, env: str, seed: int) -> dict[str,
         "lengths": [int(length) for length in lengths],
         "returns": [float(value) for value in returns],
         "seeds": [seed + int(i) for i in sound],
-        "nonfinite_seeds": [seed + int(i) for i in np.flatnonzero(episodes.broken)],
+        "broken_seeds": [seed + int(i) for i in np.flatnonzero(episodes.broken)],
     }
 
 
@@ -161,7 +162,7 @@ def _gymnasium_episodes(
     if changes:
         model = env.unwrapped.model
         modify_model(model, changed_fields(model, changes))
-    returns, lengths = np.zeros(num_episodes), np.zeros(num_episodes, int)
+    returns, lengths, broken = np.zeros(num_episodes), np.zeros(num_episodes, int), np.zeros(num_episodes, bool)
     for i in range(num_episodes):
         obs, _ = env.reset(seed=seed + i)
         act, done = begin_episode(policy), False
@@ -170,8 +171,18 @@ def _gymnasium_episodes(
             returns[i] += reward
             lengths[i] += 1
             done = terminated or truncated
+        broken[i] = not np.isfinite(returns[i]) or _was_reset_by_mujoco(env)
     env.close()
-    return Episodes(returns, lengths, ~np.isfinite(returns))
+    return Episodes(returns, lengths, broken)
+
+
+def _was_reset_by_mujoco(env: Any) -> bool:
+    """Whether C MuJoCo found numbers that are none, or too large, since the last reset; it then resets by itself."""
+    data = getattr(env.unwrapped, "data", None)
+    if not isinstance(data, mujoco.MjData):
+        return False
+    kinds = mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC
+    return any(data.warning[kind].number > 0 for kind in kinds)
 
 
 def device_episodes(policy: ActFunction, env: Environment, num_episodes: int, seed: int) -> Episodes:

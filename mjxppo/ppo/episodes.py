@@ -1,4 +1,4 @@
-"""What the steps of an update say about whole episodes."""
+"""Metrics of episodes, from the steps of one update."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mjxppo.ppo.collective import Devices
 Array = jax.Array
 
 AGE_GROUPS = 20
-"""Groups of steps by their number in the episode, of which rewards and ends are averaged."""
+"""Number of age groups, of equal width; the age of a step is its number in its episode."""
 
 
 @flax.struct.dataclass
@@ -25,7 +25,7 @@ class EpisodeSteps:
     ended: Array
     """The episode ended with this step, bool."""
     whole: Array
-    """It had begun with its clock at 0: it was not cut short."""
+    """The episode's clock began at 0 (``EnvState.clock_offset``): it was not cut short, bool."""
     episode_return: Array
     """Sum of the episode's rewards up to this step, and with it."""
 
@@ -47,7 +47,10 @@ def episode_metrics(
     mean = mean_of(steps.episode_return)
     weight = valid.astype(jnp.float32)
     counted = jnp.maximum(devices.sum(weight.sum()), 1)
-    ends = terminated if max_episode_steps < NO_LIMIT else steps.ended
+    if max_episode_steps < NO_LIMIT:
+        expected = expected_return(steps.age, reward, terminated, weight, max_episode_steps, devices)
+    else:  # how long an episode would last is not known
+        expected = mean
     return {
         "episodes": episodes.astype(jnp.int32),
         "episode_return": mean,
@@ -55,14 +58,14 @@ def episode_metrics(
         "episode_return_std": jnp.sqrt(mean_of(jnp.square(steps.episode_return - mean))),
         "episode_length": mean_of(steps.age),
         "reward_per_step": devices.sum((reward * weight).sum()) / counted,
-        "expected_return": expected_return(steps.age, reward, ends, weight, max_episode_steps, devices),
+        "expected_return": expected,
     }
 
 
 def expected_return(
     age: Array, reward: Array, ends: Array, weight: Array, max_episode_steps: int, devices: Devices
 ) -> Array:
-    """Return of an episode in which every step is as those of this update are at the same age, [].
+    """Expected return of an episode of the policy that acted, []; NaN where no step counts.
 
     The mean over episodes that end in an update is not the present policy's return: episodes that last, and the latest
     steps of all, are missing in it. This is the actuarial estimate (a life table): of each group of ages the mean

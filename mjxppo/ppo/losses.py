@@ -109,7 +109,11 @@ def loss_of_policy(
         policy_loss = _policy_loss(config, ratio, samples.advantage, average, kl_penalty, terms["approx_kl"])
     total = policy_loss
     if isinstance(config.entropy_coef, Array) or config.entropy_coef > 0:  # an array where members differ in it
-        total = total - config.entropy_coef * average(distribution.entropy_estimate(samples.u, mean, log_std, where))
+        # Samples that a teacher has drawn do not tell the squashed entropy.
+        entropy = distribution.gaussian_entropy(log_std, where)
+        if not imitate:
+            entropy = distribution.entropy_estimate(samples.u, mean, log_std, where)
+        total = total - config.entropy_coef * average(entropy)
     if samples.reference is not None and not imitate:
         total = total + reference_coef * terms["reference_kl"]
     return total, terms | {
@@ -120,7 +124,7 @@ def loss_of_policy(
 
 
 def divergence_estimate(log_ratio: Array) -> Array:
-    """Estimate of KL(old || new) from samples of the old, ``ratio - 1 - log ratio``, elementwise; unbiased, never < 0.
+    """Estimate of KL(old || new) from samples of the old, ``ratio - 1 - log ratio``, elementwise; unbiased.
 
     Schulman 2020, http://joschu.net/blog/kl-approx.html.
     """

@@ -18,10 +18,10 @@ _MAX_COUNT = 1e9
 """The count saturates here, so that float32 sums of counts stay meaningful in very long runs."""
 
 _NO_COUNT = 1e-6
-"""Count of the initial moments, almost no weight; each of the first batches adds as much again."""
+"""Count before the first batch: almost no weight."""
 _BATCHES_FOR_UNITS = 4
-"""The first batches, which only tell the units in which a sample is an outlier: each replaces the one before. So an
-outlier in the first, when there are no units yet, does not last; after one of 1e9 it takes several to find them."""
+"""Number of first batches that each replace the moments of the one before, and add ``_NO_COUNT`` to the count. They only
+tell the units in which a sample is an outlier: one in the first batch, when there are no units yet, does not last."""
 
 
 @flax.struct.dataclass
@@ -73,9 +73,13 @@ def bound(moments: RunningMoments, deviation: Array) -> Array:
 
 
 def bound_sample(moments: RunningMoments, x: Array) -> Array:
-    """``x`` in its own units with outliers bounded, as they enter moments."""
+    """``x`` in its own units with outliers bounded, as they enter moments.
+
+    All are kept where samples so far were the same, as before the first reward of a sparse task.
+    """
     std = jnp.sqrt(moments.var + EPSILON)
-    return jnp.where(_has_units(moments), jnp.clip(x, moments.mean - OUTLIER * std, moments.mean + OUTLIER * std), x)
+    bounded = jnp.clip(x, moments.mean - OUTLIER * std, moments.mean + OUTLIER * std)
+    return jnp.where(_has_units(moments) & (moments.var > EPSILON), bounded, x)
 
 
 def normalize_obs(moments: RunningMoments, obs: Array) -> Array:

@@ -229,9 +229,10 @@ class TrainingProgram:
         learner, metrics = learn(self.algorithm(config), state.learner, batch, last_obs, learn_key, progress)
         seen = stats.obs_sum, stats.obs_sum_of_squares, stats.steps - stats.nonfinite
         obs_moments = normalize.merge_standardized_sums(learner.obs_moments, *seen)
-        if self.config.init.critic_warmup and "normalizer" in self.config.init.carry:
+        init = self.config.init
+        if init.path is not None and init.critic_warmup and "normalizer" in init.carry:
             # Other units of its inputs would change the policy, too.
-            policy_learns = schedules.policy_learns(self.config.init, progress)
+            policy_learns = schedules.policy_learns(init, progress)
             obs_moments = jax.tree.map(partial(jnp.where, policy_learns), obs_moments, learner.obs_moments)
         learner = replace(learner, obs_moments=obs_moments)
         of_worlds = {name: devices.mean(x.mean()) for name, x in self.env.metrics(env_state).items()}

@@ -35,7 +35,9 @@ def learn(
     config = algorithm.ppo
     value, advantage = values_and_advantages(algorithm, learner, batch, last_obs)
     weight = batch.valid.astype(value.dtype)
-    target, advantage, outliers = _bound_outliers(learner.return_moments, value, advantage, weight)
+    target, outliers = advantage + value, jnp.zeros_like(weight)
+    if config.normalize_returns:  # else there are no units
+        target, advantage, outliers = _bound_outliers(learner.return_moments, value, advantage, weight)
     moments_of = _moments_over_batch(weight, algorithm.devices)
     target_mean, target_var = moments_of(target)
     _, error_var = moments_of(target - value)
@@ -55,12 +57,13 @@ def learn(
     kl = _divergence(algorithm, params, samples)
     metrics = _step_metrics(steps) | {
         "approx_kl": kl,
-        "entropy": moments_of(distribution.squash_log_det(batch.u) - batch.log_prob)[0],
         "learning_rate": settings.learning_rate,
         "explained_variance": 1 - error_var / jnp.maximum(target_var, EPSILON),
         "value_target_mean": target_mean,
         "target_outliers": algorithm.devices.sum(outliers.sum()),
     }
+    if not algorithm.imitate:  # a teacher has drawn a part of the samples
+        metrics["entropy"] = moments_of(distribution.squash_log_det(batch.u) - batch.log_prob)[0]
     learning_rate, kl_penalty = _adapt(algorithm, learner, learning_rate, kl, progress)
     learner = replace(learner, params=params, opt_state=opt_state, return_moments=return_moments)
     return replace(learner, learning_rate=learning_rate, kl_penalty=kl_penalty), metrics

@@ -34,9 +34,9 @@ _MOST_WAITING_S = 300
 """Seconds that processes wait for each other while a step is written."""
 _OVERHEAD = 2**18
 """Bytes that a step takes on disk at most, beside its arrays."""
-FORMAT = 2
 _BEST_BY = "episode_return"
 """Orbax's metric by which the best checkpoints are kept; older checkpoints have it under this name."""
+FORMAT = 2
 """Version of what a checkpoint holds; raised when an older program could misread it."""
 
 

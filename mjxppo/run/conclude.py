@@ -34,8 +34,17 @@ def engine_of(config: Config) -> Engine:
 def evaluate_run(config: Config, run_dir: Path, env: Environment) -> dict[str, Any]:
     """Evaluates a run's newest policies on its task ``env``, prints the return, and writes ``eval.json``.
 
-    Returns the content of ``eval.json``, for a run of one policy without its single episodes.
+    Returns the content of ``eval.json`` as ``eval``, for a run of one policy without its single episodes; or prints why
+    there is no return, and returns nothing.
     """
+    try:
+        return {"eval": _evaluate_run(config, run_dir, env)}
+    except UserError as error:
+        say(f"no evaluation: {error}")
+        return {}
+
+
+def _evaluate_run(config: Config, run_dir: Path, env: Environment) -> dict[str, Any]:
     policies = load_all(run_dir)
     as_trained = config.policy.privileged == "both"
     with waiting(f"evaluating {config.eval.episodes} episodes" + (" of each policy" if len(policies) > 1 else "")):
@@ -49,6 +58,8 @@ def evaluate_run(config: Config, run_dir: Path, env: Environment) -> dict[str, A
         )
     for one, result in zip(policies, results, strict=True):
         write_json(one.run_dir / EVAL, result)
+        if result["broken_seeds"]:
+            say(f"left out {len(result['broken_seeds'])} episodes of {one.run_dir}, whose worlds broke")
     where = "the worlds of its training" if as_trained else physics_of(results[0]["engine"])
     if trains_several(config):
         return _say_and_write_members(config, run_dir, results, where)

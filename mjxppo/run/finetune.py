@@ -99,6 +99,9 @@ def _origin(name: str, config: Config) -> str | None:
 def check_source(program: TrainingProgram, source: Loaded) -> None:
     """Raises UserError, which names the field that differs and its right value, where a source does not fit a run."""
     config, env = program.config, program.env
+    carried = [part for part in ("policy", "critic") if part in config.init.carry]
+    if carried and config.ppo.normalize_obs and "normalizer" not in config.init.carry:
+        raise UserError(f"init.carry: {carried[0]} goes with normalizer, in whose units its inputs are; add normalizer")
     theirs = source.policy
     for what, ours, their_size in (
         ("observations", program.network.actor_inputs or env.obs_size, theirs.inputs),

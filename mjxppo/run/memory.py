@@ -57,9 +57,10 @@ def estimate(program: TrainingProgram) -> Estimate:
     at_a_time = 1 if program.layout.members_in_turn else max(1, len(program.members))
     state = _bytes_of_state(program)
     samples = ppo.num_envs * ppo.rollout_length
-    # Observation and action, and of each sample the log-probability, reward, last value, advantage, target, weight.
+    # Observation and action, and of each sample the log-probability, reward, last value, advantage, target, weight, and
+    # the age and the return of its episode.
     compared = 2 * env.action_size if config.init.anchor_coef > 0 or config.distill.teacher else 0
-    sample = _FLOAT * (env.obs_size + env.action_size + 8 + compared)
+    sample = _FLOAT * (env.obs_size + env.action_size + 11 + compared)
     units = sum(policy.hidden_sizes) + sum(policy.critic_hidden_sizes or policy.hidden_sizes)
     per_step = sample + _FLOAT * _ACTIVATION_COPIES * units
     return Estimate(

@@ -63,6 +63,7 @@ class MetricsWriter:
         kept = [row for row in read_rows(run_dir) if row["update"] <= resume_after] if resume_after else []
         self.missing = resume_after - len(kept)
         """Updates before ``resume_after`` whose rows are lost, because the file was damaged."""
+        self._run_dir = run_dir
         self._columns = list(kept[0]) if kept else []
         self._jsonl = AppendFile(run_dir / JSONL, _json_lines(kept))
         self._csv = AppendFile(run_dir / CSV, self._csv_lines(kept, header=bool(kept)))
@@ -82,6 +83,7 @@ class MetricsWriter:
         rows = [clean(row) for row in rows]
         header = not self._columns
         self._columns = self._columns or list(rows[0])
+        self._add_columns([name for name in rows[0] if name not in self._columns])
         newest = rows[-1]
         scalars = {
             _tag(name): value
@@ -97,6 +99,13 @@ class MetricsWriter:
         if self._wandb is not None:
             self._wandb.log(newest)
         attempt(appends)
+
+    def _add_columns(self, names: list[str]) -> None:
+        """Rewrites metrics.csv with further columns, where a run of an older version, which has fewer, is resumed."""
+        if names:
+            self._columns += names
+            self._csv.close()
+            self._csv = AppendFile(self._run_dir / CSV, self._csv_lines(read_rows(self._run_dir), header=True))
 
     def sync(self) -> None:
         """Flushes all rows to the disk; raises WriteFailed where there is no room.
@@ -164,7 +173,7 @@ def _json_lines(rows: list[Row]) -> bytes:
 
 def _tag(name: str) -> str:
     """TensorBoard's section for a metric."""
-    if name.startswith("episode"):
+    if name.startswith("episode") or name == "expected_return":
         return f"episode/{name}"
     if name in ("env_steps_per_s", "time_s", "nonfinite_steps"):
         return f"run/{name}"

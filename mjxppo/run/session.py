@@ -209,7 +209,8 @@ def _conclude(
         )
         evaluated = request.evaluate and config.eval.episodes > 0
         if evaluated:
-            summary["eval"] = conclude.evaluate_run(config, path, env)
+            summary |= conclude.evaluate_run(config, path, env)
+            evaluated = "eval" in summary
         summary |= finished(config, path)
         filmed = request.film and config.eval.video and gym_id_of(config.env) is not None
         if filmed:

@@ -16,7 +16,7 @@ from tensorboardX.summary import hparams
 
 from mjxppo.files import AppendFile
 
-RESULTS = ("eval/mean", "eval/std", "eval/min", "episode/episode_return")
+RESULTS = ("eval/mean", "eval/std", "eval/min", "episode/expected_return")
 """Scalars that TensorBoard lists beside the hyperparameters."""
 
 

@@ -61,11 +61,11 @@ def test_episodes_of_worlds_that_break_do_not_count_and_are_named():
     episodes = device_episodes(towards, env, 30, seed=0)
     assert 0 < episodes.broken.sum() < 30
     result = evaluate_in(env, lambda obs: np.zeros((len(obs), 2), "f"), 30, seed=100)
-    broken, sound = result["nonfinite_seeds"], result["seeds"]
+    broken, sound = result["broken_seeds"], result["seeds"]
     assert sorted(broken + sound) == list(range(100, 130)) and broken and sound
     assert result["episodes"] == len(sound) == len(result["returns"]) == len(result["lengths"])
     assert set(result["lengths"]) == {3}, "a world that breaks at its first step would have had 1"
-    with pytest.raises(UserError, match="env: all 4 worlds of point_mass became non-finite"):
+    with pytest.raises(UserError, match="env: all 4 worlds of point_mass broke"):
         evaluate_in(Environment(AllBreaking()), towards, 4, seed=0)
 
 

@@ -105,7 +105,7 @@ def learn(
     )
     value, valid = value[:, :-1], batch["valid"].astype(float)
     target = advantage + value
-    known = state.return_count > 1.5e-6
+    known = config.normalize_returns and state.return_count > 1.5e-6 and state.return_var > EPSILON
     bounded = np.clip(target, state.return_mean - 100 * old_std, state.return_mean + 100 * old_std)
     outliers = (bounded != target) & (valid > 0) & known
     if known:

@@ -93,9 +93,20 @@ def test_means_over_ended_episodes_are_exact_where_squares_would_cancel():
     assert float(metrics["reward_per_step"]) == 2
 
 
-def test_without_a_known_limit_episodes_end_where_the_simulation_ends_them():
+def test_without_a_known_limit_it_is_the_mean_over_ended_episodes():
     ages = jnp.asarray(np.tile(np.arange(1, 51), 4)[:, None])
-    steps = EpisodeSteps(ages, ages == 50, ages > 0, ages.astype(float))
     no = jnp.zeros(ages.shape, bool)
-    metrics = episode_metrics(steps, jnp.ones(ages.shape), no, ~no, NO_LIMIT, Devices(1))
-    assert float(metrics["expected_return"]) == pytest.approx(50, rel=1e-3)
+    for ended, expected in ((ages == 50, 50), (no, np.nan)):
+        steps = EpisodeSteps(ages, ended, ages > 0, ages.astype(float))
+        metrics = episode_metrics(steps, jnp.ones(ages.shape), no, ~no, NO_LIMIT, Devices(1))
+        np.testing.assert_allclose(metrics["expected_return"], expected)
+
+
+def test_a_time_limit_is_no_end_of_the_kind_that_a_policy_brings_about():
+    ages = jnp.asarray(np.tile(np.arange(1, LIMIT + 1), 2)[:, None])
+    steps = EpisodeSteps(ages, ages == LIMIT, ages > 0, ages.astype(float))
+    no = jnp.zeros(ages.shape, bool)
+    metrics = episode_metrics(steps, jnp.ones(ages.shape), no, ~no, LIMIT, Devices(1))
+    assert float(metrics["expected_return"]) == pytest.approx(LIMIT)
+    metrics = episode_metrics(steps, jnp.ones(ages.shape), ages == 100, ~no, LIMIT, Devices(1))
+    assert float(metrics["expected_return"]) < 0.8 * LIMIT

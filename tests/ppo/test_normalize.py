@@ -86,3 +86,10 @@ def test_one_broken_return_does_not_set_the_critics_units():
         moments = normalize.decay_moments(moments, bounded.mean(), bounded.var(), 0.99)
     assert float(moments.mean) == pytest.approx(50.0, abs=0.5)
     assert float(jnp.sqrt(moments.var)) == pytest.approx(5.0, rel=0.4)
+
+
+def test_the_first_reward_of_a_sparse_task_is_no_outlier():
+    moments = normalize.initial_moments(())
+    for _ in range(200):
+        moments = normalize.decay_moments(moments, jnp.float32(0), jnp.float32(0), 0.99)
+    assert float(normalize.bound_sample(moments, jnp.float32(1.0))) == 1.0

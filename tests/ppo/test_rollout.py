@@ -133,7 +133,7 @@ def test_random_numbers_belong_to_the_worlds_global_index():
     np.testing.assert_allclose(together.u[:, N // 2 :], apart.u, atol=1e-6)
 
 
-@pytest.mark.parametrize("poison", [np.nan, np.inf])
+@pytest.mark.parametrize("poison", [np.nan, np.inf, 2e10])
 @pytest.mark.parametrize("where", ["worlds", "obs"])
 def test_a_nonfinite_world_is_masked_counted_and_changes_no_other(where, poison):
     env, config, policy, state = make()
@@ -165,3 +165,14 @@ def test_observation_sums_are_those_of_the_observations_acted_on():
     env, config, policy, state = make()
     _, batch, _, stats = run(env, config, policy, state)
     np.testing.assert_allclose(stats.obs_sum, np.asarray(batch.obs).sum((0, 1)), rtol=1e-4, atol=1e-3)
+
+
+def test_an_outlier_counts_and_enters_the_sums_bounded():
+    env, config, policy, state = make()
+    policy = policy._replace(obs_moments=policy.obs_moments.replace(count=jnp.float32(1e4)))
+    _, _, _, clean = run(env, config, policy, state)
+    _, batch, _, stats = run(env, config, policy, state.replace(obs=state.obs.at[3, 1].set(1e6)))
+    assert (int(clean.outliers), int(stats.outliers), int(stats.nonfinite)) == (0, 1, 0)
+    assert bool(batch.valid.all())
+    assert abs(float(stats.obs_sum[1])) < 100 + abs(float(clean.obs_sum[1])) + 10
+    assert float(stats.obs_sum_of_squares[1]) < 100**2 + float(clean.obs_sum_of_squares[1]) + 100

@@ -207,9 +207,10 @@ def test_the_example_jobs_are_valid_and_so_is_what_they_train():
     assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
     for text in ((LAUNCH / "slurm.sh").read_text(), container["args"][0]):
         words = text.split("--config ")[1].replace("\\\n", " ").split("--run-dir")[0].split()
-        assert words == ["half_cheetah_gpu", "--ppo.num-envs", "262144", "--ppo.num-minibatches", "64"]
+        sizes = ["--ppo.num-envs", "262144", "--ppo.num-minibatches", "64", "--total-env-steps", "800000000"]
+        assert words == ["half_cheetah_gpu_throughput", *sizes]
     changes = {"ppo": {"num_envs": 262_144, "num_minibatches": 64}}
-    config = make_config(merge(read_named("half_cheetah_gpu"), changes))
+    config = make_config(merge(read_named("half_cheetah_gpu_throughput"), changes))
     assert placement.choose_num_devices(config, 32, 4) == placement.choose_num_devices(config, 32, 32) == 32
 
 

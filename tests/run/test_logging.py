@@ -161,3 +161,16 @@ def test_nobody_imports_wandb_who_did_not_ask_for_it(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
+
+
+def test_a_resumed_run_of_an_older_version_gets_the_columns_that_it_lacks(tmp_path):
+    old, new = {"update": 1, "loss": 2.0, "dropped": 5}, {"update": 2, "loss": 3.0, "added": 4.0}
+    writer = MetricsWriter(tmp_path)
+    writer.write([{"env_steps": 1, **old}])
+    writer.close()
+    writer = MetricsWriter(tmp_path, resume_after=1)
+    writer.write([{"env_steps": 2, **new}])
+    writer.write([{"env_steps": 3, **new, "update": 3}])
+    writer.close()
+    lines = (tmp_path / "metrics.csv").read_text().split()
+    assert lines == ["env_steps,update,loss,dropped,added", "1,1,2.0,5,", "2,2,3.0,,4.0", "3,3,3.0,,4.0"]

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from mjxppo.envs.task import Array, Task
 from mjxppo.errors import UserError
@@ -67,6 +68,11 @@ class BraxTask(Task):
     def advance(self, worlds: Any, action: Array) -> tuple[Any, dict[str, Array], Array]:
         worlds = jax.vmap(self._env.step)(worlds, action)
         return worlds, {"reward": worlds.reward}, worlds.done.astype(bool)
+
+    def state_variables(self, worlds: Any) -> Any:
+        # A solver's numbers may be larger than a sound world's: 0 for any number that is finite.
+        floating = [x for x in jax.tree.leaves(worlds) if jnp.issubdtype(x.dtype, jnp.floating)]
+        return [jnp.where(jnp.isfinite(x), 0, x) for x in floating]
 
 
 def _observation(obs: Any) -> Any:
