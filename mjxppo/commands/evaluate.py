@@ -33,8 +33,8 @@ class EvaluateArguments:
     out: Path | None = None
     """Also write the JSON to this file."""
     as_trained: bool = False
-    """Evaluate in the worlds of training (randomised over the whole ranges, with privileged observations); needs --engine
-    own, planar or mjx."""
+    """Evaluate in the worlds of training (randomised over the whole ranges, with privileged observations); needs
+    --engine own, planar or mjx."""
     perturb: Annotated[tuple[str, ...], REPEATED] = ()
     """NAME=LOW:HIGH: evaluate on robots that differ from the model by factors in this range (friction, mass, inertia,
     size, strength, damping, stiffness, armature, gravity; slope in degrees); once or twice, for a grid of returns."""

@@ -20,8 +20,8 @@ _MAX_COUNT = 1e9
 _NO_COUNT = 1e-6
 """Count before the first batch: almost no weight."""
 _BATCHES_FOR_UNITS = 4
-"""Number of first batches that each replace the moments of the one before, and add ``_NO_COUNT`` to the count. They only
-tell the units in which a sample is an outlier: one in the first batch, when there are no units yet, does not last."""
+"""Number of first batches that each replace the moments of the one before, and add ``_NO_COUNT`` to the count. They
+only tell the units in which a sample is an outlier: one in the first batch, without units yet, does not last."""
 
 
 @flax.struct.dataclass
