@@ -159,8 +159,8 @@ CASES = {
     "linear": {"learning_rate_schedule": "linear", "learning_rate": 0.01},
     "slower": {"learning_rate_schedule": "adaptive_kl", "target_kl": 0.001},
     "faster": {"learning_rate_schedule": "adaptive_kl", "target_kl": 5.0},
-    "as fast": {"learning_rate_schedule": "adaptive_kl_linear", "target_kl": 0.12},
-    "stops": {"max_kl": 0.02},
+    "as fast": {"learning_rate_schedule": "adaptive_kl_linear", "target_kl": 0.013},
+    "stops": {"max_kl": 0.003},
     "short gradients": {"max_grad_norm": 0.01, "adam_b1": 0.8, "adam_b2": 0.95, "adam_eps": 1e-3},
     "discounts": {"gamma": 0.8, "gae_lambda": 0.5},
 }

@@ -246,8 +246,8 @@ def test_every_member_of_the_family_learns(options):
 
 @pytest.mark.usefixtures("compiled_quickly")
 def test_max_kl_stops_an_updates_epochs():
-    free, total = make(num_epochs=8, learning_rate=3e-2, every_updates=1)
-    bounded, _ = make(num_epochs=8, learning_rate=3e-2, every_updates=1, max_kl=0.01)
+    free, total = make(num_epochs=8, learning_rate=4e-3, every_updates=1)
+    bounded, _ = make(num_epochs=8, learning_rate=4e-3, every_updates=1, max_kl=0.003)
     kls, steps_taken = [], []
     for program in (free, bounded):
         state, metrics = program.train_chunk(program.init(), total)

@@ -19,7 +19,7 @@ from mjxppo.render.video import write_video
 from mjxppo.run import metrics
 from mjxppo.run.metrics import MetricsWriter
 
-ROW = {"update": 1, "env_steps": 1000, "episode_return": 3.5, "approx_kl": 0.01, "policy_loss": None}
+ROW = {"update": 1, "env_steps": 1000, "expected_return": 3.5, "approx_kl": 0.01, "policy_loss": None}
 RESULT = {"mean": 3000.0, "std": 2.0, "min": 2990.0, "max": 3010.0, "engine": "gymnasium"}
 
 
@@ -60,7 +60,7 @@ def test_tensorboard_has_curves_hyperparameters_and_an_animation(tmp_path, video
 
     log_a_run(tmp_path / "run", Config(env="hopper", seed=3), video)
     found = values(tmp_path / "run")
-    assert found["episode/episode_return"].simple_value == 3.5 and "learning/policy_loss" not in found
+    assert found["episode/expected_return"].simple_value == 3.5 and "learning/policy_loss" not in found
     assert found["eval/mean"].simple_value == 3000.0
 
     def plugin(tag):
@@ -70,7 +70,7 @@ def test_tensorboard_has_curves_hyperparameters_and_an_animation(tmp_path, video
     assert session["seed"].number_value == 3 and session["ppo.normalize_obs"].bool_value is True
     assert session["policy.hidden_sizes"].string_value == "[64, 64]"
     shown = {info.name.tag for info in plugin("_hparams_/experiment").experiment.metric_infos}
-    assert {"eval/mean", "episode/episode_return"} <= shown <= set(found)
+    assert {"eval/mean", "episode/expected_return"} <= shown <= set(found)
 
     picture = Image.open(io.BytesIO(found["video"].image.encoded_image_string))
     assert (picture.format, picture.size) == ("GIF", (320, 240))
@@ -81,7 +81,7 @@ def test_the_end_is_read_last_and_replaces_nothing(tmp_path):
     """Both files may be opened within one second, by one process."""
     log_a_run(tmp_path, Config(env="hopper"))
     tags = [value.tag for event in events(tmp_path) for value in event.summary.value]
-    assert tags.index("_hparams_/experiment") < tags.index("episode/episode_return") < tags.index("eval/mean")
+    assert tags.index("_hparams_/experiment") < tags.index("episode/expected_return") < tags.index("eval/mean")
 
 
 class FakeWandb(types.ModuleType):
@@ -122,7 +122,7 @@ def test_wandb_gets_the_numbers_and_a_resumed_run_keeps_its_identity(tmp_path, v
     fake = with_wandb(monkeypatch)
     log_a_run(tmp_path, WANDB, video)
     assert [call[0] for call in fake.calls] == ["init", "log", "finish", "init", "log", "finish"]
-    assert fake.calls[1][1:] == ({"update": 1, "env_steps": 1000, "episode_return": 3.5, "approx_kl": 0.01}, 1000)
+    assert fake.calls[1][1:] == ({"update": 1, "env_steps": 1000, "expected_return": 3.5, "approx_kl": 0.01}, 1000)
     assert fake.summary["eval/mean"] == 3000.0 and fake.calls[4][1] == {"video": "video video.mp4"}
     first = fake.options["id"]
     assert (fake.options["name"], fake.options["config"]["env"]) == (tmp_path.name, "hopper")
