@@ -146,8 +146,7 @@ class PpoConfig:
     target_kl: Positive = 0.02
     """KL divergence per update that adaptive_kl and kl_penalty aim for."""
     max_kl: Weight = 0.0
-    """Skip the rest of an update's epochs once an epoch's mean KL divergence, measured before each of its steps,
-    exceeds this; 0: never."""
+    """Skip an update's other epochs once the mean KL divergence of one exceeds this; 0: never."""
     adam_b1: Decay = 0.9
     """Adam's decay of the first moment."""
     adam_b2: Decay = 0.999

@@ -148,8 +148,8 @@ def test_a_student_that_remembers_reaches_the_teacher_and_one_that_does_not_cann
     assert [rows[i]["teacher_share"] for i in (0, 15, 40)] == pytest.approx([1.0, 0.5, 0.0], abs=0.04)
     teachers, students = return_as_trained(teacher), return_as_trained(run.run_dir)
     forgetful = return_as_trained(student(teacher, "forgetful", policy={"history": 1}).run_dir)
-    assert students > teachers - 0.1 * abs(teachers), (teachers, students, forgetful)
-    assert forgetful < teachers - 0.5 * abs(teachers), (teachers, students, forgetful)
+    gap, closed = teachers - forgetful, students - forgetful
+    assert gap > abs(teachers) / 3 and closed > 0.9 * gap, (teachers, students, forgetful)
     assert run.policy.obs_size == 3 and not run.policy.privileged
     assert run.evaluate(**EPISODES)["mean"] == pytest.approx(students, rel=0.1), "alone, with its own memory"
 

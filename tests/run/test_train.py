@@ -62,7 +62,7 @@ def logged(run_dir: str | Path) -> list[dict]:
 
 @pytest.mark.usefixtures("compiled_quickly")
 def test_a_run_leaves_everything_where_the_manual_says(capsys):
-    assert train("--eval.episodes", "3", "--run-dir", "out/run", steps=5 * 1024 + 100) == 0
+    assert train("--eval.episodes", "3", "--run-dir", "out/run", steps=3 * 1024 + 100) == 0
     printed = capsys.readouterr()
     summary = json.loads(printed.out)
     assert summary["env_steps"] == 3 * 1024 + 100 and summary["eval"]["episodes"] == 3
