@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     record = parser.parse_args(arguments).record
     known = json.loads(RECORDED.read_text()) if RECORDED.is_file() else {}
     ours, failed = known.setdefault(jax.__version__, {}), False
-    for config, backend in programs():
+    # Most of a compilation runs on one core.
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(lambda program: compiled(*program), programs()))
+    for (config, backend), report in zip(programs(), reports, strict=True):
         name = f"{config}, {backend}"
-        report = compiled(config, backend)
         found = [] if record else complaints(report, ours.get(name))
         failed |= bool(found)
         for line in found or ["as recorded" if not record else "recorded"]:
