@@ -22,8 +22,6 @@ class EpisodeSteps:
 
     age: Array
     """Number of the step in its episode, from 1, int32."""
-    ended: Array
-    """The episode ended with this step, bool."""
     whole: Array
     """The episode's clock began at 0 (``EnvState.clock_offset``): it was not cut short, bool."""
     episode_return: Array
@@ -31,14 +29,20 @@ class EpisodeSteps:
 
 
 def episode_metrics(
-    steps: EpisodeSteps, reward: Array, terminated: Array, valid: Array, max_episode_steps: int, devices: Devices
+    steps: EpisodeSteps,
+    reward: Array,
+    terminated: Array,
+    truncated: Array,
+    valid: Array,
+    max_episode_steps: int,
+    devices: Devices,
 ) -> dict[str, Array]:
     """Numbers to log about the episodes of an update, each []; NaN where nothing is known.
 
     Arrays are [..., T, B]: this device's. ``episode_return`` and ``episode_length`` are means over the whole episodes
     that ended in the update; ``expected_return`` counts running ones as well, see ``expected_return``.
     """
-    finished = (steps.ended & steps.whole & valid).astype(jnp.float32)
+    finished = ((terminated | truncated) & steps.whole & valid).astype(jnp.float32)
     episodes = devices.sum(finished.sum())
 
     def mean_of(x: Array) -> Array:

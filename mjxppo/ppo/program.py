@@ -242,7 +242,7 @@ class TrainingProgram:
             share = schedules.teacher_share(self.config.distill, counters.fraction(env_steps, total_env_steps))
             learner = replace(learner, teacher=replace(learner.teacher, share=share))
         state = replace(state, learner=learner, env_state=env_state, update=state.update + 1, env_steps=env_steps)
-        ends = batch.terminated, batch.valid, self.env.max_episode_steps, devices
+        ends = batch.terminated, batch.truncated, batch.valid, self.env.max_episode_steps, devices
         return state, metrics | episode_metrics(batch.episode, batch.reward, *ends) | of_worlds | {
             "env_steps_this_update": stats.steps,
             "nonfinite_steps": stats.nonfinite,

@@ -202,7 +202,7 @@ def _record(state: EnvState, decision: Decision, stepped: EnvState, active: Arra
     """What is kept of one time step in B worlds, which are ``state`` before and ``stepped`` after it."""
     # An episode that began with its clock ahead was cut short: its return and length do not describe the policy.
     whole = stepped.clock_offset == 0
-    episode = EpisodeSteps(stepped.episode_length, stepped.done, whole, stepped.episode_return)
+    episode = EpisodeSteps(stepped.episode_length, whole, stepped.episode_return)
     return Record(
         raw_obs=state.obs,
         decision=decision,

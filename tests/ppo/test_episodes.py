@@ -82,12 +82,11 @@ def test_means_over_ended_episodes_are_exact_where_squares_would_cancel():
     returns = np.float32([[10_000.25, 10_000.5, 9_999.75, 5.0]])
     steps = EpisodeSteps(
         age=jnp.full((1, 4), 100),
-        ended=jnp.array([[True, True, True, False]]),
         whole=jnp.ones((1, 4), bool),
         episode_return=jnp.asarray(returns),
     )
-    no = jnp.zeros((1, 4), bool)
-    metrics = episode_metrics(steps, jnp.full((1, 4), 2.0), no, ~no, LIMIT, Devices(1))
+    no, ended = jnp.zeros((1, 4), bool), jnp.array([[True, True, True, False]])
+    metrics = episode_metrics(steps, jnp.full((1, 4), 2.0), no, ended, ~no, LIMIT, Devices(1))
     assert int(metrics["episodes"]) == 3
     assert float(metrics["episode_return_std"]) == pytest.approx(returns[0, :3].std(dtype=np.float64), rel=1e-3)
     assert float(metrics["reward_per_step"]) == 2
@@ -97,16 +96,16 @@ def test_without_a_known_limit_it_is_the_mean_over_ended_episodes():
     ages = jnp.asarray(np.tile(np.arange(1, 51), 4)[:, None])
     no = jnp.zeros(ages.shape, bool)
     for ended, expected in ((ages == 50, 50), (no, np.nan)):
-        steps = EpisodeSteps(ages, ended, ages > 0, ages.astype(float))
-        metrics = episode_metrics(steps, jnp.ones(ages.shape), no, ~no, NO_LIMIT, Devices(1))
+        steps = EpisodeSteps(ages, ages > 0, ages.astype(float))
+        metrics = episode_metrics(steps, jnp.ones(ages.shape), no, ended, ~no, NO_LIMIT, Devices(1))
         np.testing.assert_allclose(metrics["expected_return"], expected)
 
 
 def test_a_time_limit_is_no_end_of_the_kind_that_a_policy_brings_about():
     ages = jnp.asarray(np.tile(np.arange(1, LIMIT + 1), 2)[:, None])
-    steps = EpisodeSteps(ages, ages == LIMIT, ages > 0, ages.astype(float))
+    steps = EpisodeSteps(ages, ages > 0, ages.astype(float))
     no = jnp.zeros(ages.shape, bool)
-    metrics = episode_metrics(steps, jnp.ones(ages.shape), no, ~no, LIMIT, Devices(1))
+    metrics = episode_metrics(steps, jnp.ones(ages.shape), no, ages == LIMIT, ~no, LIMIT, Devices(1))
     assert float(metrics["expected_return"]) == pytest.approx(LIMIT)
-    metrics = episode_metrics(steps, jnp.ones(ages.shape), ages == 100, ~no, LIMIT, Devices(1))
+    metrics = episode_metrics(steps, jnp.ones(ages.shape), ages == 100, ages == LIMIT, ~no, LIMIT, Devices(1))
     assert float(metrics["expected_return"]) < 0.8 * LIMIT

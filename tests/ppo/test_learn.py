@@ -55,7 +55,7 @@ def experience(rng: np.random.Generator, network: networks.ActorCritic, params: 
         truncated=kind == 2,
         final_value=np.where(kind == 2, rng.normal(size=kind.shape), 0),
         valid=valid,
-        episode=EpisodeSteps(*np.zeros((4, BLOCKS, T, B))),
+        episode=EpisodeSteps(*np.zeros((3, BLOCKS, T, B))),
     )
     return jax.tree.map(jnp.asarray, batch), jnp.asarray(obs[:, -1])
 

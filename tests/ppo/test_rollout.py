@@ -91,7 +91,7 @@ def test_a_rollout_without_branches_takes_the_same_steps(budget, teacher_share):
     keys = [jax.random.key_data(one.key) for one in (worlds, others[0])]
     np.testing.assert_array_equal(*keys)
     of_worlds = worlds.replace(key=0), others[0].replace(key=0)
-    assert bool(batch.episode.ended.any()) and bool(batch.truncated.any())
+    assert bool((batch.terminated | batch.truncated).any()) and bool(batch.truncated.any())
     expected, got = (of_worlds[0], batch, last_obs, stats), (of_worlds[1], *others[1:])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), expected, got)
 
@@ -155,7 +155,9 @@ def test_statistics_count_whole_episodes_only():
     env, config, policy, state = make(max_episode_steps=5)
     ahead = state.replace(clock_offset=jnp.array([3] * 4 + [0] * 4, jnp.int32))
     _, batch, _, _ = run(env, config, policy, ahead)
-    metrics = episode_metrics(batch.episode, batch.reward, batch.terminated, batch.valid, 5, Devices(1))
+    metrics = episode_metrics(
+        batch.episode, batch.reward, batch.terminated, batch.truncated, batch.valid, 5, Devices(1)
+    )
     # Ends at steps 2, 7, 12 (the first cut short) for four worlds, at 5 and 10 for the others.
     assert int(metrics["episodes"]) == 4 * 2 + 4 * 2
     assert float(metrics["episode_length"]) == 5
