@@ -1,9 +1,9 @@
 # Everything runs in .venv, which the first target that needs it builds from the locked versions in requirements/.
 #   ARGS passes options on:   make train ENV=hopper ARGS="--total-env-steps 1000000"
-#   PYTHON names the interpreter (3.11 or 3.12); otherwise the newest one found is taken.
-#   JOBS is the number of test processes; each takes up to 3 GB of memory.
+#   PYTHON names the interpreter (3.11, 3.12 or 3.13); otherwise 3.12, 3.13 or 3.11 is taken, the first that is found.
+#   JOBS is the number of test processes; each takes up to 4 GB of memory.
 #   EXHAUSTIVE chooses exhaustive test cases to run as well: all, or one of several parts, such as 3/16.
-#   EXTRAS adds accelerators and tools: cuda12, cuda13, warp, onnx, wandb, docs.
+#   EXTRAS adds accelerators and tools: cuda12, cuda13, warp, onnx, wandb, view, playground, docs.
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
@@ -22,7 +22,7 @@ JOBS ?= 2
 EXHAUSTIVE ?=
 comma := ,
 
-known_extras := cuda12 cuda13 warp onnx wandb docs
+known_extras := cuda12 cuda13 warp onnx wandb view playground docs
 asked_extras := $(subst $(comma), ,$(EXTRAS))
 ifneq ($(filter-out $(known_extras),$(asked_extras)),)
 $(error EXTRAS=$(filter-out $(known_extras),$(asked_extras)) is unknown; choose from $(known_extras))
@@ -66,8 +66,8 @@ help: ## list the targets (default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup
-setup: $(READY) ## make .venv from the locked versions; EXTRAS=cuda12|cuda13|warp|onnx|wandb|docs adds to it
-	@echo "setup: .venv is ready: $$($(BIN)/python -c 'import sys, importlib.metadata as m; \
+setup: $(READY) ## make .venv from the locked versions; EXTRAS=cuda12|cuda13|warp|onnx|wandb|view|playground|docs adds to it
+	@echo "setup: $(VENV) is ready: $$($(BIN)/python -c 'import sys, importlib.metadata as m; \
 		print("Python %d.%d.%d," % sys.version_info[:3], "jax", m.version("jax") + ",", "mujoco", m.version("mujoco"))')" >&2
 
 .PHONY: train
@@ -95,7 +95,16 @@ GPU_VENV := .venv-gpu
 .PHONY: gpu-program
 gpu-program: ## compile for a GPU that need not be there: all GPU configurations, or ARGS="--config half_cheetah_gpu --device h200"
 	@$(MAKE) --no-print-directory setup VENV=$(GPU_VENV) EXTRAS=cuda12 ARGS= >&2
-	@$(if $(filter-out --record,$(ARGS)),$(GPU_VENV)/bin/mjxppo benchmark program,$(GPU_VENV)/bin/python tests/gpu_program.py) $(ARGS)
+	@$(if $(filter-out --record --part=%,$(ARGS)),$(GPU_VENV)/bin/mjxppo benchmark program,$(GPU_VENV)/bin/python tests/gpu_program.py) $(ARGS)
+
+# An environment of its own, so that .venv keeps its Python.
+START_VENV := .venv-$(notdir $(PYTHON))
+.PHONY: start
+start: ## install and train a little with another Python: make start PYTHON=python3.13
+	@test -n "$(PYTHON)" || { echo "name the interpreter: make start PYTHON=python3.13" >&2; exit 2; }
+	@$(MAKE) --no-print-directory setup VENV=$(START_VENV) EXTRAS= ARGS=
+	@JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(START_VENV)/bin/mjxppo train --env hopper --total-env-steps 20000 \
+		--eval.episodes 2 --eval.no-video --run-dir $(START_VENV)/run-$$(date +%s) $(ARGS)
 
 .PHONY: kill
 kill: $(READY) ## kill a run 50 times and compare it with one left alone: make kill ARGS="--kills 10"
@@ -107,7 +116,7 @@ soak: $(READY) ## train for 500M steps and look for leaks, slowdown and non-fini
 
 .PHONY: test
 test: $(READY) $(extra_stamp)warp ## run the tests: make test ARGS="-k gae"
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(if $(EXHAUSTIVE),--exhaustive $(EXHAUSTIVE)) $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(if $(EXHAUSTIVE),--exhaustive $(EXHAUSTIVE)) $(ARGS)
 
 .PHONY: test-all
 test-all: EXHAUSTIVE := all

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from mjxppo import __version__
+from mjxppo import __version__, xla
 from mjxppo.errors import UserError, hint
 
 Command = Callable[[list[str]], int]
@@ -17,9 +17,12 @@ COMMANDS = {
     "train": "train a policy; checks it in Gymnasium and films it at the end",
     "sweep": "train every combination of some settings, side by side in one program",
     "distill": "train a student that imitates a teacher, such as one with privileged observations",
+    "record": "record demonstrations of a policy or of any other controller",
+    "clone": "learn a policy from demonstrations (behaviour cloning)",
     "study": "compare variants of the settings with several seeds each: curves and a table",
     "evaluate": "returns of a trained policy, as JSON",
     "render": "film a trained policy: mp4, gif, or a page that plays it",
+    "view": "see a policy act in the browser, push it, change its robot",
     "export": "write a trained policy for other programs: npz, onnx, stablehlo",
     "watch": "follow a run in the terminal",
     "report": "write one self-contained web page about a run",
@@ -34,7 +37,8 @@ COMMANDS = {
 
 def _usage() -> str:
     lines = "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
-    return f"usage: mjxppo COMMAND [OPTIONS]\n\ncommands:\n{lines}\n\nmjxppo COMMAND --help lists a command's options."
+    help_text = "mjxppo COMMAND --help lists a command's options. --tasks names tasks of your own."
+    return f"usage: mjxppo [--tasks FILE_OR_MODULE] COMMAND [OPTIONS]\n\ncommands:\n{lines}\n\n{help_text}"
 
 
 def _command(name: str) -> Command:
@@ -63,6 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _forget_output()
         return 141
+    except Exception:
+        # Any part of JAX or of a library that uses it may be the first to start it.
+        problem = xla.platform_problem()
+        if problem is None:
+            raise
+        print(f"mjxppo: {problem}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("mjxppo: interrupted", file=sys.stderr)
         return 130
@@ -75,6 +86,15 @@ def _run(arguments: list[str]) -> int:
     if arguments[0] == "--version":
         print(f"mjxppo {__version__}")
         return 0
+    if arguments[0] == "--tasks":
+        if len(arguments) < 3:
+            raise UserError(
+                "--tasks: takes a module or a .py file, and a command: mjxppo --tasks my_tasks.py train ..."
+            )
+        from mjxppo.commands.tasks import add_tasks  # the usage does without
+
+        add_tasks(arguments[1])
+        return _run(arguments[2:])
     return _command(arguments[0])(arguments[1:])
 
 

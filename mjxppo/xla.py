@@ -21,10 +21,16 @@ import JAX.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from mjxppo.errors import UserError
+
+if TYPE_CHECKING:
+    import jax
 
 MULTI_OUTPUT_FUSION = "xla_cpu_use_multi_output_fusion"
 _NO_LOOP_UNROLLING = "xla_cpu_disable_loop_unrolling"
@@ -32,6 +38,9 @@ _VECTOR_WIDTH = "--xla_cpu_prefer_vector_width="
 _EXTRA_OPTIONS = "--xla_backend_extra_options="
 _CACHE_BYTES = 2 * 1024**3
 _DEVICE_COUNT = "--xla_force_host_platform_device_count="
+_NAME = re.compile(r"%[\w.\-]+")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?(%[\w.\-]+) = (?:\(.*?\)|\S+) ([\w\-]+)\(([^)]*)\)", re.MULTILINE)
+"""An instruction's name, kind and operands."""
 
 
 def usable_cores() -> int:
@@ -86,6 +95,47 @@ def forgo_multi_output_fusion() -> None:
     os.environ["XLA_FLAGS"] = without_multi_output_fusion(os.environ.get("XLA_FLAGS", ""))
 
 
+def compile_checked(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """Compiles a program; without multi-output fusion where that would make it compute something else.
+
+    XLA:CPU may, in JAX 0.10 to 0.12, fuse an update of a part of an array, such as ``x.at[0].set(y)``, with another
+    reading of it, such as ``x[::-1]``, although it makes the update in place: the reading then finds numbers that the
+    update has already written. No program of this package has such a fusion; one with a user's environment may.
+    """
+    compiled = lowered.compile()
+    if MULTI_OUTPUT_FUSION in os.environ.get("XLA_FLAGS", "") and reads_what_it_overwrites(compiled.as_text() or ""):
+        compiled = lowered.compile({_EXTRA_OPTIONS.strip("-="): ""})
+    return compiled
+
+
+def reads_what_it_overwrites(hlo: str) -> bool:
+    """Whether a fusion in a compiled program's text updates an array in place, and has another result made of it."""
+    for computation in re.split(r"\n{2,}", hlo):
+        if " dynamic-update-slice(" not in computation:
+            continue
+        operands = {name: (kind, _NAME.findall(rest)) for name, kind, rest in _INSTRUCTION.findall(computation)}
+        last, results = operands[next(reversed(operands))]
+        for result in results if last == "tuple" else ():
+            kind, read = operands.get(result, ("", []))
+            others = (other for other in results if other != result)
+            if kind == "dynamic-update-slice" and any(_depends_on(operands, other, read[0]) for other in others):
+                return True
+    return False
+
+
+def _depends_on(operands: dict[str, tuple[str, list[str]]], name: str, wanted: str) -> bool:
+    """Whether the instruction ``name`` is made of ``wanted``, over others between them."""
+    seen, left = set(), [name]
+    while left:
+        one = left.pop()
+        if one == wanted:
+            return True
+        if one not in seen:
+            seen.add(one)
+            left += operands.get(one, ("", []))[1]
+    return False
+
+
 def default_cache_dir() -> Path:
     """Where compiled programs are kept between runs: ``$XDG_CACHE_HOME/mjxppo/xla``."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
@@ -99,10 +149,35 @@ def backend_is_up() -> bool:
 
 
 def platform(override: str | None = None) -> str:
-    """What programs are built for: ``override``, else what JAX computes on in this process ("cpu", "gpu", "tpu")."""
+    """What programs are built for: ``override``, else what JAX computes on in this process ("cpu", "gpu", "tpu").
+
+    Raises UserError, which names the variable, where ``JAX_PLATFORMS`` asks for a device that is not here.
+    """
     import jax  # importing this module comes before JAX
 
-    return override or jax.default_backend()
+    try:
+        return override or str(jax.default_backend())
+    except Exception as error:
+        raise UserError(platform_problem() or f"JAX cannot start: {error}") from error
+
+
+def platform_problem() -> str | None:
+    """Says, as a user's mistake, which devices ``JAX_PLATFORMS`` asks for that JAX cannot start; None where it can."""
+    if "jax" not in sys.modules or backend_is_up():
+        return None
+    import jax  # as above
+
+    asked = jax.config.jax_platforms  # from the variable, or a script
+    if not asked:
+        return None
+    try:
+        jax.default_backend()
+    except Exception as error:  # RuntimeError, or AssertionError without a text
+        reason = (
+            " ".join(str(error).split()).partition(" (set JAX_PLATFORMS")[0].rstrip(".") or "no such device was found"
+        )
+        return f"JAX_PLATFORMS: {asked} cannot be used here ({reason}); unset it, or set it to cpu"
+    return None
 
 
 def setup() -> None:

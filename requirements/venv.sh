@@ -1,15 +1,24 @@
 #!/bin/sh
-# Makes the virtual environment $1 with Python 3.12 or 3.11, the newest that works, or with the interpreter given as $2.
+# Makes the virtual environment $1 with the first of the supported Pythons that works, or with the interpreter given as $2.
 # One that already runs here (and is of the version asked for) is kept. Run from the repository root.
 set -eu
 
-supported="3.12 3.11"
+# The whole suite runs on 3.12 and 3.11; on 3.13, start and training.
+supported="3.12 3.13 3.11"
+needed="Python 3.11, 3.12 or 3.13"
 venv="$1"
 
 # version_of CANDIDATE: prints e.g. 3.12 when the candidate runs and can make virtual environments.
 # A name on PATH proves nothing: version managers put shims there for interpreters that are not installed.
+# What else it prints, as a wrapper or a site's start-up file may, is dropped.
 version_of() {
-    "$1" -c 'import ensurepip, sys, venv; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true
+    answer="$("$1" -c 'import ensurepip, sys, venv; print("<%d.%d>" % sys.version_info[:2])' 2>/dev/null)" || return 0
+    case "$answer" in
+        *"<"*">"*)
+            answer="${answer##*<}"
+            echo "${answer%%>*}"
+            ;;
+    esac
 }
 
 find_python() {
@@ -34,7 +43,7 @@ if [ -n "$asked" ]; then
         *" ${version:-none} "*) python="$asked" ;;
         *)
             if [ -n "$version" ]; then what="Python $version"; else what="not a working Python with venv"; fi
-            echo "setup: PYTHON=$asked is $what; Python 3.11 or 3.12 is needed" >&2
+            echo "setup: PYTHON=$asked is $what; $needed is needed" >&2
             exit 2
             ;;
     esac
@@ -54,7 +63,7 @@ fi
 if [ -z "$asked" ]; then
     python="$(find_python)"
     if [ -z "$python" ]; then
-        echo "setup: no working Python 3.12 or 3.11 with venv found; install one (Debian, Ubuntu: apt install python3.12-venv)" \
+        echo "setup: no working $needed with venv found; install one (Debian, Ubuntu: apt install python3.12-venv)" \
             "or name it: make setup PYTHON=/path/to/python3.12" >&2
         exit 2
     fi

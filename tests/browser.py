@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
 import json
 import os
 import re
@@ -12,6 +14,9 @@ import subprocess
 import time
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -29,6 +34,8 @@ class Browser:
         """What the page asked for, itself included."""
         self.complaints: list[str] = []
         """Errors and warnings on the console, and uncaught exceptions."""
+        self.errors: list[str] = []
+        """Those that are no warnings."""
         self._profile = profile
         self._number = 0
         self._session: str | None = None
@@ -74,10 +81,13 @@ class Browser:
             self.requests.append(values["request"]["url"])
         elif method == "Runtime.exceptionThrown":
             self.complaints.append(str(values["exceptionDetails"]))
+            self.errors.append(self.complaints[-1])
         elif (method == "Runtime.consoleAPICalled" and values["type"] in ("error", "warning")) or (
             method == "Log.entryAdded" and values["entry"]["level"] in ("error", "warning")
         ):
             self.complaints.append(str(values))
+            if "error" in (values.get("type"), values.get("entry", {}).get("level")):
+                self.errors.append(self.complaints[-1])
 
     def evaluate(self, expression: str) -> Any:
         """The JSON value of a JavaScript expression; promises are waited for."""
@@ -85,9 +95,25 @@ class Browser:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    def open(self, path: Path) -> None:
-        """Loads a file and waits until it has loaded."""
-        self.call("Page.navigate", url=path.absolute().as_uri())
+    def picture(self, x: int = 0, y: int = 0, width: int = 800, height: int = 600) -> np.ndarray:
+        """The pixels [H, W, 3] of a part of the page."""
+        clip = {"x": x, "y": y, "width": width, "height": height, "scale": 1}
+        content = base64.b64decode(self.call("Page.captureScreenshot", clip=clip)["data"])
+        return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+
+    def size(self, width: int, height: int) -> None:
+        """Makes the window this large, in pixels."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+
+    def mouse(self, kind: str, x: float, y: float) -> None:
+        """Moves, presses or releases (``mouseMoved``, ``mousePressed``, ``mouseReleased``) the left button."""
+        button = {"button": "left", "buttons": int(kind != "mouseReleased"), "clickCount": 1}
+        self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
+
+    def open(self, page: Path | str) -> None:
+        """Loads a file or an address and waits until it has loaded."""
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.absolute().as_uri())
         deadline = time.monotonic() + 100
         while self.evaluate("document.readyState") != "complete" or self.evaluate("location.href") == "about:blank":
             assert time.monotonic() < deadline, "the page does not finish loading"

@@ -34,6 +34,17 @@ def compiled_quickly(monkeypatch):
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.fixture(autouse=True)
+def names_of_tasks_are_forgotten():
+    """Takes away the names that a test has given to tasks of its own; messages list and suggest names."""
+    from mjxppo.envs import registry
+
+    before = dict(registry._registered)
+    yield
+    registry._registered.clear()
+    registry._registered.update(before)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def compiled_programs_are_freed():
     """Frees the programs that a test file has compiled, of which a whole suite's would take 5 GB in each process."""

@@ -1,8 +1,8 @@
 """Test that a run which is killed many times ends in the same state as a run without kills: ``make kill``.
 
 Training runs in a process of its own. It is killed (SIGKILL) at random times, while it starts, while it trains, and
-while a checkpoint is being written, and resumed after each kill. At the end its state and its metrics must equal those
-of a run without kills, to the bit.
+while a checkpoint is being written, and resumed after each kill. At the end its state, its metrics, its evaluations and
+its best policy must equal those of a run without kills, to the bit.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from typing import Any
 from mjxppo.config.values import from_dict, read_yaml
 from mjxppo.console import say
 from mjxppo.run import checkpoint
+from mjxppo.run.best import read_best
 from mjxppo.run.directory import CKPT, CONFIG
-from mjxppo.run.metrics import JSONL, read_rows
+from mjxppo.run.metrics import JSONL, read_evaluations, read_rows
 
 TIMES = ("time_s", "env_steps_per_s")
 """Metrics that measure time, and so differ from run to run."""
@@ -33,6 +34,7 @@ _TIME_LIMIT_S = 600.0
 _OPTIONS = (
     *("--ppo.num-envs", "256", "--ppo.block-size", "64", "--ppo.rollout-length", "16", "--ppo.num-minibatches", "4"),
     *("--log.every-updates", "2", "--checkpoint.every-updates", "6", "--eval.episodes", "0", "--eval.no-video"),
+    *("--eval.every-env-steps", "50000", "--eval.episodes-while-training", "2"),
 )
 
 
@@ -210,6 +212,12 @@ def _compare(whole: Run, killed: Run) -> None:
     ]
     if rows[0] != rows[1]:
         raise PromiseBroken("the metrics differ from those of the run left alone")
+    evaluations = [read_evaluations(run.path) for run in (whole, killed)]
+    if evaluations[0] != evaluations[1]:
+        raise PromiseBroken("evaluations are missing, double, or differ from those of the run left alone")
+    kept = [found[1] if (found := read_best(run.path)) else None for run in (whole, killed)]
+    if kept[0] != kept[1]:
+        raise PromiseBroken("the best policy differs from that of the run left alone")
     states = [checkpoint.read(run.path / CKPT / str(run.newest))[0] for run in (whole, killed)]
     if states[0].keys() != states[1].keys():
         raise PromiseBroken("the states differ from each other in what they hold")

@@ -56,7 +56,8 @@ def collect(tmp_path: Path, *options: str) -> subprocess.CompletedProcess:
     (tmp_path / "test_some.py").write_text(CASES)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = exhaustive: x\n")
     command = [sys.executable, "-m", "pytest", "-p", "exhaustive", "-p", "no:cacheprovider", "--collect-only", "-q"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "tests"), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    own = {"PYTHONPATH": str(ROOT / "tests"), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+    environment = os.environ | own
     return subprocess.run([*command, *options], cwd=tmp_path, env=environment, capture_output=True, text=True)
 
 
@@ -100,10 +101,15 @@ def asked_of_make(folder: Path, git: str) -> list[str]:
     return [line.removeprefix("make ") for line in done.stdout.splitlines() if line.startswith("make ")]
 
 
-@pytest.mark.parametrize(("commit", "part"), [("0123456789abcdef", 15), ("ab30", 0), ("ffc7", 7)])
-def test_ci_chooses_the_part_by_the_commits_hash(ci, commit, part):
-    assert asked_of_make(ci, f"echo {commit}") == [f"check EXHAUSTIVE={part}/16", "gpu-program"]
+@pytest.mark.parametrize(
+    ("commit", "part", "programs"), [("0123456789abcdef", 15, None), ("ab60", 0, None), ("ffed", 13, 2), ("31", 17, 0)]
+)
+def test_ci_chooses_the_parts_by_the_commits_hash(ci, commit, part, programs):
+    check, *rest = asked_of_make(ci, f"echo {commit}")
+    assert check == f"check EXHAUSTIVE={part}/32"
+    of_gpu = [asked for asked in rest if not asked.startswith("start PYTHON=")]  # where there is a Python 3.13
+    assert of_gpu == ([] if programs is None else [f"gpu-program ARGS=--part={programs}/3"])
 
 
 def test_ci_takes_the_first_part_where_there_is_no_commit(ci):
-    assert asked_of_make(ci, "exit 128")[0] == "check EXHAUSTIVE=0/16"
+    assert asked_of_make(ci, "exit 128")[0] == "check EXHAUSTIVE=0/32"

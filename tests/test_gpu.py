@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 
 from mjxppo import cli, physics
 from mjxppo.config.schema import PolicyConfig, PpoConfig
-from mjxppo.envs.locomotion import gymnasium_model
+from mjxppo.envs.robot import robot_model
 from mjxppo.measure.visited_states import FRAME_SKIP, XML_FILE
 from mjxppo.physics.planar.pallas_backend import PlanarPallasPhysics
 from mjxppo.ppo import fused
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.gpu
 @pytest.mark.parametrize("backend", ["planar", "planar-pallas", "mjx"])
 @pytest.mark.parametrize("task", ["half_cheetah", "hopper", "walker2d"])
 def test_an_environment_step_equals_c_mujoco(task, backend):
-    model = gymnasium_model(XML_FILE[task])
+    model = robot_model(XML_FILE[task])
     states = gait_states(model, task, 512)
     sim = physics.make(model, backend, FRAME_SKIP[task])
     state = sim.init(states.qpos.astype("f"), states.qvel.astype("f"))
@@ -48,7 +48,7 @@ def test_an_environment_step_equals_c_mujoco(task, backend):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("size", [(32, 1), (64, 2), (128, 2)])
 def test_a_worlds_result_depends_neither_on_the_batch_nor_on_the_kernels_blocks(size):
-    model = gymnasium_model(XML_FILE["hopper"])
+    model = robot_model(XML_FILE["hopper"])
     states = gait_states(model, "hopper", 1000)
     qpos, qvel, ctrl = (x.astype("f") for x in (states.qpos, states.qvel, states.ctrl))
     sim = PlanarPallasPhysics(model, 4, *size)

@@ -16,13 +16,14 @@ LEAVES = ("errors", "files", "console", "xla")
 """Modules at the top that any room may import; of each other ``files`` imports ``errors`` only."""
 ARROWS = {
     "cli": ("commands",),
-    "commands": ("measure", "analysis", "run", "policy", "render", "envs", "config"),
+    "commands": ("view", "measure", "analysis", "run", "policy", "render", "envs", "config"),
+    "view": ("run", "policy", "render", "envs", "physics", "config"),
     "measure": ("interop", "analysis", "run", "policy", "render", "ppo", "envs", "physics", "config"),
     "interop": ("render", "envs", "physics", "config"),
     "analysis": ("run", "policy", "envs", "config"),
     "run": ("policy", "render", "ppo", "envs", "config"),
     "render": ("policy", "envs", "config"),
-    "policy": ("ppo", "envs", "physics", "config"),
+    "policy": ("ppo", "envs", "config"),
     "ppo": ("envs", "physics", "config"),
     "envs": ("physics", "config"),
     "physics": ("config",),

@@ -170,7 +170,10 @@ class TestMakefile:
         ("arguments", "message"),
         [
             (["train"], "name the task: make train ENV=halfcheetah"),
-            (["setup", "EXTRAS=cuda11"], "EXTRAS=cuda11 is unknown; choose from cuda12 cuda13 warp onnx wandb docs"),
+            (
+                ["setup", "EXTRAS=cuda11"],
+                "EXTRAS=cuda11 is unknown; choose from cuda12 cuda13 warp onnx wandb view playground docs",
+            ),
             (["setup", "EXTRAS=cuda12,cuda13"], "cuda12 and cuda13 exclude each other"),
         ],
     )
@@ -194,7 +197,7 @@ class TestVenv:
                 fake.write_text("#!/bin/sh\necho 'command not found' >&2\nexit 127\n")
             else:
                 fake.write_text(
-                    f'#!/bin/sh\ncase "$1$2" in *platform*) echo "{version}" ;; -c*) echo "{version}" ;;\n'
+                    f'#!/bin/sh\ncase "$1$2" in *platform*) echo "{version}" ;; -c*) echo "hello<{version}>" ;;\n'
                     f'  -mvenv) mkdir -p .venv/bin; echo "{version}" > .venv/made ;; esac\n'
                 )
             fake.chmod(0o755)
@@ -212,7 +215,9 @@ class TestVenv:
             ({"python3_12": "3.12", "python3_11": "3.11"}, "3.12"),
             ({"python3_12": None, "python3_11": "3.11", "python3": "3.11"}, "3.11"),
             ({"python3": "3.12", "python3_11": "3.11"}, "3.12"),
-            ({"python3": "3.13", "python3_11": "3.11"}, "3.11"),
+            ({"python3": "3.13", "python3_11": "3.11"}, "3.13"),
+            ({"python3": "3.14", "python3_11": "3.11"}, "3.11"),
+            ({"python3": "3.10", "python3_13": "3.13"}, "3.13"),
             ({"python": "3.11"}, "3.11"),
         ],
     )
@@ -226,11 +231,11 @@ class TestVenv:
 
     @pytest.mark.parametrize(
         ("asked", "found"),
-        [("python3.10", "Python 3.10"), ("python3", "Python 3.13"), ("gone", "not a working Python with venv")],
+        [("python3.10", "Python 3.10"), ("python3", "Python 3.14"), ("gone", "not a working Python with venv")],
     )
     def test_is_refused_for_an_unfit_interpreter(self, asked, found, tmp_path):
-        path = self.checkout(tmp_path, python3_10="3.10", python3_12="3.12", python3="3.13", gone=None)
+        path = self.checkout(tmp_path, python3_10="3.10", python3_12="3.12", python3="3.14", gone=None)
         done = self.make(tmp_path, path, asked)
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr == f"setup: PYTHON={asked} is {found}; Python 3.11 or 3.12 is needed\n"
+        assert done.stderr == f"setup: PYTHON={asked} is {found}; Python 3.11, 3.12 or 3.13 is needed\n"
         assert not (tmp_path / ".venv").exists()

@@ -56,3 +56,40 @@ class Crosswind(PointMass):
         blown = worlds | {"x": worlds["x"] + worlds["wind"]}
         moved, terms, terminated = super().advance(blown, action)
         return blown | moved, terms, terminated
+
+
+class Bandit(Task):
+    """One step, in which an arm is pulled and a number is chosen; the arm's worth is the reward.
+
+    The number costs its squared distance from 0.5. In half of the episodes the observation says that the best arm is
+    out of order, and the mask forbids it.
+    """
+
+    name = "bandit"
+    gym_id = None
+    obs_size = 2
+    max_episode_steps = 4
+    step_duration = 1.0
+
+    def __init__(self, worth: tuple[float, ...] = (0.0, 1.0, 0.6, 0.2), number: bool = True, breaks: bool = True):
+        self.worth, self.breaks = worth, breaks
+        self.categories = (len(worth),)
+        self.action_size = 1 + number
+
+    def initial(self, keys: Array) -> Any:
+        return {"broken": jax.vmap(jax.random.bernoulli)(keys) & self.breaks}
+
+    def observe(self, worlds: Any) -> Array:
+        broken = worlds["broken"].astype(jnp.float32)
+        return jnp.stack([broken, 1 - broken], axis=-1)
+
+    def action_mask(self, worlds: Any) -> Array | None:
+        if not self.breaks:
+            return None
+        best = jnp.arange(len(self.worth)) == self.worth.index(max(self.worth))
+        return ~(worlds["broken"][:, None] & best)
+
+    def advance(self, worlds: Any, action: Array) -> tuple[Any, dict[str, Array], Array]:
+        arm = jnp.array(self.worth)[action[:, -1].astype(jnp.int32)]
+        cost = jnp.square(action[:, :-1] - 0.5).sum(-1)
+        return worlds, {"arm": arm, "number": -cost}, jnp.ones(action.shape[0], bool)

@@ -8,7 +8,7 @@ from mjxppo.config.schema import Config
 from mjxppo.config.sweep import member_directories
 from mjxppo.config.values import from_dict, read_yaml
 from mjxppo.errors import UserError
-from mjxppo.run.directory import CONFIG
+from mjxppo.run.directory import CLONE, CONFIG
 from mjxppo.run.metrics import JSONL
 
 
@@ -27,7 +27,16 @@ def find_runs(path: Path) -> list[Path]:
         found = [directory] if (directory / JSONL).is_file() else _of_members(directory)
         if found:
             return found
+    check_not_cloned(path)
+    if (resolved / CONFIG).is_file():
+        raise UserError(f"{path}: this run has logged nothing yet; wait for its first updates")
     raise UserError(f"{path}: holds no {JSONL}; give a run directory")
+
+
+def check_not_cloned(path: Path) -> None:
+    """Raises UserError where the directory is that of a cloned policy that has not been trained since."""
+    if (path / CLONE).is_file() and not (path / JSONL).is_file():
+        raise UserError(f"{path}: this policy was cloned, which makes no curves; mjxppo evaluate shows its return")
 
 
 def with_metrics(directory: Path, config: Config) -> list[Path]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from mjxppo.config.layers import changes_of, resolve
 from mjxppo.config.schema import Config
 from mjxppo.config.sweep import member_directories
 from mjxppo.config.values import build, configs_dir, from_dict, merge, read_yaml, to_yaml
-from mjxppo.console import say
+from mjxppo.console import human, say
 from mjxppo.envs.registry import canonical_name
 from mjxppo.errors import UserError
 from mjxppo.files import read_json, write_bytes, write_json
@@ -137,13 +138,21 @@ def run_study(study: Study, directory: Path, jobs: int = 1) -> dict[str, Any]:
     if jobs < 1:
         raise UserError(f"jobs: must be at least 1, not {jobs}")
     planned = [(setting, variant, directory / setting / variant, c) for setting, variant, c in configurations(study)]
+    left = [config.total_env_steps for _, _, path, config in planned if not (path / EVAL).is_file()]
+    _announce(study, len(planned), left)
+    started, done = time.monotonic(), 0
     with ThreadPoolExecutor(jobs) as pool:
-        for _ in pool.map(lambda run: _train(run[2], run[3]), planned):
-            pass
+        trained = pool.map(lambda run: _train(run[2], run[3]), planned)
+        for now, (_, _, _, config) in zip(trained, planned, strict=True):
+            done += config.total_env_steps if now else 0
+            if now and done < sum(left):
+                minutes = (time.monotonic() - started) / 60 * (sum(left) - done) / done
+                say(f"study: about {max(minutes, 1):.0f} min left, at the speed so far")
     results: dict[str, dict[str, Any]] = {}
     for setting, variant, path, config in planned:
         result = read_json(path / EVAL) or {}
-        results.setdefault(setting, {})[variant] = result | _steps_to_target(study, config, path)
+        result |= _steps_to_target(study, config, path) | {"best": _best_while_training(config, path)}
+        results.setdefault(setting, {})[variant] = result
     content = {"question": study.question, "results": results, "plots": _draw(study, directory)}
     if study.perturb is not None:
         content["perturbed"] = {setting: _perturbed(study, directory / setting) for setting in study.settings}
@@ -152,13 +161,32 @@ def run_study(study: Study, directory: Path, jobs: int = 1) -> dict[str, Any]:
     return content
 
 
-def _train(path: Path, config: Config) -> None:
-    """Trains a run in a process of its own, or resumes it; does nothing where it is finished."""
+def _announce(study: Study, planned: int, left: list[int]) -> None:
+    """Says how many of the ``planned`` runs are ``left``, which holds the steps of each."""
+    say(f"study: {len(left)} of {planned} runs are to be trained, {human(sum(left) * study.num_seeds)} steps")
+
+
+def _best_while_training(config: Config, path: Path) -> list[float | None]:
+    """The best mean of each seed's expected return over a twentieth of its updates in turn; None where not known."""
+    rows = [read_rows(directory) for directory in member_directories(path, config)]
+    known = [[row["expected_return"] for row in own if row.get("expected_return") is not None] for own in rows]
+    means = [[sum(few) / len(few) for few in _windows(values)] for values in known]
+    return [max(own, default=None) for own in means]
+
+
+def _windows(values: list[float]) -> list[list[float]]:
+    """All runs of a twentieth of the values in turn."""
+    size = max(len(values) // 20, 1)
+    return [values[i : i + size] for i in range(len(values) - size + 1)]
+
+
+def _train(path: Path, config: Config) -> bool:
+    """Trains a run in a process of its own, or resumes it; does nothing, and returns False, where it is finished."""
     begun = (path / CONFIG).is_file()
     if begun and from_dict(read_yaml(path / CONFIG)) != config:
         raise UserError(f"study: {path} was trained with other settings than the study has now; give another --out")
     if (path / EVAL).is_file():
-        return
+        return False
     command = [sys.executable, "-m", "mjxppo.cli", "train", "--run-dir", str(path)]
     if begun:
         command += ["--resume"]
@@ -170,6 +198,7 @@ def _train(path: Path, config: Config) -> None:
     say(f"study: {path}")
     if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
         raise UserError(f"study: the run {path} did not finish; the same command goes on from there")
+    return True
 
 
 def _perturbed(study: Study, directory: Path) -> dict[str, Any]:
@@ -224,18 +253,18 @@ def to_markdown(study: Study, content: dict[str, Any]) -> str:
         lines += [
             f"{setting}, {study.num_seeds} seeds:",
             "",
-            "| variant | interquartile mean (95 % interval) | mean | worst | each seed |" + " steps |" * to_target,
-            "|---|---|---|---|---|" + "---|" * to_target,
+            "| variant | interquartile mean (95 % interval) | mean | worst | each seed | best while training |"
+            + " steps |" * to_target,
+            "|---|---|---|---|---|---|" + "---|" * to_target,
         ]
         for variant, result in variants.items():
             group = result["groups"][0]
             interval = "" if group["iqm_ci95"] is None else " ({:.0f} to {:.0f})".format(*group["iqm_ci95"])
             each = ", ".join(f"{value:.0f}" for value in group["means"])
+            best = ", ".join("none" if value is None else f"{value:.0f}" for value in result.get("best", []))
             steps = ", ".join("never" if count is None else f"{count:,}" for count in result.get("steps_to_target", []))
-            lines.append(
-                f"| {variant} | {group['iqm']:.0f}{interval} | {group['mean']:.0f} | {group['worst']:.0f} | {each} |"
-                + f" {steps} |" * to_target
-            )
+            numbers = f"{group['iqm']:.0f}{interval} | {group['mean']:.0f} | {group['worst']:.0f}"
+            lines.append(f"| {variant} | {numbers} | {each} | {best} |" + f" {steps} |" * to_target)
         lines.append("")
         if "perturbed" in content:
             lines += [*_robustness_table(content["perturbed"][setting]), ""]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,22 +11,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mjxppo.analysis.runs import check_not_cloned
 from mjxppo.config.schema import Config
 from mjxppo.config.sweep import member_directories
 from mjxppo.config.values import from_dict, read_yaml
-from mjxppo.console import duration, human
+from mjxppo.console import duration, human, program
 from mjxppo.errors import UserError
 from mjxppo.files import read_json
 from mjxppo.policy.engine import physics_of
-from mjxppo.run.directory import CHECKSUMS, CKPT, CONFIG, EVAL, in_use, run_of_member
-from mjxppo.run.metrics import JSONL, Row
+from mjxppo.run.directory import CHECKSUMS, CKPT, CONFIG, EVAL, SUMMARY, in_use, run_of_member
+from mjxppo.run.metrics import JSONL, RETURN, Row
 
 State = Literal["starting", "training", "finishing", "complete", "stopped"]
 
@@ -55,6 +57,8 @@ class Tail:
     """The columns that are shown, oldest row first."""
     newest: Row = field(default_factory=dict)
     """The last row with all columns."""
+    evaluations: list[Row] = field(default_factory=list)
+    """The rows of the evaluations while training."""
     _file: int = 0
     _offset: int = 0
 
@@ -64,7 +68,8 @@ class Tail:
             with self.path.open("rb") as file:
                 status = self.path.stat()
                 if status.st_ino != self._file or status.st_size < self._offset:  # a resume replaces the file
-                    self.rows, self.newest, self._file, self._offset = [], {}, status.st_ino, 0
+                    self.rows, self.newest, self.evaluations = [], {}, []
+                    self._file, self._offset = status.st_ino, 0
                 file.seek(self._offset)
                 content = file.read()
         except OSError:
@@ -76,7 +81,9 @@ class Tail:
                 row = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(row, dict) and "env_steps" in row:
+            if isinstance(row, dict) and RETURN in row:
+                self.evaluations.append(row)
+            elif isinstance(row, dict) and "env_steps" in row:
                 self.rows.append({name: row[name] for name in _KEPT if name in row})
                 self.newest = row
 
@@ -157,6 +164,7 @@ def _frame_reader(path: Path) -> Callable[[], Frame]:
     """A function that reads the run's files and returns its state."""
     if not (path / CONFIG).is_file():
         raise UserError(f"{path}: holds no run ({CONFIG} is missing); give a run directory")
+    check_not_cloned(path)
     directory = path.resolve()  # runs/latest may name another run later
     config = from_dict(read_yaml(directory / CONFIG), str(path / CONFIG))
     tails = [Tail(own / JSONL) for own in member_directories(directory, config)]
@@ -172,7 +180,7 @@ def _frame_reader(path: Path) -> Callable[[], Frame]:
             directory=directory,
             run_dir=run,
             config=config,
-            state=_state(training, tails[0], config),
+            state=_state(training, tails[0], config, read_json(run / SUMMARY) or {}),
             tails=tails,
             checkpoint=checkpoint,
             checkpoint_age_s=max(0.0, now - saved),
@@ -183,11 +191,13 @@ def _frame_reader(path: Path) -> Callable[[], Frame]:
     return read_frame
 
 
-def _state(training: bool, tail: Tail, config: Config) -> State:
+def _state(training: bool, tail: Tail, config: Config, summary: dict[str, Any]) -> State:
     done = tail.newest.get("env_steps", 0) >= config.total_env_steps
+    # A summary of before the last resume is of fewer updates.
+    ended = summary.get("ended_by", "signal") != "signal" and summary.get("updates") == tail.newest.get("update")
     if training:
         return "finishing" if done else "training" if tail.rows else "starting"
-    return "complete" if done else "stopped"
+    return "complete" if done or ended else "stopped"
 
 
 def _modified(path: Path, otherwise: float) -> float:
@@ -215,7 +225,7 @@ def draw_frame(frame: Frame) -> RenderableType:
     config = frame.config
     title = Text.assemble((config.env, "bold"), f"  seed {config.seed}  ", (frame.state, _COLOURS[frame.state]))
     table = Table.grid(padding=(0, 2), expand=True)
-    table.add_column(style="dim")
+    table.add_column(style="dim", max_width=44)
     table.add_column(ratio=1)
     table.add_row("", ProgressBar(total=config.total_env_steps, completed=frame.env_steps))
     for name, cell in _lines(frame):
@@ -243,11 +253,11 @@ def _lines(frame: Frame) -> Iterator[tuple[str, RenderableType]]:
     else:
         yield "checkpoint", "none yet"
     if frame.evaluation is not None and frame.state in ("finishing", "complete"):
-        yield "evaluation", _evaluated(frame.evaluation)
+        yield "evaluation", _evaluated(frame.evaluation, config.env)
 
 
-def _evaluated(result: dict[str, Any]) -> str:
-    where = physics_of(result["engine"])
+def _evaluated(result: dict[str, Any], env: str) -> str:
+    where = physics_of(result["engine"], env)
     if "groups" in result:
         best = max(group["mean"] for group in result["groups"])
         return f"{best:,.1f}, the best mean over seeds; {result['episodes']} episodes each ({where})"
@@ -259,26 +269,41 @@ def _curves(frame: Frame) -> Iterator[tuple[str, RenderableType]]:
     several = len(frame.tails) > 1
     for tail in frame.tails[:_MAX_POLICIES]:
         metric = next((name for name in _RETURNS if name in tail.newest), _RETURNS[-1])
-        yield from _curve(tail, metric, tail.path.parent.name if several else "return")
+        yield from _curve(tail.rows, metric, tail.path.parent.name if several else "return")
+        yield from _curve(tail.evaluations, RETURN, "  evaluated" if several else "evaluated")
     if len(frame.tails) > _MAX_POLICIES:
         yield "", f"and {len(frame.tails) - _MAX_POLICIES} more policies"
     if not several:
-        yield from _curve(frame.tails[0], "episode_length", "length")
-    yield from _curve(frame.tails[0], "env_steps_per_s", "steps/s each" if several else "steps/s")
+        yield from _curve(frame.tails[0].rows, "episode_length", "length")
+    yield from _curve(frame.tails[0].rows, "env_steps_per_s", "steps/s each" if several else "steps/s")
 
 
-def _curve(tail: Tail, name: str, label: str) -> Iterator[tuple[str, RenderableType]]:
-    values = [row[name] for row in tail.rows if row.get(name) is not None]
+def _curve(rows: list[Row], name: str, label: str) -> Iterator[tuple[str, RenderableType]]:
+    values = [row[name] for row in rows if row.get(name) is not None]
     if values:
         number = human(values[-1]) if name == "env_steps_per_s" else f"{values[-1]:,.1f}"
-        yield label, Text.assemble((f"{number:>9}  ", "bold"), (sparkline(values), "cyan"))
+        yield label, _NumberAndSparkline(f"{number:>9}  ", values)
+
+
+@dataclass(frozen=True)
+class _NumberAndSparkline:
+    """The newest value, and a sparkline of all that is as wide as there is room."""
+
+    number: str
+    values: list[float]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        room = min(_SPARK_WIDTH, options.max_width - len(self.number))
+        curve = sparkline(self.values, room) if room > 0 else ""
+        yield Text.assemble((self.number, "bold"), (curve, "cyan"), no_wrap=True)
 
 
 def _hint(frame: Frame) -> str:
     if frame.state == "starting":
         return "compiling, or reading the program from the cache"
     if frame.state == "stopped":
-        return f"stopped before its budget; go on with: mjxppo train --resume --run-dir {frame.run_dir}"
+        run = shlex.quote(str(frame.run_dir))
+        return f"stopped before its budget; go on with: {program()} train --resume --run-dir {run}"
     if frame.state == "training" and frame.silent_s > _SILENCE_S:
         return f"nothing new for {duration(frame.silent_s)}"
     return ""

@@ -10,10 +10,12 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import argcomplete
 
+from mjxppo.commands.clone import clone_options
 from mjxppo.commands.options import POSITIONAL, Option, add_arguments, options_of
 from mjxppo.commands.parsing import parse
 from mjxppo.commands.train import train_options
 from mjxppo.config.values import configs_dir, read_yaml
+from mjxppo.envs.registry import registered
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ def complete(commands: Mapping[str, str]) -> None:
 
 def _parser_of_all(commands: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mjxppo")
+    parser.add_argument("--tasks")
     places = parser.add_subparsers()
     for name, text in commands.items():
         module = importlib.import_module(f"mjxppo.commands.{name}")
@@ -58,6 +61,8 @@ def _parser_of_all(commands: Mapping[str, str]) -> argparse.ArgumentParser:
 def _options_of(name: str, module: Any) -> list[Option]:
     if name in ("train", "sweep", "distill"):
         return train_options()
+    if name == "clone":
+        return clone_options()
     return options_of(getattr(module, f"{name.title()}Arguments"))
 
 
@@ -68,7 +73,8 @@ def _completer_of(option: Option) -> Callable[..., list[str]] | None:
         return lambda **_: list(get_args(kind))
     shipped = sorted(configs_dir().glob("*.yaml"))
     if option.name in ("env", "tasks"):
-        return lambda **_: sorted({str(read_yaml(path)["env"]) for path in shipped if ":" not in path.stem})
+        names = {str(read_yaml(path)["env"]) for path in shipped if ":" not in path.stem}
+        return lambda **_: sorted({*names, *registered()})
     if option.name in ("config", "set_from"):
         files = argcomplete.completers.FilesCompleter()
         return lambda **given: [*(path.stem for path in shipped), *files(**given)]

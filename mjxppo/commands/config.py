@@ -6,7 +6,9 @@ import sys
 from dataclasses import dataclass
 
 from mjxppo.commands.parsing import parse
-from mjxppo.config.values import defaults_for, from_dict, to_yaml
+from mjxppo.config.layers import resolve
+from mjxppo.config.schema import AlgorithmName
+from mjxppo.config.values import to_yaml
 from mjxppo.envs.registry import canonical_name
 
 
@@ -16,10 +18,12 @@ class ConfigArguments:
 
     env: str
     """Task: hopper, half_cheetah, walker2d, brax:NAME, playground:NAME, or gymnasium:ID."""
+    algorithm: AlgorithmName = "ppo"
+    """Member of the policy-gradient family: ppo, a2c, vpg, reinforce, or trpo."""
 
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
     parsed = parse(ConfigArguments, arguments, "mjxppo config")
-    sys.stdout.write(to_yaml(from_dict(defaults_for(canonical_name(parsed.env)))))
+    sys.stdout.write(to_yaml(resolve(canonical_name(parsed.env), {"algorithm": parsed.algorithm})))
     return 0

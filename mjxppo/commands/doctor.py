@@ -23,9 +23,11 @@ class DoctorArguments:
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code: 1 where something will not work."""
     parsed = parse(DoctorArguments, arguments, "mjxppo doctor")
+    from mjxppo import xla
     from mjxppo.console import waiting
     from mjxppo.measure import doctor
 
+    xla.platform()  # a platform that JAX_PLATFORMS names and that is not here is no fault of the installation
     with waiting("checking this machine"):
         checks = doctor.examine()
     result = doctor.to_dict(checks)

@@ -17,9 +17,11 @@ class ExportArguments:
 
     path: Annotated[Path, POSITIONAL]
     """A run directory, its ckpt/, or one step's folder."""
+    best: bool = False
+    """Take the policy of the run's best evaluation while training, instead of the newest."""
     out: Path | None = None
     """File to write: .npz (NumPy arrays), .onnx, or .stablehlo (for jax.export); default: policy.npz in the run
-    directory."""
+    directory, best.npz with --best."""
 
 
 def main(arguments: list[str]) -> int:
@@ -29,10 +31,12 @@ def main(arguments: list[str]) -> int:
 
     if parsed.out is not None:
         check_output(parsed.out)
+    from mjxppo.run.directory import BEST
     from mjxppo.run.load import load
 
-    loaded = load(parsed.path)
-    out, config = parsed.out or loaded.run_dir / POLICY, loaded.config
+    loaded = load(parsed.path, parsed.best)
+    own = loaded.run_dir / (f"{BEST}.npz" if parsed.best else POLICY)
+    out, config = parsed.out or own, loaded.config
     result = export(loaded.policy, config.env, out, config.env_options)
     print_json({"checkpoint": str(loaded.step), **result})
     return 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import sys
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,7 +52,8 @@ def show_if_asked(
 
 def show(options: Sequence[Option], sections: dict[str, str], page: str | None, *, prog: str, description: str) -> None:
     """Prints one page: the command's own options, a section's, or (``all``) everything."""
-    console = Console(width=WIDTH, highlight=False)
+    width = min(WIDTH, shutil.get_terminal_size().columns) if sys.stdout.isatty() else WIDTH
+    console = Console(width=width, highlight=False)
     if page in (None, EVERYTHING):
         own = [option for option in options if not option.section]
         positional = [_flag(option) for option in own if POSITIONAL in option.notes]

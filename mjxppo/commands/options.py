@@ -106,7 +106,7 @@ def read(options: Sequence[Option], arguments: Sequence[str], prog: str) -> dict
         if not word.startswith("-"):
             raise UserError(f"{word!r}: {prog} takes no such argument (a switch takes no value); see {prog} --help")
         known = [flag for option in options for flag in (option.flag, option.negated)]
-        suggestion = nearest(word, known) or "no option has a similar name"
+        suggestion = nearest(_negation_where_it_belongs(word), known) or "no option has a similar name"
         raise UserError(f"{word}: {prog} has no such option; {suggestion}; see {prog} --help")
     values: dict[str, Any] = {}
     for option in options:
@@ -118,6 +118,12 @@ def read(options: Sequence[Option], arguments: Sequence[str], prog: str) -> dict
             place = place.setdefault(section, {})
         place[name] = _value(option, getattr(parsed, option.name))
     return values
+
+
+def _negation_where_it_belongs(word: str) -> str:
+    """``--log.no-wandb`` for ``--no-log.wandb``; other words as they are."""
+    section, dot, name = word.removeprefix("--no-").rpartition(".")
+    return f"--{section}.no-{name}" if word.startswith("--no-") and dot else word
 
 
 def parser_of(options: Sequence[Option], prog: str) -> argparse.ArgumentParser:
@@ -245,7 +251,7 @@ def without_notes(hint: Any) -> tuple[Any, tuple[Any, ...]]:
 
 def without_none(kind: Any) -> tuple[Any, bool]:
     """The type in ``X | None`` without its annotations, and whether None is allowed."""
-    if isinstance(kind, types.UnionType):
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:  # of Annotated[...] | None
         kinds = [part for part in typing.get_args(kind) if part is not types.NoneType]
         return without_notes(kinds[0])[0], True
     return without_notes(kind)[0], False

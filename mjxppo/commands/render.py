@@ -17,8 +17,11 @@ class RenderArguments:
 
     path: Annotated[Path, POSITIONAL]
     """A run directory, its ckpt/, one step's folder, or an exported .npz."""
+    best: bool = False
+    """Take the policy of the run's best evaluation while training, instead of the newest."""
     out: Path | None = None
-    """File to write: .mp4, .gif, or .html; default: video.mp4 in the run directory, or an .mp4 beside the .npz."""
+    """File to write: .mp4, .gif, or .html; default: film-CHECKPOINT.mp4 (best-CHECKPOINT.mp4
+    with --best) in the run directory, or an .mp4 beside the .npz."""
     seed: int = 1_000_000
     """Seed of the episode."""
     max_steps: int | None = None
@@ -34,11 +37,15 @@ def main(arguments: list[str]) -> int:
     parsed = parse(RenderArguments, arguments, "mjxppo render")
     from mjxppo.policy.npz import is_exported
     from mjxppo.render import film
-    from mjxppo.run.directory import VIDEO
     from mjxppo.run.load import find_policy
 
-    found = find_policy(parsed.path)
-    out = parsed.out or (found.source.with_suffix(".mp4") if is_exported(found.source) else found.run_dir / VIDEO)
+    found = find_policy(parsed.path, parsed.best)
+    own = (
+        found.source
+        if is_exported(found.source)
+        else found.run_dir / f"{'best' if parsed.best else 'film'}-{found.source.name}"
+    )
+    out = parsed.out or own.with_suffix(".mp4")
     size = {"width": parsed.width, "height": parsed.height, "max_steps": parsed.max_steps}
     result = film(found.policy, found.config, out, seed=parsed.seed, **size)
     print_json({"checkpoint": str(found.source), **result})

@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> int:
     from rich.console import Console
 
     from mjxppo.analysis.watch import watch
+    from mjxppo.run.directory import found_run
 
-    state = watch(parsed.run, Console(highlight=False), once=parsed.once, interval_s=parsed.interval)
+    state = watch(found_run(parsed.run), Console(highlight=False), once=parsed.once, interval_s=parsed.interval)
     return 1 if state == "stopped" and not parsed.once else 0

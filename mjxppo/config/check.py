@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mjxppo.config import randomize
-from mjxppo.config.schema import Config, PpoConfig, minibatches_per_epoch
+from mjxppo.config.algorithms import check_algorithm
+from mjxppo.config.schema import Config, PpoConfig, fits_critic_apart, minibatches_per_epoch
 from mjxppo.config.sweep import members_of
 from mjxppo.config.values import from_dict
 from mjxppo.errors import UserError
@@ -38,7 +39,10 @@ def check_config(config: Config) -> Config:
         raise UserError(
             f"ppo.num_envs: {ppo.num_envs} worlds times ppo.rollout_length = {ppo.rollout_length} must stay below 2^31"
         )
+    check_algorithm(config)
     _check_minibatches(ppo)
+    if fits_critic_apart(config):
+        _check_divides("critic.num_minibatches", config.critic.num_minibatches, ppo)
     if policy.min_log_std >= policy.init_log_std:
         raise UserError(
             f"policy.min_log_std: must be below policy.init_log_std = {policy.init_log_std}, is {policy.min_log_std}"
@@ -47,7 +51,10 @@ def check_config(config: Config) -> Config:
         raise UserError("init.carry: optimizer goes with policy and critic, whose gradients its moments are of")
     if config.init.anchor_coef > 0 and config.init.path is None:
         raise UserError("init.anchor_coef: needs a policy to hold on to; name it with init.path")
+    if config.init.best and config.init.path is None:
+        raise UserError("init.best: needs a run whose best policy it takes; name it with init.path")
     _check_distill(config)
+    _check_eval(config)
     if config.seed + config.num_seeds > 2**32:
         raise UserError(f"num_seeds: {config.num_seeds} seeds from {config.seed} on go beyond 2^32 - 1")
     randomize.check_ranges(config.randomize)
@@ -64,6 +71,21 @@ def check_config(config: Config) -> Config:
             f"ppo.block_size = {blocks}"
         )
     return config
+
+
+def _check_eval(config: Config) -> None:
+    own = config.eval
+    given = {"stop_at_return": own.stop_at_return is not None, "patience": own.patience, "video_every": own.video_every}
+    for field in (field for field, is_given in given.items() if is_given):
+        if not own.every_env_steps:
+            raise UserError(
+                f"eval.{field}: needs evaluations while training; set eval.every_env_steps, such as 1000000"
+            )
+        if field != "video_every" and own.every_env_steps >= config.total_env_steps:
+            raise UserError(
+                f"eval.every_env_steps: must be below total_env_steps = {config.total_env_steps} for eval.{field} to "
+                f"end the run, not {own.every_env_steps}"
+            )
 
 
 def _check_distill(config: Config) -> None:
@@ -91,16 +113,27 @@ def _check_minibatches(ppo: PpoConfig) -> None:
                 f"ppo.minibatch_size: {ppo.minibatch_size} samples cannot be drawn evenly from {batch // block} blocks "
                 f"of ppo.rollout_length * ppo.block_size = {block}; {batch // number} would do"
             )
-    elif block % ppo.num_minibatches:
+    else:
+        _check_divides("ppo.num_minibatches", ppo.num_minibatches, ppo)
+    if batch // minibatches_per_epoch(ppo) == 1 and ppo.advantage_normalization == "minibatch":
         raise UserError(
-            f"ppo.num_minibatches: {ppo.num_minibatches} does not divide ppo.rollout_length * ppo.block_size = "
-            f"{ppo.rollout_length} * {ppo.block_size}; {_nearest_divisor(block, ppo.num_minibatches)} would do"
+            "ppo.advantage_normalization: must be batch or none with minibatches of one sample, whose normalised "
+            "advantage is always 0"
         )
     share = block // minibatches_per_epoch(ppo)
     if share % ppo.num_microbatches:
         raise UserError(
             f"ppo.num_microbatches: {ppo.num_microbatches} does not divide a minibatch's samples from each block, "
             f"{share}; {_nearest_divisor(share, ppo.num_microbatches)} would do"
+        )
+
+
+def _check_divides(field: str, number: int, ppo: PpoConfig) -> None:
+    block = ppo.rollout_length * ppo.block_size
+    if block % number:
+        raise UserError(
+            f"{field}: {number} does not divide ppo.rollout_length * ppo.block_size = {ppo.rollout_length} * "
+            f"{ppo.block_size}; {_nearest_divisor(block, number)} would do"
         )
 
 

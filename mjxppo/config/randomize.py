@@ -38,7 +38,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class RandomizeConfig:
-    """How worlds differ from the model and from each other. By default not at all."""
+    """Differences of the worlds from the model; by default there are none."""
 
     mass: Spread = field(default_factory=Spread)
     """Masses, and with them the rotational inertias, as a change of density would; a factor."""

@@ -12,7 +12,8 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from mjxppo.config.randomize import RandomizeConfig
 
-BackendName = Literal["auto", "planar", "planar-pallas", "mjx", "mjx-warp"]
+AlgorithmName = Literal["ppo", "a2c", "vpg", "reinforce", "trpo"]
+BackendName = Literal["auto", "planar", "planar-pallas", "spatial", "mjx", "mjx-warp"]
 Activation = Literal["tanh", "relu", "silu", "elu"]
 Initialization = Literal["orthogonal", "lecun_normal"]
 StdKind = Literal["state_dependent", "state_independent"]
@@ -26,6 +27,7 @@ Weight = Annotated[float, Ge(0), Le(1e6)]
 Positive = Annotated[float, Gt(0), Le(1e6)]
 Decay = Annotated[float, Ge(0), Lt(1)]
 LogStd = Annotated[float, Ge(-20), Le(2)]
+Return = Annotated[float, Ge(-1e9), Le(1e9)]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class InitConfig:
 
     path: str | None = None
     """Its run directory, ckpt/, or one step's folder; its networks are taken over as well."""
+    best: bool = False
+    """Take the policy of its best evaluation instead of the newest."""
     carry: tuple[Literal["policy", "critic", "normalizer", "optimizer"], ...] = ("policy", "critic", "normalizer")
     """Its parts that the run begins with: policy, critic (with the moments of returns), normalizer (moments of the
     observations), optimizer (Adam's moments); the rest starts as in a new run."""
@@ -102,7 +106,7 @@ class DistillConfig:
 
 @dataclass(frozen=True)
 class PpoConfig:
-    """The algorithm."""
+    """The algorithm, PPO or another: rollouts, advantages, losses, steps."""
 
     num_envs: Count = 1024
     """Worlds simulated side by side."""
@@ -115,7 +119,7 @@ class PpoConfig:
     num_microbatches: Count = 1
     """Parts of each gradient, one after the other, for less memory."""
     num_epochs: Count = 4
-    """Passes over each batch."""
+    """Passes over each batch; 1 where the algorithm is not ppo."""
     block_size: Count = 128
     """Worlds in a block, which a CPU simulates together; divides num_envs. Sets speed and rounding only."""
     gamma: Share = 0.99
@@ -123,13 +127,11 @@ class PpoConfig:
     gae_lambda: Share = 0.95
     """Lambda of generalised advantage estimation, in [0, 1]."""
     loss: Literal["clip", "kl_penalty", "policy_gradient"] = "clip"
-    """clip (PPO), kl_penalty (PPO-Penalty), or policy_gradient (no constraint: VPG, REINFORCE); not used to distill."""
+    """clip or kl_penalty (PPO's), or policy_gradient (of the other algorithms); not used to distill."""
     clip_eps: Positive = 0.2
     """Half-width of the ratio's clip range."""
     kl_penalty: Weight = 1.0
     """Initial coefficient of the KL penalty; adapted to hold target_kl."""
-    baseline: bool = True
-    """Subtract the critic's value. Without it, and with gae_lambda 1, advantages are discounted returns."""
     value_clip_eps: Weight = 0.0
     """Clip range of value changes, in units of normalised returns; 0: no clipping."""
     value_coef: Weight = 0.5
@@ -146,7 +148,9 @@ class PpoConfig:
     target_kl: Positive = 0.02
     """KL divergence per update that adaptive_kl and kl_penalty aim for."""
     max_kl: Weight = 0.0
-    """Skip an update's other epochs once the mean KL divergence of one exceeds this; 0: never."""
+    """End an update's gradient steps when the KL divergence exceeds this (trpo: its bound); 0: never."""
+    kl_stop: Literal["epoch", "step"] = "epoch"
+    """When max_kl is looked at: after each epoch (mean over it), or before each step (its minibatch)."""
     adam_b1: Decay = 0.9
     """Adam's decay of the first moment."""
     adam_b2: Decay = 0.999
@@ -164,6 +168,42 @@ class PpoConfig:
     max_nonfinite_share: Share = 0.01
     """Stop the run when more than this share of a log interval's steps ended in a non-finite world, or of its
     gradient steps had a non-finite gradient."""
+
+
+@dataclass(frozen=True)
+class CriticConfig:
+    """The critic's own steps (vpg, trpo, reinforce with a value baseline)."""
+
+    epochs: Count = 5
+    """Passes over each batch, after the policy's step."""
+    num_minibatches: Count = 32
+    """Gradient steps per epoch; divides ppo.rollout_length times ppo.block_size."""
+    learning_rate: Positive = 1e-3
+    """Adam's step size, constant."""
+
+
+@dataclass(frozen=True)
+class ReinforceConfig:
+    """The returns of reinforce, which are of whole episodes."""
+
+    returns: Literal["whole", "to_go"] = "whole"
+    """What weights an action: the discounted rewards of its whole episode, or those from its step on (to_go)."""
+    baseline: Literal["none", "constant", "value"] = "none"
+    """What is subtracted: none, the batch's mean (constant), or the critic's value."""
+
+
+@dataclass(frozen=True)
+class TrpoConfig:
+    """The natural-gradient step of trpo, which ppo.max_kl bounds."""
+
+    cg_steps: Annotated[int, Ge(1), Le(1000)] = 10
+    """Steps of conjugate gradients that find its direction."""
+    cg_damping: Annotated[float, Ge(0), Le(1e3)] = 0.1
+    """Added to the diagonal of the Fisher matrix."""
+    backtrack_steps: Annotated[int, Ge(1), Le(100)] = 10
+    """Steps of different lengths to try; if none is accepted, the policy stays."""
+    backtrack_factor: Annotated[float, Gt(0), Lt(1)] = 0.8
+    """Length of each try, in units of the one before."""
 
 
 @dataclass(frozen=True)
@@ -192,14 +232,25 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """The evaluation that ends a run."""
+    """Evaluations of the policy, when training ends and while it goes on."""
 
     episodes: Annotated[int, Ge(0), Le(10**6)] = 100
-    """Episodes in Gymnasium's C MuJoCo; 0: no evaluation."""
+    """Episodes in Gymnasium's C MuJoCo when training ends; 0: no evaluation."""
     seed: Annotated[int, Ge(0), Le(2**31 - 1)] = 1_000_000
     """Seed of the first episode; the others follow on."""
     video: bool = True
-    """Render one episode to video.mp4."""
+    """Render one episode to video.mp4 when training ends."""
+    every_env_steps: Annotated[int, Ge(0), Le(2**63 - 1)] = 0
+    """Environment steps between evaluations while training, rounded up to whole device calls; the last state is then
+    evaluated as well, and the best policy kept in best/. 0: none."""
+    episodes_while_training: Annotated[int, Ge(1), Le(10**6)] = 3
+    """Episodes of each of these evaluations."""
+    video_every: Annotated[int, Ge(0), Le(10**6)] = 0
+    """Film a clip at each of these evaluations (1), at each second one (2), ...; 0: none."""
+    stop_at_return: Return | None = None
+    """End the run when one of these evaluations has this mean return (of each policy, where there are several)."""
+    patience: Annotated[int, Ge(0), Le(10**6)] = 0
+    """End the run when the best of these evaluations has not been exceeded by the next ones, this number; 0: never."""
 
 
 @dataclass(frozen=True)
@@ -207,13 +258,15 @@ class Config:
     """A whole training run."""
 
     env: Annotated[str, MinLen(1)]
-    """Task: hopper, half_cheetah, walker2d, brax:NAME, playground:NAME, or gymnasium:ID (simulated on the host)."""
+    """Task, such as hopper, half_cheetah, or cartpole; brax:NAME, playground:NAME, or gymnasium:ID."""
+    algorithm: AlgorithmName = "ppo"
+    """ppo, a2c, vpg, reinforce, or trpo, with settings of its own."""
     env_options: dict[str, Any] = field(default_factory=dict)
     """Options of the task under Gymnasium's names, such as ctrl_cost_weight."""
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
     """Seed of everything random, 0 to 2^32 - 1."""
     num_seeds: Annotated[int, Ge(1), Le(4096)] = 1
-    """Policies trained side by side in one program, from seed on."""
+    """Policies to train side by side, from seed on."""
     grid: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """Settings and their values; all combinations are trained side by side, such as ppo.gamma: [0.99, 0.995] in a file;
     the option is given once for each setting."""
@@ -230,6 +283,9 @@ class Config:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     ppo: PpoConfig = field(default_factory=PpoConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    reinforce: ReinforceConfig = field(default_factory=ReinforceConfig)
+    trpo: TrpoConfig = field(default_factory=TrpoConfig)
     log: LogConfig = field(default_factory=LogConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
@@ -246,3 +302,9 @@ def minibatches_per_epoch(ppo: PpoConfig) -> int:
     if ppo.minibatch_size:
         return ppo.num_envs * ppo.rollout_length // ppo.minibatch_size
     return ppo.num_minibatches
+
+
+def fits_critic_apart(config: Config) -> bool:
+    """Whether the critic has gradient steps of its own, after those of the policy."""
+    with_baseline = config.reinforce.baseline == "value"
+    return config.algorithm in ("vpg", "trpo") or (config.algorithm == "reinforce" and with_baseline)

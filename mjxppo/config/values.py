@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import pydantic
 import yaml
@@ -17,6 +17,8 @@ from mjxppo.errors import UserError, hint
 
 T = TypeVar("T")
 
+_RETIRED = (("ppo", "baseline", True),)
+"""Section, field and value of fields that configurations of earlier runs hold."""
 _MOST_VALUES = 100_000
 """More than any configuration holds; a few lines of YAML with aliases can stand for billions."""
 
@@ -129,6 +131,9 @@ def build(cls: type[T], values: Mapping[str, Any], source: str) -> T:
 
     Raises UserError as ``from_dict``; its message begins with the field, or with ``source`` where it concerns none.
     """
+    values = {name: plain(value) for name, value in values.items()}
+    if cls is Config:
+        values = dict(_without_retired(values))
     _check_names(values, cls, "")
     try:
         return pydantic.TypeAdapter(cls).validate_python(dict(values))
@@ -136,6 +141,49 @@ def build(cls: type[T], values: Mapping[str, Any], source: str) -> T:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or source
         raise UserError(f"{where}: {_problem(first)}") from error
+
+
+def _without_retired(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``values`` without fields of earlier versions that had the value for what is done today."""
+    for section, field, value in _RETIRED:
+        own = values.get(section)
+        if isinstance(own, Mapping) and field in own and own[field] is value:
+            values = {**values, section: {name: x for name, x in own.items() if name != field}}
+    return values
+
+
+def plain(value: Any) -> Any:
+    """The value as YAML and JSON have it: NumPy's and JAX's numbers and arrays, and paths, are taken as well."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(plain, value)) if type(value) in (list, tuple) else list(map(plain, value))
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.tolist() if hasattr(value, "tolist") and hasattr(value, "dtype") else value
+
+
+def options_of_type(cls: type[T], given: Mapping[str, Any], section: str) -> T:
+    """The dataclass ``cls`` with the fields that ``given`` sets, each of its type, as ``build`` takes them.
+
+    Raises UserError, which names the field in its ``section``, where one is of a wrong type.
+    """
+    types = get_type_hints(cls)
+    values = {}
+    for name, value in plain(given).items():
+        try:
+            values[name] = pydantic.TypeAdapter(types[name]).validate_python(value)
+        except pydantic.ValidationError as error:
+            raise UserError(f"{section}.{name}: {_problem(error.errors()[0])}") from error
+    return cls(**values)
+
+
+def whole(name: str, value: Any) -> int:
+    """An integer, given as Python's or NumPy's or as a float without a fraction; else UserError, which names it."""
+    value = plain(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not float(value).is_integer():
+        raise UserError(f"{name}: must be a whole number, not {value!r}")
+    return int(value)
 
 
 def _problem(error: Any) -> str:
@@ -166,19 +214,21 @@ def _check_names(values: Mapping[str, Any], cls: type, prefix: str) -> None:
         if isinstance(default, int | float) and isinstance(value, bool) != isinstance(default, bool):
             wanted = "true or false" if isinstance(default, bool) else "a number"
             raise UserError(f"{prefix}{key}: must be {wanted}, not {value!r}")
+        if default is None and isinstance(value, bool):
+            raise UserError(f"{prefix}{key}: takes no truth value, but is {value!r}")
 
 
 def to_dict(config: Config) -> dict[str, Any]:
     """Plain values, as YAML and JSON hold them."""
 
-    def plain(value: Any) -> Any:
+    def with_lists(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
+            return {key: with_lists(item) for key, item in value.items()}
         if isinstance(value, tuple | list):
-            return [plain(item) for item in value]
+            return [with_lists(item) for item in value]
         return value
 
-    return plain(dataclasses.asdict(config))
+    return with_lists(dataclasses.asdict(config))
 
 
 def to_yaml(config: Config) -> str:
@@ -190,3 +240,10 @@ def defaults_for(env: str) -> dict[str, Any]:
     """The shipped configuration of a task, or of its library, or only its name where none is shipped."""
     path = configs_dir() / f"{env.partition(':')[0]}.yaml"
     return read_yaml(path) if path.is_file() else {"env": env}
+
+
+def changed_settings(config: Config) -> dict[str, tuple[Any, Any]]:
+    """Settings that differ from the task's shipped configuration: (shipped, configured) by dotted name."""
+    shipped = flatten(to_dict(from_dict(defaults_for(config.env))))
+    values = flatten(to_dict(config))
+    return {name: (shipped.get(name), value) for name, value in values.items() if shipped.get(name) != value}

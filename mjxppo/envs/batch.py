@@ -38,6 +38,11 @@ def is_sound(x: Array) -> Array:
     return jnp.abs(x) <= MAX_VALUE
 
 
+def is_bounded(obs: Array) -> Array:
+    """Whether a foreign environment's observation, [N, obs_size], holds a number that was bounded, [N] float32."""
+    return (jnp.abs(obs) >= MAX_VALUE).any(-1).astype(jnp.float32)
+
+
 def all_sound(tree: Any) -> Array:
     """Whether every floating-point number of a world is sound, [N] bool."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]

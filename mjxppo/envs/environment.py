@@ -94,6 +94,7 @@ class Environment:
         self.platform = platform
         self.name, self.gym_id = task.name, task.gym_id
         self.obs_size, self.action_size = task.obs_size, task.action_size
+        self.actions = task.actions
         self.privileged_size = task.privileged_size
         self.max_episode_steps, self.step_duration = task.max_episode_steps, task.step_duration
 
@@ -122,7 +123,7 @@ class Environment:
 
         A world that breaks, see ``EnvState.nonfinite``, is reset as well, with reward 0, ``truncated`` and
         ``nonfinite`` set; the other worlds are not affected. Actions [N, action_size] outside [-1, 1] are clipped by
-        the actuators, but not in the control cost.
+        the actuators, but not in the control cost. Choices are category indices; a single one may be [N].
         """
         return self.reset_done(self.advance(state, action))
 
@@ -136,6 +137,8 @@ class Environment:
         They have to go through ``reset_done`` before they are advanced again.
         """
         action = jnp.asarray(action, state.obs.dtype)
+        if action.ndim == 1:
+            action = action[:, None]
         worlds, terms, terminated = self.task.advance(state.worlds, action)
         obs = self.task.observe(worlds)
         sound = all_sound((self.task.state_variables(worlds), obs, terms))
@@ -182,6 +185,10 @@ class Environment:
             key=select(done, next_keys, state.key),
             obs=jnp.where(done[:, None], self.task.observe(fresh), state.obs),
         )
+
+    def action_mask(self, state: EnvState) -> Array | None:
+        """The categories that may be chosen in the worlds' next step, see ``Task.action_mask``."""
+        return self.task.action_mask(state.worlds)
 
     def prepare(self, state: EnvState) -> EnvState:
         """The state prepared for a rollout, see ``Task.prepare``."""

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from mjxppo.envs.locomotion import Locomotion, LocomotionOptions
 from mjxppo.envs.task import Array
-from mjxppo.physics import PhysicsState
+from mjxppo.errors import UserError
+from mjxppo.physics import BackendName, PhysicsState
 
 Range = tuple[float, float]
 
@@ -34,6 +35,16 @@ class HealthyLocomotion(Locomotion):
     """
 
     options: HealthyOptions
+    root = ("x", "z", "angle")
+
+    def __init__(self, options: HealthyOptions, backend: BackendName = "auto", platform: str | None = None):
+        super().__init__(options, backend, platform)
+        self._check_start()
+
+    def _check_start(self) -> None:
+        for axis, index in (("z", 1), ("angle", 2)) if self.options.terminate_when_unhealthy else ():
+            start, healthy = float(self.model.qpos0[index]), getattr(self.options, f"healthy_{axis}_range")
+            check_start(axis, start, self.options.reset_noise_scale, healthy, "the ref of its root's joint")
 
     def observe(self, worlds: PhysicsState) -> Array:
         return jnp.concatenate([worlds.qpos[:, 1:], jnp.clip(worlds.qvel, -10, 10)], axis=-1)
@@ -55,3 +66,16 @@ class HealthyLocomotion(Locomotion):
 def inside(value: Array, bounds: Range) -> Array:
     """Whether each value lies strictly between the bounds; NaN does not."""
     return (bounds[0] < value) & (value < bounds[1])
+
+
+def check_start(axis: str, start: float, noise: float, healthy: Range, meaning: str) -> None:
+    """Raises UserError where every episode would end at its first step: no reset is within the healthy range.
+
+    ``start`` is what an axis is without noise, and ``meaning`` says where in the model it comes from.
+    """
+    low, high = healthy
+    if start + noise <= low or start - noise >= high:
+        raise UserError(
+            f"env_options.healthy_{axis}_range: every episode would end at its first step: the robot starts at {axis} "
+            f"= {start:g}, {meaning}, and {low:g} to {high:g} is healthy"
+        )

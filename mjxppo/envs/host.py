@@ -6,14 +6,28 @@ episodes.
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from jax import lax
 
 from mjxppo.envs.environment import Environment, EnvState
 from mjxppo.envs.task import Array, Task
+
+
+def main_has_a_guard() -> bool:
+    """Whether new processes may import the script that Python was started with, without doing its work again.
+
+    True as well where that cannot be told, and where there is no script, as in a notebook.
+    """
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    try:
+        return file is None or "__name__" in Path(file).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return True
 
 
 class HostTask(Task):

@@ -7,10 +7,13 @@ worlds, and replaces those that become non-finite.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
+
+from mjxppo.envs.actions import ActionSpec
 
 Array = jax.Array
 
@@ -43,10 +46,14 @@ class Task(ABC):
     """The id of the Gymnasium environment that this task equals; None if there is none."""
     obs_size: int
     action_size: int
+    categories: tuple[int, ...] = ()
+    """Number of categories of each choice in an action. The last numbers of an action are their indices, from 0."""
     max_episode_steps: int
     """Time limit in environment steps."""
     step_duration: float
     """Simulated seconds per environment step."""
+    made_with: Mapping[str, Any] | None = None
+    """The options with which ``envs.make`` made an environment of another library; None for others."""
     privileged_size: int = 0
     """Number of privileged numbers (the facts in ``hidden``), which are at the end of each observation."""
 
@@ -104,6 +111,18 @@ class Task(ABC):
         """Numbers of which training logs the mean over the worlds, by metric, each [N]; by default none."""
         return {}
 
+    def action_mask(self, worlds: Any) -> Array | None:
+        """Whether each category may be chosen in the next step, [N, sum of categories] bool; None: all always may.
+
+        A choice of which a mask allows nothing is as if it allowed everything.
+        """
+        return None
+
+    @property
+    def actions(self) -> ActionSpec:
+        """The parts of an action."""
+        return ActionSpec(self.action_size - len(self.categories), self.categories)
+
     def hidden_sizes(self) -> dict[str, int]:
         """The names in ``hidden`` and how many numbers each has; names without numbers are left out."""
         known = jax.eval_shape(lambda keys: self.hidden(self.initial(keys)), jax.random.split(jax.random.key(0), 1))
@@ -121,7 +140,7 @@ class WrappedTask(Task):
     def __init__(self, inner: Task):
         self.inner = inner
         self.name, self.gym_id = inner.name, inner.gym_id
-        self.obs_size, self.action_size = inner.obs_size, inner.action_size
+        self.obs_size, self.action_size, self.categories = inner.obs_size, inner.action_size, inner.categories
         self.privileged_size = inner.privileged_size
         self.max_episode_steps, self.step_duration = inner.max_episode_steps, inner.step_duration
 
@@ -142,6 +161,13 @@ class WrappedTask(Task):
 
     def metrics(self, worlds: Any) -> dict[str, Array]:
         return self.inner.metrics(worlds.inner)
+
+    def action_mask(self, worlds: Any) -> Array | None:
+        return self.inner.action_mask(worlds.inner)
+
+    @property
+    def actions(self) -> ActionSpec:
+        return self.inner.actions
 
     @property
     def unwrapped(self) -> Task:

@@ -20,9 +20,11 @@ from gymnasium.vector.utils import batch_space
 
 from mjxppo import envs, xla
 from mjxppo.config.schema import BackendName
+from mjxppo.config.values import plain, whole
+from mjxppo.envs.actions import ActionSpec
 from mjxppo.envs.build import on_device
 from mjxppo.envs.environment import Environment, EnvState
-from mjxppo.envs.locomotion import Locomotion
+from mjxppo.envs.robot_task import RobotTask
 from mjxppo.envs.task import Task
 from mjxppo.errors import UserError
 from mjxppo.interop import autoreset
@@ -76,6 +78,7 @@ class MjxVectorEnv(VectorEnv):
         Raises:
             UserError: an argument has another value.
         """
+        num_envs, num_devices = whole("num_envs", num_envs), whole("num_devices", num_devices)
         if num_envs < 1:
             raise UserError(f"num_envs: must be at least 1, not {num_envs}")
         if arrays not in ("numpy", "jax"):
@@ -91,7 +94,7 @@ class MjxVectorEnv(VectorEnv):
         self._picture_size = width, height
         self._view: WorldsView | None = None
         self.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (env.obs_size,), self._dtype.type)
-        self.single_action_space = _action_space(env.task)
+        self.single_action_space = _action_space(env.actions)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._arrays = arrays
@@ -118,7 +121,7 @@ class MjxVectorEnv(VectorEnv):
         self._advance = devices.jit(advance, donate_argnums=0)
         keys = jax.ShapeDtypeStruct((1, 2), np.uint32)
         state, self._first_like = jax.eval_shape(partial(autoreset.reset, self.env), keys)
-        action = jax.ShapeDtypeStruct((1, self.env.action_size), np.float32)
+        action = jax.ShapeDtypeStruct((1, *(self.single_action_space.shape or ())), np.float32)
         program = partial(autoreset.step, self.env, self.autoreset_mode)
         self._step_like = jax.eval_shape(program, state, action)[1]
 
@@ -136,6 +139,7 @@ class MjxVectorEnv(VectorEnv):
             gymnasium.error.Error: a seed is negative or beyond 64 bits.
         """
         mask = self._reset_mask(options)
+        seed = plain(seed)
         if isinstance(seed, int):
             super().reset(seed=seed)
             seed = [seed + i for i in range(self.num_envs)]
@@ -178,7 +182,7 @@ class MjxVectorEnv(VectorEnv):
 
         Args:
             actions: [N, action_size]; values outside the action space are clipped by the actuators, not by the
-                control cost.
+                control cost. Of one choice [N].
 
         Raises:
             gymnasium.error.ResetNeeded: before the first reset; with autoreset disabled, also where an episode has
@@ -210,7 +214,7 @@ class MjxVectorEnv(VectorEnv):
         if self._view is None:
             from mjxppo.render.worlds import WorldsView  # starts OpenGL, which only drawing needs
 
-            assert isinstance(self.env.task, Locomotion), "_render_mode has checked it"
+            assert isinstance(self.env.task, RobotTask), "_render_mode has checked it"
             self._view = WorldsView(self.env.task.model, *self._picture_size)
         return self._view.draw(np.asarray(self._state.worlds.qpos))
 
@@ -238,6 +242,17 @@ class MjxVectorEnv(VectorEnv):
         return infos | with_masks({"final_obs": final_obs, "final_info": final_info}, step.done)
 
 
+def _action_space(actions: ActionSpec) -> gymnasium.Space[Any]:
+    """The space of one world's action: Discrete or MultiDiscrete for choices alone, else a Box of the vector."""
+    if actions.continuous:
+        low = [-1] * actions.continuous + [0] * len(actions.categories)
+        high = [1] * actions.continuous + [count - 1 for count in actions.categories]
+        return gymnasium.spaces.Box(np.array(low, np.float32), np.array(high, np.float32))
+    if len(actions.categories) == 1:
+        return gymnasium.spaces.Discrete(actions.categories[0])
+    return gymnasium.spaces.MultiDiscrete(list(actions.categories))
+
+
 def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
     try:
         return AutoresetMode(mode)
@@ -247,7 +262,7 @@ def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
 
 
 def _metadata(task: Task) -> dict[str, Any]:
-    if not isinstance(task, Locomotion):
+    if not isinstance(task, RobotTask):
         return {"render_modes": []}
     return MjxVectorEnv.metadata | {"render_fps": round(1 / task.step_duration)}
 
@@ -255,16 +270,9 @@ def _metadata(task: Task) -> dict[str, Any]:
 def _render_mode(mode: str | None, task: Task) -> str | None:
     if mode not in (None, "rgb_array"):
         raise UserError(f"render_mode: must be rgb_array or None, not {mode!r}")
-    if mode is not None and not isinstance(task, Locomotion):
+    if mode is not None and not isinstance(task, RobotTask):
         raise UserError(f"render_mode: only the tasks with a MuJoCo model of their own can be drawn, not {task.name}")
     return mode
-
-
-def _action_space(task: Task) -> gymnasium.spaces.Box:
-    if not isinstance(task, Locomotion):
-        return gymnasium.spaces.Box(-1, 1, (task.action_size,), np.float32)
-    low, high = task.model.actuator_ctrlrange.T.astype(np.float32)
-    return gymnasium.spaces.Box(low, high, dtype=np.float32)
 
 
 def make_vec(task: str, num_envs: int = 1, *, backend: BackendName = "auto", **arguments: Any) -> MjxVectorEnv:

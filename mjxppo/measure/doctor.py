@@ -26,6 +26,7 @@ _EXTRAS = {
     "warp": (("warp",), "the mjx-warp physics backend"),
     "onnx": (("onnx", "onnxruntime"), "export to ONNX"),
     "wandb": (("wandb",), "logging to Weights & Biases"),
+    "view": (("viser",), "mjxppo view, the live view in the browser"),
 }
 _MIN_FREE_GIB = 2.0
 
@@ -68,8 +69,8 @@ def _run_check(check: Callable[[], Check]) -> Check:
 
 def _python() -> Check:
     found = f"{sys.version.split()[0]} at {sys.executable}"
-    fits = (3, 11) <= sys.version_info[:2] <= (3, 12)
-    return Check("python", "ok" if fits else "problem", found, "" if fits else "use Python 3.11 or 3.12")
+    fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    return Check("python", "ok" if fits else "problem", found, "" if fits else "use Python 3.11, 3.12 or 3.13")
 
 
 def _versions() -> Check:

@@ -48,7 +48,7 @@ def measure_gymnasium(
     Raises:
         UserError: a task or mode is unknown, or cannot run on this machine.
     """
-    check_known("tasks", tasks, TASKS)
+    check_known("tasks", tasks, [name for name, entry in TASKS.items() if entry.gym_id])
     check_known("modes", modes, MODES)
     results = [row for task in tasks for row in _run_task(task, modes, num_envs, seconds, repeats)]
     return {**describe(), "results": results}
@@ -71,17 +71,21 @@ def _run_task(task: str, modes: Sequence[str], num_envs: int, seconds: float, re
 @contextmanager
 def _prepared(task: str, mode: str, num_envs: int) -> Iterator[Callable[[float], float]]:
     """A function that measures a compiled vector environment for some seconds and returns its steps per second."""
-    action_size = envs.make(task).action_size
-    actions = np.random.default_rng(0).uniform(-1, 1, (16, num_envs, action_size)).astype(np.float32)
+    spec, rng = envs.make(task).actions, np.random.default_rng(0)
+    actions = rng.uniform(-1, 1, (16, num_envs, spec.size)).astype(np.float32)
+    if spec.categories:
+        actions = spec.decode(rng.integers(0, spec.categories, actions.shape))
     if mode == "mjxppo":
         ours = make_vec(task, num_envs)
         ours.reset(seed=0)
         measure_rate(ours, actions, 0.5)
         yield lambda seconds: measure_rate(ours, actions, seconds)
         return
+    gym_id = TASKS[task].gym_id
+    assert gym_id is not None
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=serve, args=(there, TASKS[task].gym_id, num_envs, mode, actions))
+    process = context.Process(target=serve, args=(there, gym_id, num_envs, mode, actions))
     process.start()
     there.close()
 

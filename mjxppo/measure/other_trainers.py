@@ -21,7 +21,7 @@ from mjxppo.config.schema import Config, minibatches_per_epoch
 from mjxppo.envs.registry import gym_id_of
 from mjxppo.errors import UserError
 from mjxppo.measure.arguments import check_known
-from mjxppo.physics.mjx.model import check_compiler
+from mjxppo.physics.compiler import check_compiler
 
 _SB3_ENVS = 16
 _SB3_UPDATES = 3
@@ -68,7 +68,7 @@ def brax_own(config: Config) -> dict[str, Any]:
     """Brax's PPO in Brax's environment of the same name, whose model is simpler than Gymnasium's."""
     from brax.envs import get_environment  # slow to import, and only needed here
 
-    check_compiler()  # Brax's programs can make XLA abort as MJX's do
+    check_compiler("Brax", "against")
     return _brax(config, lambda: get_environment(_BRAX_NAMES[config.env]), "Brax's own")
 
 

@@ -19,14 +19,14 @@ from jax.sharding import Mesh, PartitionSpec
 from mujoco import rollout
 
 from mjxppo import physics, xla
-from mjxppo.envs.locomotion import gymnasium_model
 from mjxppo.envs.randomize import quantities
+from mjxppo.envs.robot import robot_model
 from mjxppo.errors import UserError
 from mjxppo.measure.arguments import check_known
 from mjxppo.measure.visited_states import FRAME_SKIP, XML_FILE, States, random_states
 from mjxppo.physics import PhysicsState
+from mjxppo.physics.compiler import check_compiler, compiler_aborts
 from mjxppo.physics.messages import import_mjx
-from mjxppo.physics.mjx.model import check_compiler
 from mjxppo.physics.parameters import nominal
 from mjxppo.physics.planar.pallas_backend import PlanarPallasPhysics
 from mjxppo.run import machine
@@ -40,6 +40,7 @@ BACKENDS = ("c", "mjx-stock", "planar", "planar-pallas", "mjx", "mjx-warp", "pla
 steps), this package's backends, and two of these with different physical parameters in every world.
 ``planar-pallas:WORLDS:WARPS`` sets the size of the kernel's programs."""
 
+_MJX = ("mjx", "mjx-stock")
 STOCK_WORLDS, STOCK_STEPS = 256, 4
 """Numbers of worlds and steps for stock MJX: few, because it is slow and larger batches can hang XLA:CPU (batched
 LAPACK)."""
@@ -75,6 +76,7 @@ def measure_physics(
     kinds = [backend.split(":")[0] for backend in backends]
     check_known("tasks", tasks, FRAME_SKIP)
     check_known("backends", kinds, BACKENDS)
+    _check_compiler(kinds)
     if "planar-pallas" in kinds and xla.platform() != "gpu":
         raise UserError("backends: planar-pallas is a GPU kernel; without a GPU it is the same as planar")
     if num_envs % jax.local_device_count():
@@ -88,7 +90,20 @@ def measure_physics(
 def default_backends() -> tuple[str, ...]:
     """The backends that are measured by default on this machine: the Pallas kernel on a GPU only."""
     kernel = ("planar-pallas",) if xla.platform() == "gpu" else ()
-    return ("c", "planar", *kernel, "mjx", "mjx-stock")
+    mjx = () if compiler_aborts() else _MJX
+    return ("c", "planar", *kernel, *mjx)
+
+
+def _check_compiler(kinds: Sequence[str]) -> None:
+    """Chooses XLA's settings, before the backend starts, for MJX where that is measured, and planar is not.
+
+    Raises UserError where the installed JAX needs different ones for the two.
+    """
+    mjx = [kind for kind in kinds if kind.removesuffix(VARIED) in _MJX]
+    if mjx and not any(kind.startswith(("planar", "spatial")) for kind in kinds):
+        check_compiler(mjx[0], "backends")
+    elif mjx and compiler_aborts():
+        raise UserError(f"backends: this JAX compiles planar and {mjx[0]} with different settings; measure them apart")
 
 
 def _fastest(results: list[dict[str, Any]]) -> dict[str, str]:
@@ -101,7 +116,7 @@ def _fastest(results: list[dict[str, Any]]) -> dict[str, str]:
 def _run_task(
     task: str, backends: Sequence[str], num_envs: int, num_steps: int, repeats: int, seed: int
 ) -> list[dict[str, Any]]:
-    model = gymnasium_model(XML_FILE[task])
+    model = robot_model(XML_FILE[task])
     visited = random_states(model, task, min(num_envs, 1024), seed)
     results: list[dict[str, Any]] = []
     rounds = []
@@ -201,7 +216,6 @@ def _c_round(model: mujoco.MjModel, task: str, states: States, num_steps: int, s
 
 def _stock_step(model: mujoco.MjModel, frame_skip: int) -> Stepper:
     """A step as in MJX's documentation: ``mjx.step`` on whole ``mjx.Data``, with the model's own solver settings."""
-    check_compiler()
     import_mjx()
     from mujoco import mjx  # prints warnings unless import_mjx was called before
 

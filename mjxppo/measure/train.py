@@ -14,12 +14,15 @@ from mjxppo.config.randomize import RandomizeConfig, Spread
 from mjxppo.config.schema import Config
 from mjxppo.config.sweep import members_of
 from mjxppo.config.values import read_yaml
+from mjxppo.envs.registry import GYMNASIUM
+from mjxppo.errors import UserError
 from mjxppo.files import write_json
 from mjxppo.measure.training_rounds import UPDATES, TrainingRounds, with_rounds
 from mjxppo.measure.update_parts import measure_parts
 from mjxppo.run import start
-from mjxppo.run.directory import CONFIG
+from mjxppo.run.directory import CONFIG, run_of_member
 from mjxppo.run.machine import describe
+from mjxppo.run.model_files import as_trained
 
 _SCALED: dict[str, Any] = {
     name: Spread("uniform", 0.8, 1.2, each=name not in ("friction", "gravity"))
@@ -54,7 +57,7 @@ def measure_training(configs: Sequence[Config], repeats: int = 5, skip_updates: 
         everything included, ``relative`` to the first configuration (median over rounds), milliseconds of an update
         and of its parts (see ``update_parts``), and ``compile_s``.
     """
-    runs = [TrainingRounds(start.build(with_rounds(members_of(config)[0].config))) for config in configs]
+    runs = [TrainingRounds(start.build(with_rounds(_of_one_policy(config)))) for config in configs]
     for _ in range(1 + skip_updates // UPDATES):  # the first round is a warm-up
         for run in runs:
             run.train_round()
@@ -65,6 +68,15 @@ def measure_training(configs: Sequence[Config], repeats: int = 5, skip_updates: 
     return {**describe(), "results": rows}
 
 
+def _of_one_policy(config: Config) -> Config:
+    """The configuration of the first policy; raises UserError where the parts of its updates cannot be repeated."""
+    if config.env.startswith(f"{GYMNASIUM}:"):
+        raise UserError(
+            f"env: {config.env} is simulated on the host, where single parts of an update cannot be repeated"
+        )
+    return members_of(config)[0].config
+
+
 def measure_split(run: Path, repeats: int = 3) -> Path:
     """Measures the parts of an update of one policy of a run on this machine, for the run's report.
 
@@ -73,7 +85,8 @@ def measure_split(run: Path, repeats: int = 3) -> Path:
     """
     directory = run_directory(run)
     config = make_config(read_yaml(directory / CONFIG))
-    write_json(directory / SPLIT, measure_training([members_of(config)[0].config], repeats))
+    config = as_trained(members_of(config)[0].config, run_of_member(directory) or directory)
+    write_json(directory / SPLIT, measure_training([config], repeats))
     return directory / SPLIT
 
 

@@ -19,7 +19,7 @@ from mjxppo.ppo.placement import COPIED, SPLIT
 from mjxppo.ppo.program import TrainingProgram
 from mjxppo.ppo.schedules import Progress
 from mjxppo.ppo.state import TrainState
-from mjxppo.ppo.update import learn, values_and_advantages
+from mjxppo.ppo.update import estimate_advantages, learn
 
 Array = jax.Array
 
@@ -63,7 +63,7 @@ def _programs(program: TrainingProgram) -> tuple[Callable[..., Any], ...]:
 
     return (
         compiled(lambda env_state, u: replay_physics(program, env_state, u), (SPLIT, SPLIT), SPLIT),
-        compiled(lambda *args: values_and_advantages(algorithm, *args), (COPIED, SPLIT, SPLIT), SPLIT),
+        compiled(lambda *args: estimate_advantages(algorithm, *args), (COPIED, SPLIT, SPLIT), SPLIT),
         compiled(
             lambda learner, batch, last_obs, key: learn(algorithm, learner, batch, last_obs, key, progress)[0],
             (COPIED, SPLIT, SPLIT, COPIED),
@@ -81,7 +81,7 @@ def replay_physics(program: TrainingProgram, env_state: EnvState, u: Array) -> E
     u = jnp.moveaxis(u, 1, 0).reshape(steps, -1, at_a_time, u.shape[-1])
 
     def simulate(env_state: EnvState, u: Array) -> EnvState:
-        step = lambda state, u: (program.env.step(state, jnp.tanh(u)), None)  # noqa: E731
+        step = lambda state, u: (program.env.step(state, program.network.head.action(u)), None)  # noqa: E731
         # As a rollout does it.
         scan = lax.scan if program.env.branches else partial(packing.scan, lead=1)
         state: EnvState = scan(step, program.env.prepare(env_state), u)[0]

@@ -10,14 +10,16 @@ import numpy as np
 
 from mjxppo.envs.registry import TASKS
 
-FRAME_SKIP: dict[str, int] = {name: entry.task.Options().frame_skip for name, entry in TASKS.items()}  # type: ignore[call-arg]
-"""MuJoCo steps per environment step, by task."""
-
-XML_FILE: dict[str, str] = {name: entry.task.Options().xml_file for name, entry in TASKS.items()}  # type: ignore[call-arg]
-"""Gymnasium's model file, by task."""
-
 _EPISODE = {"half_cheetah": 100, "hopper": 60, "walker2d": 60}
 """Environment steps after which a rollout starts again, by task."""
+
+_OPTIONS = {name: TASKS[name].robot.Options() for name in _EPISODE}  # type: ignore[call-arg]
+
+FRAME_SKIP: dict[str, int] = {name: options.frame_skip for name, options in _OPTIONS.items()}
+"""MuJoCo steps per environment step, by task."""
+
+XML_FILE: dict[str, str] = {name: options.xml_file for name, options in _OPTIONS.items()}
+"""Gymnasium's model file, by task."""
 
 
 class States(NamedTuple):

@@ -9,12 +9,18 @@ from typing import get_args
 
 import mujoco
 
+from mjxppo import xla
 from mjxppo.config.schema import BackendName
+from mjxppo.config.values import whole
 from mjxppo.errors import UserError
 from mjxppo.physics.base import Physics, PhysicsState
+from mjxppo.physics.columns import ColumnPhysics
+from mjxppo.physics.compiler import allow_mjx, is_affected
+from mjxppo.physics.errors import UnsupportedModelError
 from mjxppo.physics.parameters import Parameters, modified_model, modify_model
-from mjxppo.physics.planar import PlanarPallasPhysics, PlanarPhysics, UnsupportedModelError
+from mjxppo.physics.planar import PlanarPallasPhysics, PlanarPhysics
 from mjxppo.physics.set_const import set_const
+from mjxppo.physics.spatial import SpatialPhysics
 
 __all__ = [
     "BackendName",
@@ -24,8 +30,15 @@ __all__ = [
     "make",
     "modified_model",
     "modify_model",
+    "needs_mjx",
     "set_const",
 ]
+
+_COLUMNS: dict[str, type[ColumnPhysics]] = {
+    "planar": PlanarPhysics,
+    "planar-pallas": PlanarPallasPhysics,
+    "spatial": SpatialPhysics,
+}
 
 
 def make(
@@ -35,9 +48,9 @@ def make(
 
     Args:
         mj_model: the model to simulate.
-        backend: "planar" (planar trees only, fastest), "planar-pallas" (the same as one kernel on a GPU), "mjx"
-            (MJX-JAX), "mjx-warp" (MJX on NVIDIA Warp), or "auto": where the model is a planar tree planar-pallas on a
-            GPU and planar elsewhere, else mjx.
+        backend: "planar" (planar trees only, fastest), "planar-pallas" (the same as one kernel on a GPU), "spatial"
+            (trees in three dimensions), "mjx" (MJX-JAX), "mjx-warp" (MJX on NVIDIA Warp), or "auto": the first that can
+            represent the model, of planar-pallas on a GPU and planar elsewhere, spatial (on a CPU only), and mjx.
         frame_skip: MuJoCo steps per ``step``, at least 1.
         platform: what the program is built for, "cpu" or "gpu"; None: what this process computes on.
 
@@ -47,18 +60,44 @@ def make(
     """
     if backend not in get_args(BackendName):
         raise UserError(f"physics.backend: {backend!r} is none of {', '.join(get_args(BackendName))}")
+    frame_skip = whole("frame_skip", frame_skip)
     if frame_skip < 1:
         raise UserError(f"frame_skip: must be at least 1, not {frame_skip}")
-    if backend in ("auto", "planar", "planar-pallas"):
-        kind = PlanarPhysics if backend == "planar" else PlanarPallasPhysics
+    kinds: tuple[type[ColumnPhysics], ...] = ()
+    if backend == "auto":
+        if is_affected() and not xla.backend_is_up() and needs_mjx(mj_model):
+            allow_mjx()
+        kinds = (PlanarPallasPhysics, SpatialPhysics) if xla.platform(platform) == "cpu" else (PlanarPallasPhysics,)
+    elif backend in _COLUMNS:
+        kinds = (_COLUMNS[backend],)
+    refusals: dict[str, list[str]] = {}
+    for kind in kinds:
         try:
-            return kind(mj_model, frame_skip, platform=platform)
-        except UnsupportedModelError:
+            made: Physics = kind(mj_model, frame_skip, platform=platform)
+        except UnsupportedModelError as error:
             if backend != "auto":
                 raise
-    # MJX takes long to load, and planar models do not need it.
-    from mjxppo.physics.mjx import MjxPhysics, MjxWarpPhysics
+            refusals.setdefault(error.reason, []).append(kind.kind)
+        else:
+            break
+    else:
+        # MJX takes long to load, and most models do not need it.
+        from mjxppo.physics.mjx import MjxPhysics, MjxWarpPhysics
 
-    if backend == "mjx-warp":
-        return MjxWarpPhysics(mj_model, frame_skip)
-    return MjxPhysics(mj_model, frame_skip, platform)
+        if backend == "mjx-warp":
+            return MjxWarpPhysics(mj_model, frame_skip)
+        made = MjxPhysics(mj_model, frame_skip, platform)
+    lines = (f"{' and '.join(names)} physics cannot represent {reason}" for reason, names in refusals.items())
+    made.not_planar = "; ".join(lines) or None
+    return made
+
+
+def needs_mjx(mj_model: mujoco.MjModel) -> bool:
+    """Whether only MJX can simulate this model on a CPU; does not start JAX's backend."""
+    for kind in (PlanarPhysics, SpatialPhysics):
+        try:
+            kind(mj_model)
+        except UnsupportedModelError:
+            continue
+        return False
+    return True

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+from mjxppo.envs.registry import TASKS
+
 Engine = Literal["gymnasium", "own", "planar", "mjx", "mjx-warp"]
 """Place of an evaluation: Gymnasium's C MuJoCo, the run's own environment, or a physics backend of this package."""
 
 
-def physics_of(engine: str) -> str:
-    """Text for the user that names the physics of an evaluation's ``engine``."""
+def physics_of(engine: str, env: str) -> str:
+    """Text for the user that names the physics of an evaluation of ``env``, a canonical name, by ``engine``."""
     if engine == "gymnasium":
-        return "Gymnasium's C MuJoCo"
+        return "Gymnasium's C MuJoCo" if env in TASKS and TASKS[env].is_robot else "Gymnasium's own environment"
     return "the environment's own physics" if engine == "own" else f"{engine} physics"

@@ -1,8 +1,8 @@
 """Export of a trained policy to a file for other programs: NumPy arrays, ONNX or StableHLO.
 
-Every format holds the same function: the deterministic policy ``tanh(mean)`` of raw observations, with the observation
-normaliser inside. A policy with a history is a function of (observation, past) to (action, past). docs/export.md says
-how to run each format.
+Every format holds the same function: the likeliest action, ``tanh(mean)`` and the category with the largest logit, of
+raw observations, with the observation normaliser inside. A policy with a history is a function of (observation, past)
+to (action, past). docs/export.md says how to run each format.
 """
 
 from __future__ import annotations

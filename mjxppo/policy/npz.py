@@ -11,10 +11,11 @@ from typing import Any, get_args
 import numpy as np
 
 from mjxppo.config.schema import Activation, Config
+from mjxppo.envs.actions import ActionSpec
 from mjxppo.errors import UserError
 from mjxppo.policy.policy import Policy
 
-FORMAT, FORMAT_WITH_HISTORY = 1, 2
+FORMAT, FORMAT_WITH_HISTORY, FORMAT_WITH_CHOICES = 1, 2, 3
 """Versions of the arrays in a .npz; raised when an older reader could misread them."""
 
 
@@ -25,8 +26,9 @@ def is_exported(path: Path) -> bool:
 
 def to_npz(policy: Policy, env: str, env_options: dict[str, Any]) -> bytes:
     """The contents of a .npz file with the arrays that docs/export.md lists; no pickled objects."""
+    version = FORMAT if policy.history == 1 else FORMAT_WITH_HISTORY
     arrays: dict[str, Any] = {
-        "format": np.int64(FORMAT if policy.history == 1 else FORMAT_WITH_HISTORY),
+        "format": np.int64(version if policy.spec is None else FORMAT_WITH_CHOICES),
         "env": np.str_(env),
         "env_options": np.str_(json.dumps(env_options)),
         "activation": np.str_(policy.activation),
@@ -36,6 +38,8 @@ def to_npz(policy: Policy, env: str, env_options: dict[str, Any]) -> bytes:
     }
     if policy.history > 1:
         arrays["history"] = np.int64(policy.history)
+    if policy.spec is not None:
+        arrays["actions"] = np.str_(policy.spec.to_json())
     for i, (weight, bias) in enumerate(policy.layers):
         arrays |= {f"weight_{i}": weight, f"bias_{i}": bias}
     buffer = io.BytesIO()
@@ -98,8 +102,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: is no policy written by mjxppo export, or is damaged") from error
     if "format" not in arrays:
         raise UserError(f"{path}: is no policy written by mjxppo export")
-    if (found := arrays["format"].tolist()) not in (FORMAT, FORMAT_WITH_HISTORY):
-        raise UserError(f"{path}: has format {found}, this version reads {FORMAT} and {FORMAT_WITH_HISTORY}")
+    if (found := arrays["format"].tolist()) not in (FORMAT, FORMAT_WITH_HISTORY, FORMAT_WITH_CHOICES):
+        raise UserError(f"{path}: has format {found}, this version reads {FORMAT} to {FORMAT_WITH_CHOICES}")
     return arrays
 
 
@@ -125,7 +129,14 @@ def _from_arrays(arrays: dict[str, np.ndarray]) -> Policy:
     for name, shape in [*expected, ("obs_clip", ())]:
         if arrays[name].shape != shape or arrays[name].dtype.kind != "f":
             raise ValueError(f"{name} is {arrays[name].dtype}{list(arrays[name].shape)}, not float32{list(shape)}")
-    history = arrays["history"].tolist() if arrays["format"] == FORMAT_WITH_HISTORY else 1
-    if not isinstance(history, int) or history < 1 or (mean.size + layers[-1][0].shape[1]) % history:
+    spec = ActionSpec.from_json(str(arrays["actions"])) if arrays["format"] == FORMAT_WITH_CHOICES else None
+    outputs, action_size = layers[-1][0].shape[1], layers[-1][0].shape[1]
+    if spec is not None:
+        action_size = spec.size
+        if outputs != spec.continuous + spec.logits:
+            raise ValueError(f"actions are {spec}, and the network has {outputs} outputs")
+    has_history = arrays["format"] == FORMAT_WITH_HISTORY or (spec is not None and "history" in arrays)
+    history = arrays["history"].tolist() if has_history else 1
+    if not isinstance(history, int) or history < 1 or (mean.size + action_size) % history:
         raise ValueError(f"history is {history}")
-    return Policy(mean, scale, float(clip), layers, activation, history)  # type: ignore[arg-type]
+    return Policy(mean, scale, float(clip), layers, activation, history, spec=spec)  # type: ignore[arg-type]

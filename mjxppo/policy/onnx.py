@@ -25,7 +25,8 @@ def import_onnx() -> Any:
 def to_onnx(policy: Policy, env: str) -> bytes:
     """The contents of an ONNX model: "obs" float32 [batch, obs_size] to "action" float32 [batch, action_size].
 
-    With a history there is also "past" in and "next_past" out, each float32 [batch, inputs - obs_size].
+    With a history there is also "past" in and "next_past" out, each float32 [batch, inputs - obs_size]. With choices
+    there is also "logits" out, float32 [batch, categories of all choices].
     """
     onnx = import_onnx()
     helper, float32 = onnx.helper, onnx.TensorProto.FLOAT
@@ -43,6 +44,28 @@ def to_onnx(policy: Policy, env: str) -> bytes:
     def tensor(name: str, size: int) -> Any:
         return helper.make_tensor_value_info(name, float32, ["batch", size])
 
+    def part(x: str, start: int, end: int, output: str) -> str:
+        """Columns from ``start`` to ``end`` of a matrix."""
+        where = [("from", start), ("to", end), ("axis", 1)]
+        bounds = (constant(f"{output}_{name}", [value], np.int64) for name, value in where)
+        return node("Slice", x, *bounds, output=output)
+
+    def likeliest(x: str) -> None:
+        """The action, from the network's outputs: means, then logits."""
+        spec = policy.actions
+        if not spec.categories:
+            node("Tanh", x, output="action")
+            return
+        outputs.append(tensor("logits", spec.logits))
+        logits = part(x, spec.continuous, spec.continuous + spec.logits, "logits")
+        parts = [node("Tanh", part(x, 0, spec.continuous, "means"), output="numbers")] if spec.continuous else []
+        ends = np.cumsum(spec.categories).tolist()
+        for i, (end, count) in enumerate(zip(ends, spec.categories, strict=True)):
+            of_choice = part(logits, end - count, end, f"logits_{i}")
+            chosen = node("ArgMax", of_choice, output=f"index_{i}", axis=1, keepdims=1)
+            parts.append(node("Cast", chosen, output=f"choice_{i}", to=float32))
+        node("Concat", *parts, output="action", axis=1)
+
     x, past_size = "obs", policy.inputs - policy.obs_size
     inputs, outputs = [tensor("obs", policy.obs_size)], [tensor("action", policy.action_size)]
     if past_size:
@@ -56,7 +79,7 @@ def to_onnx(policy: Policy, env: str) -> bytes:
     for i, (weight, bias) in enumerate(policy.layers):
         x = node("Gemm", x, constant(f"weight_{i}", weight), constant(f"bias_{i}", bias), output=f"layer_{i}")
         if i == len(policy.layers) - 1:
-            node("Tanh", x, output="action")
+            likeliest(x)
         elif policy.activation == "silu":
             x = node("Mul", x, node("Sigmoid", x, output=f"sigmoid_{i}"), output=f"hidden_{i}")
         else:
@@ -65,8 +88,7 @@ def to_onnx(policy: Policy, env: str) -> bytes:
 
     if past_size:
         x = node("Concat", "action", "seen", output="all", axis=1)
-        where = [("from", 0), ("to", past_size), ("axis", 1)]
-        node("Slice", x, *(constant(name, [value], np.int64) for name, value in where), output="next_past")
+        part(x, 0, past_size, "next_past")
     graph = helper.make_graph(nodes, "policy", inputs, outputs, constants)
     opset = helper.make_opsetid("", _OPSET)
     model = helper.make_model(graph, opset_imports=[opset], ir_version=_IR_VERSION, producer_name="mjxppo")

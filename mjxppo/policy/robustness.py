@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mjxppo.config.schema import Config
+from mjxppo.envs.foreign.adapted import change_model
 from mjxppo.envs.randomize.changes import QUANTITIES
 from mjxppo.errors import UserError
-from mjxppo.policy.evaluate import evaluate_in_processes
+from mjxppo.policy.evaluate import check_changeable, evaluate_in_processes, make_gymnasium_env
 from mjxppo.policy.policy import ActFunction
 
 FALLEN, KEPT = 0.5, 0.8
@@ -74,9 +75,15 @@ def measure_grid(
         UserError: a quantity occurs twice, there are more than two axes, or Gymnasium does not have the task.
     """
     check_axes(axes)
+    for _, config in policies:
+        check_changeable(config, "gymnasium")
     names = [axis.name for axis in axes]
     cells: list[dict[str, float]] = [{}]
     cells += [dict(zip(names, values, strict=True)) for values in itertools.product(*(axis.values for axis in axes))]
+    # Before any process starts: all policies are for one task.
+    env = make_gymnasium_env(policies[0][1])
+    change_model(env, cells[1], "perturb")
+    env.close()
     jobs = [(policy, config, "gymnasium", num_episodes, seed, cell) for policy, config in policies for cell in cells]
     means = np.array([result["mean"] for result in evaluate_in_processes(jobs)]).reshape(len(policies), len(cells))
     shape = tuple(len(axis.values) for axis in axes)

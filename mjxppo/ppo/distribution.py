@@ -1,11 +1,13 @@
-"""The tanh-squashed Gaussian policy distribution.
+"""The distributions of actions: the tanh-squashed Gaussian, and the categorical.
 
-An action is ``tanh(u)`` with ``u ~ N(mean, std)``, each dimension independent. Its log-density is
+A number in an action is ``tanh(u)`` with ``u ~ N(mean, std)``, each dimension independent. Its log-density is
 ``gaussian_log_prob(u, mean, log_std) - squash_log_det(u)``. The ratio of two policies' densities at one action does not
 contain the second term, which depends on ``u`` alone; the loss therefore works with the first. ``u`` is kept wherever
 the action's probability is needed later: recovering it as ``atanh(action)`` is ill-conditioned near +-1.
 
 Sums over dimensions leave out those for which ``where`` ([A] bool; None: sum over all) is false.
+
+A choice among n categories has the softmax of n logits as probabilities; the choices of one action are independent.
 """
 
 from __future__ import annotations
@@ -60,3 +62,44 @@ def entropy_estimate(u: Array, mean: Array, log_std: Array, where: Array | None 
     """
     noise = lax.stop_gradient((u - mean) * jnp.exp(-log_std))
     return gaussian_entropy(log_std, where) + squash_log_det(mean + jnp.exp(log_std) * noise, where)
+
+
+def per_choice(x: Array, categories: tuple[int, ...]) -> list[Array]:
+    """An array over the categories of all choices, [..., sum of n], as one for each choice, [..., n] each."""
+    ends = [sum(categories[: i + 1]) for i in range(len(categories) - 1)]
+    return jnp.split(x, ends, axis=-1)
+
+
+def categorical_log_probs(logits: Array, categories: tuple[int, ...]) -> list[Array]:
+    """Log-probabilities of each choice's categories, [..., n] each, from the logits of all choices [..., sum of n]."""
+    return [jax.nn.log_softmax(part) for part in per_choice(logits, categories)]
+
+
+def categorical_log_prob(chosen: Array, logits: Array, categories: tuple[int, ...]) -> Array:
+    """Log-probability of the chosen indices [..., choices], summed over the choices: [...]."""
+    own = [chosen[..., i] for i in range(len(categories))]
+    each = categorical_log_probs(logits, categories)
+    return _sum([jnp.where(_is(i, x), x, 0).sum(-1) for i, x in zip(own, each, strict=True)])
+
+
+def categorical_entropy(logits: Array, categories: tuple[int, ...]) -> Array:
+    """Entropy in nats, summed over the choices: [..., sum of n] -> [...]."""
+    return _sum([-(jnp.exp(x) * x).sum(-1) for x in categorical_log_probs(logits, categories)])
+
+
+def categorical_kl(logits: Array, other_logits: Array, categories: tuple[int, ...]) -> Array:
+    """KL(categorical || other categorical) in nats, summed over the choices: [..., sum of n] -> [...]."""
+    pairs = zip(categorical_log_probs(logits, categories), categorical_log_probs(other_logits, categories), strict=True)
+    return _sum([(jnp.exp(x) * (x - y)).sum(-1) for x, y in pairs])
+
+
+def _is(index: Array, log_probs: Array) -> Array:
+    """Which of the categories [..., n] has the index [...], bool."""
+    return jnp.arange(log_probs.shape[-1]) == index[..., None].astype(jnp.int32)
+
+
+def _sum(arrays: list[Array]) -> Array:
+    total = arrays[0]
+    for array in arrays[1:]:
+        total = total + array
+    return total

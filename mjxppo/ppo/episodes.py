@@ -9,6 +9,7 @@ from jax import lax
 
 from mjxppo.envs.task import NO_LIMIT
 from mjxppo.ppo.collective import Devices
+from mjxppo.ppo.unknown import where_known
 
 Array = jax.Array
 
@@ -37,7 +38,7 @@ def episode_metrics(
     max_episode_steps: int,
     devices: Devices,
 ) -> dict[str, Array]:
-    """Numbers to log about the episodes of an update, each []; NaN where nothing is known.
+    """Numbers to log about the episodes of an update, each []; ``UNKNOWN`` where nothing is known.
 
     Arrays are [..., T, B]: this device's. ``episode_return`` and ``episode_length`` are means over the whole episodes
     that ended in the update; ``expected_return`` counts running ones as well, see ``expected_return``.
@@ -46,7 +47,7 @@ def episode_metrics(
     episodes = devices.sum(finished.sum())
 
     def mean_of(x: Array) -> Array:
-        return devices.sum((x * finished).sum()) / episodes
+        return devices.sum((x * finished).sum()) / jnp.maximum(episodes, 1)
 
     mean = mean_of(steps.episode_return)
     weight = valid.astype(jnp.float32)
@@ -54,13 +55,15 @@ def episode_metrics(
     if max_episode_steps < NO_LIMIT:
         expected = expected_return(steps.age, reward, terminated, weight, max_episode_steps, devices)
     else:  # how long an episode would last is not known
-        expected = mean
-    return {
-        "episodes": episodes.astype(jnp.int32),
+        expected = where_known(episodes > 0, mean)
+    of_finished = {
         "episode_return": mean,
         # Not from the sum of squares, in which float32 cancels.
         "episode_return_std": jnp.sqrt(mean_of(jnp.square(steps.episode_return - mean))),
         "episode_length": mean_of(steps.age),
+    }
+    return {name: where_known(episodes > 0, x) for name, x in of_finished.items()} | {
+        "episodes": episodes.astype(jnp.int32),
         "reward_per_step": devices.sum((reward * weight).sum()) / counted,
         "expected_return": expected,
     }
@@ -69,7 +72,7 @@ def episode_metrics(
 def expected_return(
     age: Array, reward: Array, ends: Array, weight: Array, max_episode_steps: int, devices: Devices
 ) -> Array:
-    """Expected return of an episode of the policy that acted, []; NaN where no step counts.
+    """Expected return of an episode of the policy that acted, []; ``UNKNOWN`` where no step counts.
 
     The mean over episodes that end in an update is not the present policy's return: episodes that last, and the latest
     steps of all, are missing in it. This is the actuarial estimate (a life table): of each group of ages the mean
@@ -95,13 +98,14 @@ def expected_return(
     sums = devices.sum(jax.vmap(sums_of)(jnp.arange(AGE_GROUPS)))
     source = _nearest_known(sums[:, 0] > 0)
     steps, rewards, ended = sums[source].T
-    rate, mean_reward = ended / steps, rewards / steps
+    counted = jnp.maximum(steps, 1)
+    rate, mean_reward = ended / counted, rewards / counted
     longest = jnp.clip(max_episode_steps - width * jnp.arange(AGE_GROUPS), 0, width).astype(jnp.float32)
     # log1p and expm1 keep rates of 1e-7 precise; a rate of 1 leaves one step.
     log_survival = longest * jnp.log1p(-jnp.minimum(rate, 1 - 1e-6))
     expected_steps = jnp.where(rate > 0, -jnp.expm1(log_survival) / jnp.where(rate > 0, rate, 1), longest)
     begun = jnp.exp(jnp.cumsum(log_survival) - log_survival)
-    return (begun * expected_steps * mean_reward).sum()
+    return where_known(steps.any(), (begun * expected_steps * mean_reward).sum())
 
 
 def _nearest_known(known: Array) -> Array:

@@ -14,7 +14,15 @@ import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from mjxppo.config.schema import InitConfig, PolicyConfig, PpoConfig, minibatches_per_epoch
+from mjxppo.config.schema import (
+    CriticConfig,
+    InitConfig,
+    PolicyConfig,
+    PpoConfig,
+    ReinforceConfig,
+    TrpoConfig,
+    minibatches_per_epoch,
+)
 from mjxppo.ppo import fused, losses, minibatch, packing
 from mjxppo.ppo.collective import Devices
 from mjxppo.ppo.networks import ActorCritic, Params, is_actor, parameter_bounds
@@ -44,6 +52,14 @@ class Algorithm(NamedTuple):
     """Whether the values of a batch are computed a block of worlds at a time, see ``placement.Layout``."""
     fused: fused.Mode = "off"
     """Whether gradients are computed by one GPU kernel, where it takes the networks, see ``fused.supports``."""
+    critic: CriticConfig | None = None
+    """Steps of the critic alone, after those of the policy; None: it learns together with the policy."""
+    reinforce: ReinforceConfig | None = None
+    """The returns of whole episodes; None: advantages are generalised advantage estimates."""
+    trpo: TrpoConfig | None = None
+    """The natural-gradient step that takes the place of the policy's gradient steps, if any."""
+    critic_only: bool = False
+    """Whether the loss is that of the values alone."""
 
 
 class StepSettings(NamedTuple):
@@ -66,7 +82,7 @@ class StepMetrics:
     skipped: Array
     """1 where the gradient was not finite and no step was taken, else 0."""
     taken: Array
-    """1, or 0 where the step budget left the minibatch without samples, or the step belongs to a skipped epoch."""
+    """1, or 0 where the step budget left the minibatch without samples, or ``max_kl`` has stopped the steps."""
 
     def mean(self, x: Array) -> Array:
         """Mean over the gradient steps that had samples."""
@@ -74,7 +90,7 @@ class StepMetrics:
 
 
 def optimizer(config: PpoConfig) -> optax.GradientTransformation:
-    """Clipping to a global norm, and Adam's direction; the step size is applied in ``_adam_step``."""
+    """Clipping to a global norm, and Adam's direction; the step size is applied in ``adam_step``."""
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
         optax.scale_by_adam(config.adam_b1, config.adam_b2, config.adam_eps),
@@ -117,34 +133,44 @@ def gradient_steps(
         # Each reduction makes the devices wait for each other, so the terms are not reduced in every step.
         return carry, replace(metrics, terms=devices.mean(metrics.terms))
 
-    carry, drawn = (flat_params, opt_state), (chosen, counts)
-    if config.max_kl > 0:
-        carry, metrics = _epochs_until(take, carry, drawn, config.max_kl)
+    carry, epochs = (flat_params, opt_state), (chosen, counts)
+    all_steps = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), epochs)
+    if config.max_kl > 0 and config.kl_stop == "step":
+
+        def take_one(carry: Carry, drawn: tuple[Array, Array]) -> tuple[Carry, StepMetrics]:
+            carry, metrics = gradient_step(carry, drawn)
+            return carry, replace(metrics, terms=devices.mean(metrics.terms))
+
+        exceeded = lambda metrics: metrics.terms.approx_kl > config.max_kl  # noqa: E731
+        carry, metrics = _until(exceeded, take_one, carry, all_steps)
+    elif config.max_kl > 0:
+        exceeded = lambda metrics: metrics.mean(metrics.terms.approx_kl) > config.max_kl  # noqa: E731
+        carry, metrics = _until(exceeded, take, carry, epochs)
     else:
-        carry, metrics = take(carry, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), drawn))
-        metrics = jax.tree.map(lambda x: x.reshape(config.num_epochs, minibatches), metrics)
+        carry, metrics = take(carry, all_steps)
+    metrics = jax.tree.map(lambda x: x.reshape(config.num_epochs, minibatches), metrics)
     return unravel(carry[0]), carry[1], metrics
 
 
-def _epochs_until(
+def _until(
+    exceeded: Callable[[StepMetrics], Array],
     take: Callable[[Carry, tuple[Array, Array]], tuple[Carry, StepMetrics]],
     carry: Carry,
-    epochs: tuple[Array, Array],
-    max_kl: float,
+    drawn: tuple[Array, Array],
 ) -> tuple[Carry, StepMetrics]:
-    """``take`` of one epoch after the other until the KL divergence, the mean over an epoch, exceeds ``max_kl``.
+    """``take`` of one element of ``drawn`` after the other, until the metrics of one have ``exceeded`` the limit.
 
-    The metrics of skipped epochs are 0, and so is ``taken``.
+    The metrics of those that are left out are 0, and so is ``taken``.
     """
-    shapes = jax.eval_shape(take, carry, jax.tree.map(lambda x: x[0], epochs))[1]
+    shapes = jax.eval_shape(take, carry, jax.tree.map(lambda x: x[0], drawn))[1]
     none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-    def maybe_epoch(state: tuple[Carry, Array], drawn: tuple[Array, Array]) -> tuple[tuple[Carry, Array], StepMetrics]:
+    def maybe(state: tuple[Carry, Array], drawn: tuple[Array, Array]) -> tuple[tuple[Carry, Array], StepMetrics]:
         carry, stopped = state
         carry, metrics = lax.cond(stopped, lambda: (carry, none), lambda: take(carry, drawn))
-        return (carry, stopped | (metrics.mean(metrics.terms.approx_kl) > max_kl)), metrics
+        return (carry, stopped | exceeded(metrics)), metrics
 
-    (carry, _), metrics = lax.scan(maybe_epoch, (carry, jnp.array(False)), epochs)
+    (carry, _), metrics = lax.scan(maybe, (carry, jnp.array(False)), drawn)
     return carry, metrics
 
 
@@ -167,7 +193,8 @@ def _gradient_step(
         frozen = ravel_pytree(is_actor(params))[0] & ~settings.policy_learns
 
     of_minibatch = config.advantage_normalization == "minibatch"
-    in_kernel = algorithm.fused != "off" and not algorithm.imitate and fused.supports(algorithm.network, slices)
+    by_hand = algorithm.fused != "off" and not algorithm.imitate and not algorithm.critic_only
+    in_kernel = by_hand and fused.supports(algorithm.network, slices)
     rows, width = fused.to_rows(slices) if in_kernel else slices, slices.valid.shape[1]
 
     def gradient_step(carry: Carry, drawn: tuple[Array, Array]) -> tuple[Carry, StepMetrics]:
@@ -185,6 +212,8 @@ def _gradient_step(
                 part = replace(part, advantage=(part.advantage - moments[0]) * moments[1])
 
             def objective(flat: Array) -> tuple[Array, losses.LossTerms]:
+                if algorithm.critic_only:
+                    return losses.critic_loss(unravel(flat), algorithm.network, part, count, config)
                 coefficients = settings.kl_penalty, settings.reference_coef, algorithm.imitate
                 return losses.loss(unravel(flat), algorithm.network, part, count, config, *coefficients)
 
@@ -192,11 +221,13 @@ def _gradient_step(
 
         by_xla = by_autodiff if algorithm.block_by_block else _in_shares(by_autodiff)
         gradient, terms = _sum_of_parts(by_kernel if in_kernel else by_xla, chosen)
-        gradient, any_samples = devices.mean(gradient), count >= 0.5 / devices.count
+        gradient, wanted = devices.mean(gradient), count >= 0.5 / devices.count
+        if config.max_kl > 0 and config.kl_stop == "step":
+            wanted &= ~(devices.mean(terms.approx_kl) > config.max_kl)
         rate, bounds = settings.learning_rate, (lower, upper)
-        carry, norm, finite = _adam_step(config, carry, gradient, rate, bounds, frozen, any_samples)
+        carry, norm, finite = adam_step(config, carry, gradient, rate, bounds, frozen, wanted)
         norm = jnp.where(finite, norm, 0)
-        return carry, StepMetrics(terms=terms, grad_norm=norm, skipped=~finite, taken=any_samples.astype(norm.dtype))
+        return carry, StepMetrics(terms=terms, grad_norm=norm, skipped=~finite, taken=wanted.astype(norm.dtype))
 
     return gradient_step
 
@@ -237,16 +268,16 @@ def _advantage_moments(slices: losses.Samples, chosen: Array, count: Array, devi
     return mean, lax.rsqrt(average(jnp.square(advantage - mean)) + EPSILON)
 
 
-def _adam_step(
+def adam_step(
     config: PpoConfig,
     carry: Carry,
     gradient: Array,
     learning_rate: Array,
     bounds: tuple[Array, Array],
     frozen: Array | None,
-    any_samples: Array,
+    wanted: Array,
 ) -> tuple[Carry, Array, Array]:
-    """One Adam step on the flat parameters [P]; none where the gradient [P] is not finite, or not ``any_samples`` [].
+    """One Adam step on the flat parameters [P]; none where the gradient [P] is not finite, or not ``wanted`` [].
 
     No parameter leaves its ``bounds``, each [P]; those that are ``frozen`` ([P] bool; None: none) keep their values.
     Returns the parameters and the optimiser's state, the gradient's norm [], and whether the gradient is finite, []
@@ -261,5 +292,5 @@ def _adam_step(
     stepped_flat = jnp.clip(flat - learning_rate * direction, *bounds)
     if frozen is not None:
         stepped_flat = jnp.where(frozen, flat, stepped_flat)
-    keep = lambda new, old: jnp.where(finite & any_samples, new, old)  # noqa: E731
+    keep = lambda new, old: jnp.where(finite & wanted, new, old)  # noqa: E731
     return (keep(stepped_flat, flat), jax.tree.map(keep, stepped, opt_state)), norm, finite

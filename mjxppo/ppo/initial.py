@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from mjxppo.config.schema import Config, PpoConfig
+from mjxppo.config.schema import Config, PpoConfig, fits_critic_apart
 from mjxppo.envs import Environment
+from mjxppo.envs.actions import ActionSpec
 from mjxppo.ppo import counters, networks, normalize
 from mjxppo.ppo.gradient import optimizer
 from mjxppo.ppo.networks import ActorCritic
@@ -36,15 +37,18 @@ def initial_state(env: Environment, config: Config, network: ActorCritic, key: A
     if config.init.anchor_coef > 0:
         # Copies, because the state is donated: no two of its arrays may be one.
         anchor = ReferencePolicy(*jax.tree.map(jnp.copy, (networks.actor_of(params), obs_moments)))
+    spec = env.actions
     learner = Learner(
         params=params,
         opt_state=optimizer(ppo).init(ravel_pytree(params)[0]),
+        critic_opt_state=optimizer(ppo).init(ravel_pytree(params)[0]) if fits_critic_apart(config) else None,
         obs_moments=obs_moments,
         return_moments=normalize.initial_moments(()),
         learning_rate=jnp.float32(ppo.learning_rate),
         kl_penalty=jnp.float32(ppo.kl_penalty),
         anchor=anchor,
         teacher=untrained_teacher(env, config) if config.distill.teacher else None,
+        actions=None if spec == ActionSpec(spec.size) else jnp.array(list(spec.to_json().encode()), jnp.uint8),
     )
     return TrainState(
         learner=learner, env_state=env_state, key=run_key, update=jnp.int32(0), env_steps=counters.make(0)

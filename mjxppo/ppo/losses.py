@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mjxppo.config.schema import PpoConfig
-from mjxppo.ppo import distribution
+from mjxppo.ppo.heads import Head, Outputs
 from mjxppo.ppo.networks import ActorCritic, Params, apply_policy, apply_value
 
 Array = jax.Array
@@ -21,9 +21,9 @@ class Samples:
 
     obs: Array
     u: Array
-    """Actions before squashing, [S, action_size]."""
+    """Actions before squashing, and indices of chosen categories, [S, action_size]."""
     log_prob: Array
-    """Gaussian log-density of ``u`` when it was drawn, [S]."""
+    """Log-density of ``u`` when it was drawn, [S]."""
     advantage: Array
     target: Array
     """Value that the critic is trained to predict, in its own (normalised) units."""
@@ -31,8 +31,10 @@ class Samples:
     """Value that the critic predicted before the update, in the same units."""
     valid: Array
     """Weight of the sample: 1, or 0 for one that does not count (``Batch.valid``)."""
-    reference: tuple[Array, Array] | None = None
-    """Mean and log-std of a reference policy for the same observations, each [S, action_size]; see ``reference.py``."""
+    reference: Outputs | None = None
+    """Outputs of a reference policy for the same observations, each [S, any]; see ``reference.py``."""
+    mask: Array | None = None
+    """Whether each category could be chosen, [S, sum of categories] bool; None: all could."""
 
 
 @flax.struct.dataclass
@@ -47,8 +49,8 @@ class LossTerms:
     0 when imitating, because the teacher has drawn a part of the samples."""
     clip_fraction: Array
     """Share of samples whose ratio lies outside the clip range."""
-    std: Array
-    """Standard deviation before squashing, mean over action dimensions."""
+    std: Array | None = None
+    """Standard deviation before squashing, mean over action dimensions. None where there are only choices."""
     reference_kl: Array | None = None
     """KL(reference || policy), exact; nats. None where there is no reference policy."""
 
@@ -71,38 +73,47 @@ def loss(
     the KL penalty and of KL(reference || policy). With ``imitate`` the latter is the policy loss, in place of the one
     that ``config`` names.
     """
-    mean, log_std = apply_policy(network, params, samples.obs)
+    outputs = apply_policy(network, params, samples.obs, samples.mask)
     value = apply_value(network, params, samples.obs)
-    of_policy, terms = loss_of_policy(mean, log_std, samples, count, config, kl_penalty, reference_coef, imitate)
+    of_policy, terms = loss_of_policy(
+        network.head, outputs, samples, count, config, kl_penalty, reference_coef, imitate
+    )
     of_value = loss_of_value(value, samples, count, config)
     return of_policy + config.value_coef * of_value, LossTerms(value_loss=of_value, **terms)
 
 
+def critic_loss(
+    params: Params, network: ActorCritic, samples: Samples, count: Array, config: PpoConfig
+) -> tuple[Array, LossTerms]:
+    """Value loss alone, [], and its terms, of which those of the policy are 0; arguments as in ``loss``."""
+    of_value = loss_of_value(apply_value(network, params, samples.obs), samples, count, config)
+    zero = jnp.zeros_like(of_value)
+    return of_value, LossTerms(policy_loss=zero, value_loss=of_value, approx_kl=zero, clip_fraction=zero, std=zero)
+
+
 def loss_of_policy(
-    mean: Array,
-    log_std: Array,
+    head: Head,
+    outputs: Outputs,
     samples: Samples,
     count: Array,
     config: PpoConfig,
     kl_penalty: Array,
     reference_coef: Array | float = 0.0,
     imitate: bool = False,
-    where: Array | None = None,
 ) -> tuple[Array, dict[str, Array]]:
-    """Policy and entropy loss for the policy's outputs [S, action_size], [], and the fields of ``LossTerms`` it knows.
+    """Policy and entropy loss for the policy's outputs, each [S, any], [], and the fields of ``LossTerms`` it knows.
 
-    ``where`` [action_size] says which action dimensions exist, where arrays are padded with others; None: all do. The
-    other arguments are those of ``loss``.
+    ``head`` says what the outputs mean. The other arguments are those of ``loss``.
     """
 
     def average(x: Array) -> Array:
         return _average(x, samples, count)
 
-    log_ratio = _log_ratio(samples, mean, log_std, imitate, where)
+    log_ratio = _log_ratio(head, outputs, samples, imitate)
     ratio = jnp.exp(log_ratio)
     terms = {"approx_kl": average(divergence_estimate(log_ratio))}
     if samples.reference is not None:
-        terms["reference_kl"] = average(distribution.gaussian_kl(*samples.reference, mean, log_std))
+        terms["reference_kl"] = average(head.kl(samples.reference, outputs))
     if imitate:
         policy_loss = terms["reference_kl"]
     else:
@@ -110,17 +121,19 @@ def loss_of_policy(
     total = policy_loss
     if isinstance(config.entropy_coef, Array) or config.entropy_coef > 0:  # an array where members differ in it
         # Samples that a teacher has drawn do not tell the squashed entropy.
-        entropy = distribution.gaussian_entropy(log_std, where)
+        entropy = head.entropy(outputs)
         if not imitate:
-            entropy = distribution.entropy_estimate(samples.u, mean, log_std, where)
+            entropy = head.entropy_estimate(samples.u, outputs)
         total = total - config.entropy_coef * average(entropy)
     if samples.reference is not None and not imitate:
         total = total + reference_coef * terms["reference_kl"]
-    return total, terms | {
+    terms |= {
         "policy_loss": policy_loss,
         "clip_fraction": average((jnp.abs(ratio - 1) > config.clip_eps).astype(ratio.dtype)),
-        "std": average(jnp.exp(log_std).mean(-1, where=where)),
     }
+    if (std := head.std(outputs)) is not None:
+        terms["std"] = average(std)
+    return total, terms
 
 
 def divergence_estimate(log_ratio: Array) -> Array:
@@ -140,10 +153,10 @@ def _average(x: Array, samples: Samples, count: Array) -> Array:
     return (x * samples.valid).sum() / count
 
 
-def _log_ratio(samples: Samples, mean: Array, log_std: Array, imitate: bool, where: Array | None) -> Array:
+def _log_ratio(head: Head, outputs: Outputs, samples: Samples, imitate: bool) -> Array:
     """Log of the ratio of the policy's density to the old policy's, [S]; 0 for samples that are not valid."""
     # The squashing terms of numerator and denominator are equal and cancel in the ratio.
-    log_ratio = distribution.gaussian_log_prob(samples.u, mean, log_std, where) - samples.log_prob
+    log_ratio = head.log_prob(samples.u, outputs) - samples.log_prob
     if imitate:  # samples that the teacher has drawn do not tell how far the policy has moved
         return jnp.zeros_like(log_ratio)
     return jnp.where(samples.valid > 0, log_ratio, 0)

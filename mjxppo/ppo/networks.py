@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from mjxppo.config.schema import Activation, Initialization, PolicyConfig, StdKind
+from mjxppo.envs.actions import ActionSpec
+from mjxppo.ppo.heads import Head, Outputs, head_of
 
 Array = jax.Array
 Params = Any
@@ -45,33 +47,39 @@ class Mlp(nn.Module):
 
 
 class Actor(nn.Module):
-    """Mean and log standard deviation of the Gaussian before squashing.
+    """The outputs that ``heads`` describes: mean and log standard deviation before squashing, and logits of choices.
 
-    With a state-dependent std the network's second half of outputs ``r`` gives
+    With a state-dependent std further outputs ``r`` give
     ``log_std = min_log_std + softplus(r + c)``, where ``c`` makes ``init_log_std`` the value at ``r = 0``: it
     approaches the floor smoothly, so that its gradient is never 0. With a state-independent std ``log_std`` is a
     parameter, which the optimiser keeps within bounds (``parameter_bounds``).
     """
 
-    action_size: int
+    numbers: int
     hidden_sizes: tuple[int, ...]
     activation: Activation
     initialization: Initialization
     std: StdKind
     init_log_std: float
     min_log_std: float
+    logits: int = 0
 
     @nn.compact
-    def __call__(self, x: Array) -> tuple[Array, Array]:
+    def __call__(self, x: Array) -> Outputs:
         state_dependent = self.std == "state_dependent"
-        output_size = self.action_size * (2 if state_dependent else 1)
+        output_size = self.numbers * (2 if state_dependent else 1) + self.logits
         mlp = Mlp(self.hidden_sizes, output_size, self.activation, _POLICY_HEAD_SCALE, self.initialization, name="mlp")
         output = mlp(x)
+        if not self.numbers:
+            return (output,)
+        choices: Outputs = ()
+        if self.logits:
+            output, choices = output[..., : -self.logits], (output[..., -self.logits :],)
         if state_dependent:
             mean, raw = jnp.split(output, 2, axis=-1)
-            return mean, state_dependent_log_std(raw, self.init_log_std, self.min_log_std)
-        log_std = self.param("log_std", nn.initializers.constant(self.init_log_std), (self.action_size,))
-        return output, jnp.broadcast_to(log_std, output.shape)
+            return mean, state_dependent_log_std(raw, self.init_log_std, self.min_log_std), *choices
+        log_std = self.param("log_std", nn.initializers.constant(self.init_log_std), (self.numbers,))
+        return output, jnp.broadcast_to(log_std, output.shape), *choices
 
 
 def state_dependent_log_std(raw: Array, init_log_std: float, min_log_std: float) -> Array:
@@ -95,16 +103,29 @@ class ActorCritic(nn.Module):
     """Numbers of an observation, from its beginning, that the actor takes; None: all."""
     critic_inputs: int | None = None
     """Numbers of an observation, from its beginning, that the critic takes; None: all."""
+    categories: tuple[int, ...] = ()
+    """Number of categories of each choice in an action."""
 
     def setup(self) -> None:
         layers = self.hidden_sizes, self.activation, self.initialization
-        self.actor = Actor(self.action_size, *layers, self.std, self.init_log_std, self.min_log_std)
+        std = self.std, self.init_log_std, self.min_log_std
+        self.actor = Actor(self.actions.continuous, *layers, *std, self.actions.logits)
         self.critic = Mlp(self.critic_hidden_sizes, 1, self.activation, _VALUE_HEAD_SCALE, self.initialization)
 
-    def __call__(self, x: Array) -> tuple[tuple[Array, Array], Array]:
+    @property
+    def actions(self) -> ActionSpec:
+        """The parts of an action."""
+        return ActionSpec(self.action_size - len(self.categories), self.categories)
+
+    @property
+    def head(self) -> Head:
+        """What the policy's outputs mean."""
+        return head_of(self.actions)
+
+    def __call__(self, x: Array) -> tuple[Outputs, Array]:
         return self.policy(x), self.value(x)
 
-    def policy(self, x: Array) -> tuple[Array, Array]:
+    def policy(self, x: Array) -> Outputs:
         """See ``apply_policy``."""
         return self.actor(x if self.actor_inputs is None else x[..., : self.actor_inputs])
 
@@ -113,10 +134,12 @@ class ActorCritic(nn.Module):
         return self.critic(x if self.critic_inputs is None else x[..., : self.critic_inputs])[..., 0]
 
 
-def apply_policy(network: ActorCritic, params: Params, obs: Array) -> tuple[Array, Array]:
-    """Mean and log-std, each [..., action_size], for observations as the networks see them [..., obs_size]."""
-    mean, log_std = cast(tuple[Array, Array], network.apply(params, obs, method="policy"))
-    return mean, log_std
+def apply_policy(network: ActorCritic, params: Params, obs: Array, mask: Array | None = None) -> Outputs:
+    """The policy's outputs, see ``heads``, for observations as the networks see them [..., obs_size].
+
+    ``mask`` [..., sum of categories] is false where a category must not be chosen; None: all may.
+    """
+    return network.head.masked(cast(Outputs, network.apply(params, obs, method="policy")), mask)
 
 
 def apply_value(network: ActorCritic, params: Params, obs: Array) -> Array:
@@ -162,10 +185,13 @@ def rescale_value_head(params: Params, old_mean: Array, old_std: Array, new_mean
     return {"params": params["params"] | {"critic": critic | {"head": head}}}
 
 
-def build(action_size: int, config: PolicyConfig, own_size: int | None = None) -> ActorCritic:
+def build(
+    action_size: int, config: PolicyConfig, own_size: int | None = None, categories: tuple[int, ...] = ()
+) -> ActorCritic:
     """The networks that a ``PolicyConfig`` describes.
 
-    The first ``own_size`` numbers of an observation (None: all) are not privileged.
+    The first ``own_size`` numbers of an observation (None: all) are not privileged. ``categories`` are those of each
+    choice in an action, of which the other numbers are continuous.
     """
     return ActorCritic(
         action_size=action_size,
@@ -178,6 +204,7 @@ def build(action_size: int, config: PolicyConfig, own_size: int | None = None) -
         min_log_std=config.min_log_std,
         actor_inputs=None if config.privileged == "both" else own_size,
         critic_inputs=None if config.privileged != "none" else own_size,
+        categories=categories,
     )
 
 

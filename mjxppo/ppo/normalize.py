@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -12,6 +15,8 @@ EPSILON = 1e-8
 """Added to a variance before its square root is taken."""
 OBS_CLIP = 10.0
 """Normalised observations are clipped to this many standard deviations."""
+LEAST_STD = 1e-3
+"""Standard deviation, in an observation's own units, below which a component fades, see ``fading``."""
 OUTLIER = 100.0
 """Samples further than this many standard deviations from the mean enter moments as if they were this far away."""
 _MAX_COUNT = 1e9
@@ -82,9 +87,20 @@ def bound_sample(moments: RunningMoments, x: Array) -> Array:
     return jnp.where(_has_units(moments) & (moments.var > EPSILON), bounded, x)
 
 
+def fading(var: Any) -> Any:
+    """Factor on a component's scale ``1 / sqrt(var + EPSILON)``, elementwise, of NumPy's or JAX's arrays.
+
+    1 from a standard deviation of ``LEAST_STD`` on. Below it the scale falls with the variance, to 1 where nothing has
+    varied, as in scikit-learn's ``StandardScaler``. The policy has not learned what such a component means: divided by
+    its standard deviation, any movement of it would be as large as an input can be.
+    """
+    return (var / LEAST_STD**2).clip(math.sqrt(EPSILON), 1.0)
+
+
 def normalize_obs(moments: RunningMoments, obs: Array) -> Array:
-    """Observations standardised and clipped, [..., obs_size]."""
-    return jnp.clip(standardize(moments, obs), -OBS_CLIP, OBS_CLIP)
+    """Observations standardised and clipped, [..., obs_size]; components that hardly vary fade, see ``fading``."""
+    scale = jax.lax.rsqrt(moments.var + EPSILON) * fading(moments.var)
+    return jnp.clip((obs - moments.mean) * scale, -OBS_CLIP, OBS_CLIP)
 
 
 def network_obs(moments: RunningMoments, obs: Array, normalized: bool) -> Array:

@@ -71,7 +71,8 @@ def choose_layout(config: Config, target: Target, on_host: bool) -> Layout:
         num_devices=num_devices,
         worlds_at_a_time=ppo.block_size if one_block else ppo.num_envs // num_devices,
         block_by_block=on_cpu,
-        members_in_turn=on_host or (on_cpu and ppo.num_envs >= VECTORIZED_WORLDS),
+        # Episodes of reinforce end early in one member and late in another; together all would last as long.
+        members_in_turn=on_host or (on_cpu and (ppo.num_envs >= VECTORIZED_WORLDS or config.algorithm == "reinforce")),
     )
 
 

@@ -12,14 +12,16 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import NamedSharding
 
-from mjxppo.config.schema import Config, PpoConfig
+from mjxppo.config.schema import Config, PpoConfig, fits_critic_apart
 from mjxppo.config.sweep import members_of, swept_values, trains_several
 from mjxppo.envs import Environment, EnvState
 from mjxppo.envs.host import HostEnvironment
+from mjxppo.envs.task import NO_LIMIT
 from mjxppo.physics.worlds import from_blocks, to_blocks
 from mjxppo.ppo import counters, fused, networks, normalize, packing, placement, schedules
 from mjxppo.ppo.collective import Devices
 from mjxppo.ppo.counters import Counter
+from mjxppo.ppo.episode_returns import only_whole_episodes
 from mjxppo.ppo.episodes import episode_metrics
 from mjxppo.ppo.gradient import Algorithm
 from mjxppo.ppo.initial import initial_state
@@ -28,7 +30,7 @@ from mjxppo.ppo.reference import ReferenceFunction, reference_function
 from mjxppo.ppo.rollout import Batch, BehaviorPolicy, RolloutStats, choose_actions, draw_noise, rollout
 from mjxppo.ppo.schedules import Progress
 from mjxppo.ppo.state import Learner, TrainState
-from mjxppo.ppo.update import learn
+from mjxppo.ppo.update import learn, only_where_samples
 
 Array = jax.Array
 Metrics = dict[str, Array]
@@ -48,7 +50,7 @@ class TrainingProgram:
         self.config = config
         self.members = members_of(config) if trains_several(config) else ()
         own_size = env.obs_size - env.privileged_size if env.privileged_size else None
-        self.network = networks.build(env.action_size, config.policy, own_size)
+        self.network = networks.build(env.action_size, config.policy, own_size, env.actions.categories)
         on_host = isinstance(env, HostEnvironment)
         self.layout = placement.choose_layout(config, target, on_host)
         self.mesh = placement.mesh(self.layout.num_devices, target.devices)
@@ -173,7 +175,8 @@ class TrainingProgram:
         """
         policy, reference = self.policy(state.learner), self.reference(state.learner)
         noise = draw_noise(policy, jax.random.fold_in(update_keys(state)[0], t), indices)
-        return jnp.tanh(choose_actions(policy, worlds, noise, self.config.ppo, reference).u)
+        mask = self.env.action_mask(worlds)
+        return self.network.head.action(choose_actions(policy, worlds, noise, self.config.ppo, reference, mask).u)
 
     def _chunk_of(self, num_updates: int) -> TrainChunk:
         """The jitted function that does ``num_updates`` updates, of each member where there are several."""
@@ -226,7 +229,14 @@ class TrainingProgram:
         stats = devices.sum(stats)
 
         progress = Progress(counters.fraction(state.env_steps, total_env_steps), state.update)
-        learner, metrics = learn(self.algorithm(config), state.learner, batch, last_obs, learn_key, progress)
+        algorithm, episodes = self.algorithm(config), batch
+        if algorithm.reinforce is not None:
+            episodes, unfinished = only_whole_episodes(batch, budget < self.env_steps_per_update, devices)
+        learner, metrics = learn(algorithm, state.learner, episodes, last_obs, learn_key, progress)
+        if algorithm.reinforce is not None:
+            any_whole = devices.sum(episodes.valid.sum()) > 0
+            learner, metrics = only_where_samples(any_whole, (learner, metrics), state.learner)
+            metrics["unfinished_episodes"] = unfinished
         seen = stats.obs_sum, stats.obs_sum_of_squares, stats.steps - stats.nonfinite
         obs_moments = normalize.merge_standardized_sums(learner.obs_moments, *seen)
         init = self.config.init
@@ -242,7 +252,9 @@ class TrainingProgram:
             share = schedules.teacher_share(self.config.distill, counters.fraction(env_steps, total_env_steps))
             learner = replace(learner, teacher=replace(learner.teacher, share=share))
         state = replace(state, learner=learner, env_state=env_state, update=state.update + 1, env_steps=env_steps)
-        ends = batch.terminated, batch.truncated, batch.valid, self.env.max_episode_steps, devices
+        # Where all episodes are whole, their mean return is what is expected of one.
+        limit = NO_LIMIT if self.config.algorithm == "reinforce" else self.env.max_episode_steps
+        ends = batch.terminated, batch.truncated, batch.valid, limit, devices
         return state, metrics | episode_metrics(batch.episode, batch.reward, *ends) | of_worlds | {
             "env_steps_this_update": stats.steps,
             "nonfinite_steps": stats.nonfinite,
@@ -264,10 +276,12 @@ class TrainingProgram:
         local_envs = config.num_envs // self.layout.num_devices
         first = self.devices.index() * local_envs
         policy, reference = self.policy(state.learner), self.reference(state.learner)
+        one_episode = self.config.algorithm == "reinforce"
 
         def simulate(portion: tuple[EnvState, Array]) -> tuple[EnvState, Batch, Array, RolloutStats]:
             env_state, indices = portion
-            return rollout(self.env, policy, env_state, indices, key, budget, config=config, reference=reference)
+            collect = partial(rollout, config=config, reference=reference, one_episode=one_episode)
+            return collect(self.env, policy, env_state, indices, key, budget)
 
         portions = to_blocks((state.env_state, first + jnp.arange(local_envs)), at_a_time)
         with jax.named_scope("rollout"):
@@ -279,9 +293,12 @@ class TrainingProgram:
 
     def algorithm(self, config: PpoConfig) -> Algorithm:
         """The fixed parts of learning, for a member with the settings ``config``."""
-        imitate = self.config.distill.teacher is not None
-        fixed = self.network, self.config.policy, config, self.devices, self.config.init
-        return Algorithm(*fixed, imitate, self.layout.block_by_block, self.gradient_kernel)
+        whole = self.config
+        fixed = self.network, whole.policy, config, self.devices, whole.init, whole.distill.teacher is not None
+        critic = whole.critic if fits_critic_apart(whole) else None
+        reinforce = whole.reinforce if whole.algorithm == "reinforce" else None
+        trpo = whole.trpo if whole.algorithm == "trpo" else None
+        return Algorithm(*fixed, self.layout.block_by_block, self.gradient_kernel, critic, reinforce, trpo)
 
     def policy(self, learner: Learner) -> BehaviorPolicy:
         """The policy that acts in the rollout."""

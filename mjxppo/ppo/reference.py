@@ -15,13 +15,14 @@ import jax.numpy as jnp
 from mjxppo.config.schema import Config
 from mjxppo.envs import Environment, EnvState
 from mjxppo.ppo import networks, normalize, schedules
+from mjxppo.ppo.heads import Outputs
 from mjxppo.ppo.networks import ActorCritic
 from mjxppo.ppo.state import Learner, ReferencePolicy, Teacher
 
 Array = jax.Array
 
-ReferenceFunction = Callable[[EnvState], tuple[Array, Array]]
-"""A reference policy: mean and log-std before squashing, each [B, action_size], for B worlds before their step."""
+ReferenceFunction = Callable[[EnvState], Outputs]
+"""A reference policy: its outputs, each [B, any], see ``heads``, for B worlds before their step."""
 
 
 def reference_function(
@@ -34,27 +35,33 @@ def reference_function(
     if learner.teacher is not None:
         return _teacher_function(env, config, learner.teacher)
     if learner.anchor is not None:
-        return _anchor_function(config, network, learner.anchor)
+        return _anchor_function(env, config, network, learner.anchor)
     return None
 
 
-def _anchor_function(config: Config, network: ActorCritic, anchor: ReferencePolicy) -> ReferenceFunction:
-    def anchor_of(worlds: EnvState) -> tuple[Array, Array]:
+def _anchor_function(
+    env: Environment, config: Config, network: ActorCritic, anchor: ReferencePolicy
+) -> ReferenceFunction:
+    def anchor_of(worlds: EnvState) -> Outputs:
         obs = normalize.network_obs(anchor.obs_moments, worlds.obs, config.ppo.normalize_obs)
-        return networks.apply_policy(network, anchor.params, obs)
+        return networks.apply_policy(network, anchor.params, obs, env.action_mask(worlds))
 
     return anchor_of
 
 
 def _teacher_function(env: Environment, config: Config, teacher: Teacher) -> ReferenceFunction:
-    network, policy = networks.build(env.action_size, config.distill.policy), teacher.policy
+    network, policy = _teachers_network(env, config), teacher.policy
 
-    def teacher_of(worlds: EnvState) -> tuple[Array, Array]:
+    def teacher_of(worlds: EnvState) -> Outputs:
         seen = teacher_obs(env, config, worlds.obs)
         obs = normalize.network_obs(policy.obs_moments, seen, config.distill.normalize_obs)
-        return networks.apply_policy(network, policy.params, obs)
+        return networks.apply_policy(network, policy.params, obs, env.action_mask(worlds))
 
     return teacher_of
+
+
+def _teachers_network(env: Environment, config: Config) -> ActorCritic:
+    return networks.build(env.action_size, config.distill.policy, categories=env.actions.categories)
 
 
 def teacher_obs(env: Environment, config: Config, obs: Array) -> Array:
@@ -72,7 +79,7 @@ def teacher_obs(env: Environment, config: Config, obs: Array) -> Array:
 def untrained_teacher(env: Environment, config: Config) -> Teacher:
     """A teacher with arrays of the right shapes and random parameters, to be replaced by the trained one's."""
     size = jax.eval_shape(lambda obs: teacher_obs(env, config, obs), jnp.zeros((1, env.obs_size))).shape[1]
-    network = networks.build(env.action_size, config.distill.policy)
+    network = _teachers_network(env, config)
     params = networks.actor_of(networks.init_params(network, size, jax.random.key(0)))
     share = schedules.teacher_share(config.distill, 0.0)
     return Teacher(ReferencePolicy(params, normalize.initial_moments((size,))), share)

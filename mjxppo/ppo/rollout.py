@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,8 +14,9 @@ from jax import lax
 from mjxppo.config.schema import PpoConfig
 from mjxppo.envs import Environment, EnvState
 from mjxppo.envs.batch import is_sound, select
-from mjxppo.ppo import distribution, packing
+from mjxppo.ppo import packing
 from mjxppo.ppo.episodes import EpisodeSteps
+from mjxppo.ppo.heads import Outputs
 from mjxppo.ppo.networks import ActorCritic, Params, apply_policy, apply_value
 from mjxppo.ppo.normalize import RunningMoments, bound, network_obs, standardize
 from mjxppo.ppo.reference import ReferenceFunction
@@ -29,20 +31,23 @@ class Batch:
     obs: Array
     """Observations acted on, as the networks see them, [T, B, obs_size]."""
     u: Array
-    """Actions before squashing, [T, B, action_size]."""
+    """Actions before squashing, and indices of chosen categories, [T, B, action_size]."""
     log_prob: Array
-    """Gaussian log-density of ``u`` when it was drawn."""
+    """Log-density of ``u`` when it was drawn."""
     reward: Array
     terminated: Array
     truncated: Array
     final_value: Array
     """Value of the true last observation where ``truncated``, in the critic's (normalised) units."""
     valid: Array
-    """False where the world had become non-finite, or the step budget was spent and no step was taken."""
+    """False where the world had become non-finite, or no step was taken: the step budget was spent, or it waited for
+    others (``rollout``'s ``one_episode``)."""
     episode: EpisodeSteps
     """The episodes that the steps belong to."""
-    reference: tuple[Array, Array] | None = None
-    """Mean and log-std before squashing of a reference policy for the same observations, each [T, B, action_size]."""
+    reference: Outputs | None = None
+    """Outputs of a reference policy for the same observations, each [T, B, any]."""
+    mask: Array | None = None
+    """Whether each category could be chosen, [T, B, sum of categories] bool; None: all could."""
 
 
 @flax.struct.dataclass
@@ -75,14 +80,15 @@ class Decision(NamedTuple):
 
     u: Array
     log_prob: Array
-    reference: tuple[Array, Array] | None
+    reference: Outputs | None
+    mask: Array | None = None
 
 
 class Noise(NamedTuple):
     """Random numbers for the actions of one time step in B worlds."""
 
-    normal: Array
-    """Standard normal, [B, action_size]."""
+    own: Array
+    """Those of the policy's head, see ``Head.noise``, [B, any]."""
     taught: Array | None = None
     """Whether the teacher acts, [B] bool; None where the policy acts at all steps."""
 
@@ -110,39 +116,43 @@ def choose_actions(
     noise: Noise,
     config: PpoConfig,
     reference: ReferenceFunction | None = None,
+    mask: Array | None = None,
 ) -> Decision:
-    """Draws the actions of one time step in B worlds; arguments as in ``rollout``, and this step's random numbers."""
+    """Draws the actions of one time step in B worlds; arguments as in ``rollout``, and this step's random numbers.
+
+    ``mask`` is ``Environment.action_mask`` of the state.
+    """
     obs = network_obs(policy.obs_moments, state.obs, config.normalize_obs)
     of_reference = reference(state) if reference else None
-    u, log_prob = draw_action(policy, obs, noise, of_reference)
-    return Decision(u, log_prob, of_reference)
+    u, log_prob = draw_action(policy, obs, noise, of_reference, mask)
+    return Decision(u, log_prob, of_reference, mask)
 
 
 def draw_noise(policy: BehaviorPolicy, step_key: Array, indices: Array) -> Noise:
     """The random numbers of one time step in B worlds with global indices [B], from the step's key []."""
     keys = jax.vmap(partial(jax.random.fold_in, step_key))(indices)
-    normal = jax.vmap(lambda key: jax.random.normal(key, (policy.network.action_size,)))(keys)
+    own = jax.vmap(policy.network.head.noise)(keys)
     if (share := policy.teacher_share) is None:
-        return Noise(normal)
-    return Noise(normal, jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 1), share))(keys))
+        return Noise(own)
+    return Noise(own, jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 1), share))(keys))
 
 
 def draw_action(
-    policy: BehaviorPolicy, obs: Array, noise: Noise, teacher: tuple[Array, Array] | None = None
+    policy: BehaviorPolicy, obs: Array, noise: Noise, teacher: Outputs | None = None, mask: Array | None = None
 ) -> tuple[Array, Array]:
     """Samples an action in B worlds, from the policy or, where ``noise.taught``, the teacher.
 
-    ``obs`` [B, obs_size] are as the networks see them, ``teacher`` the teacher's mean and log-std, each [B,
-    action_size]. Returns the actions before squashing [B, action_size], and their Gaussian log-density under the
-    policy, also of those that the teacher has drawn, [B].
+    ``obs`` [B, obs_size] are as the networks see them, ``teacher`` the teacher's outputs, ``mask`` [B, sum of
+    categories] the categories that may be chosen. Returns the actions before squashing [B, action_size], and their
+    log-density under the policy, also of those that the teacher has drawn, [B].
     """
-    mean, log_std = apply_policy(policy.network, policy.params, obs)
-    acting = mean, log_std
+    head, outputs = policy.network.head, apply_policy(policy.network, policy.params, obs, mask)
+    acting = outputs
     if (taught := noise.taught) is not None:
         assert teacher is not None
         acting = jax.tree.map(lambda theirs, ours: jnp.where(taught[:, None], theirs, ours), teacher, acting)
-    u = acting[0] + jnp.exp(acting[1]) * noise.normal
-    return u, distribution.gaussian_log_prob(u, mean, log_std)
+    u = head.sample(acting, noise.own)
+    return u, head.log_prob(u, outputs)
 
 
 def rollout(
@@ -155,6 +165,7 @@ def rollout(
     *,
     config: PpoConfig,
     reference: ReferenceFunction | None = None,
+    one_episode: bool = False,
 ) -> tuple[EnvState, Batch, Array, RolloutStats]:
     """Acts ``config.rollout_length`` = T steps in B worlds, which are simulated together.
 
@@ -164,7 +175,8 @@ def rollout(
     ``key`` is the update's, and ``indices`` [B] are the worlds' global indices. All ``config.num_envs`` worlds of all
     devices together take at most ``budget`` environment steps, [] int32: step t of world i is taken if ``t * num_envs +
     i < budget``, and a world not stepped stays as it is. ``reference`` is evaluated in all worlds before each step, and
-    its results are part of the batch; with ``policy.teacher_share`` it is the teacher. Without
+    its results are part of the batch; with ``policy.teacher_share`` it is the teacher. With ``one_episode`` a world
+    stops when its episode ends, and waits for the others. Without
     ``env.branches`` the random numbers are drawn for all steps before the first, and the batch and the sums are made of
     all after the last.
 
@@ -177,10 +189,14 @@ def rollout(
     def noise_of(t: Array) -> Noise:
         return draw_noise(policy, jax.random.fold_in(key, t), indices)
 
-    def act(state: EnvState, t: Array, noise: Noise) -> tuple[EnvState, Any]:
-        decision = choose_actions(policy, state, noise, config, reference)
+    def active_at(state: EnvState, t: Array) -> Array:
         active = t * config.num_envs + indices < budget
-        stepped = env.step_active(state, jnp.tanh(decision.u), active)
+        return active & ((t == 0) | ~state.done) if one_episode else active
+
+    def act(state: EnvState, t: Array, noise: Noise) -> tuple[EnvState, Any]:
+        decision = choose_actions(policy, state, noise, config, reference, env.action_mask(state))
+        active = active_at(state, t)
+        stepped = env.step_active(state, policy.network.head.action(decision.u), active)
         record = _record(state, decision, stepped, active)
         if not env.branches:
             return select(active, stepped, state), record
@@ -189,13 +205,29 @@ def rollout(
 
     state, times = env.prepare(state), jnp.arange(config.rollout_length)
     if env.branches:
-        state, (batch, stats) = lax.scan(lambda state, t: act(state, t, noise_of(t)), state, times)
+        one_step = lambda state, t: act(state, t, noise_of(t))  # noqa: E731
+        if one_episode:  # the last episode may end long before the rollout does
+            one_step = _where_any(active_at, one_step)
+        state, (batch, stats) = lax.scan(one_step, state, times)
     else:
         steps = times, jax.vmap(noise_of)(times)
         state, records = packing.scan(lambda state, step: act(state, *step), state, steps, lead=1)
         batch, stats = experience_of(records)
     last_obs = network_obs(policy.obs_moments, state.obs, config.normalize_obs)
     return state, batch, last_obs, jax.tree.map(lambda x: x.sum(0), stats)
+
+
+def _where_any(active_at: Callable[[EnvState, Array], Array], step: Callable[..., Any]) -> Callable[..., Any]:
+    """``step`` of a scan over time where any world is active; elsewhere the state stays, and the outputs are 0."""
+
+    def maybe(state: EnvState, t: Array) -> tuple[EnvState, Any]:
+        none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(step, state, t)[1])
+        result: tuple[EnvState, Any] = lax.cond(
+            active_at(state, t).any(), step, lambda state, t: (state, none), state, t
+        )
+        return result
+
+    return maybe
 
 
 def _record(state: EnvState, decision: Decision, stepped: EnvState, active: Array) -> Record:
@@ -218,7 +250,7 @@ def _record(state: EnvState, decision: Decision, stepped: EnvState, active: Arra
 
 def _experience(policy: BehaviorPolicy, record: Record, config: PpoConfig, branch: bool) -> tuple[Batch, RolloutStats]:
     """The batch, arrays [..., B, ...], and sums over worlds for the statistics, of one time step [B] or of [T, B]."""
-    u, log_prob, reference = record.decision
+    u, log_prob, reference, mask = record.decision
     obs = network_obs(policy.obs_moments, record.raw_obs, config.normalize_obs)
     valid = record.active & ~record.nonfinite & is_sound(record.raw_obs).all(-1) & jnp.isfinite(log_prob)
     truncated = record.truncated & valid
@@ -241,6 +273,7 @@ def _experience(policy: BehaviorPolicy, record: Record, config: PpoConfig, branc
         valid=valid,
         episode=record.episode,
         reference=reference,
+        mask=mask,
     )
     deviation = jnp.where(valid[..., None], standardize(policy.obs_moments, record.raw_obs), 0)
     bounded = bound(policy.obs_moments, deviation)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mjxppo.config.schema import DistillConfig, InitConfig, PolicyConfig, PpoConfig
+from mjxppo.config.schema import Config, DistillConfig, InitConfig, PolicyConfig, PpoConfig
 
 Array = jax.Array
 
@@ -24,6 +24,16 @@ class Progress(NamedTuple):
     """Share of the step budget used, [], in [0, 1]."""
     updates_done: Array
     """Updates done, [] int32."""
+
+
+def fields_over_the_budget(config: Config) -> list[str]:
+    """The fields whose schedules run over the step budget, and stretch where a resumed run is given another one."""
+    running = {
+        "ppo.learning_rate_schedule": config.ppo.learning_rate_schedule in ("linear", "adaptive_kl_linear"),
+        "policy.final_min_log_std": config.policy.final_min_log_std is not None,
+        "distill.until": config.distill.teacher is not None and config.distill.share != config.distill.final_share,
+    }
+    return [name for name, runs in running.items() if runs]
 
 
 def warmup_factor(init: InitConfig, progress: Progress) -> Array:

@@ -48,10 +48,15 @@ class Learner:
     """Step size of the last update, []."""
     kl_penalty: Array
     """Coefficient of the KL penalty, []."""
+    critic_opt_state: Any = None
+    """Adam's state of the critic's own steps, over the flattened parameters; None where it has none."""
     anchor: ReferencePolicy | None = None
     """The reference policy of fine-tuning; the divergence from it has the weight ``init.anchor_coef``."""
     teacher: Teacher | None = None
     """The reference policy of distillation, which the learned one imitates."""
+    actions: Array | None = None
+    """What the policy's outputs stand for, which who reads a checkpoint has to know: the text of
+    ``ActionSpec.to_json``, [any] uint8. None where actions are a vector of numbers."""
 
 
 @flax.struct.dataclass

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mjxppo.config.schema import PpoConfig
-from mjxppo.ppo import distribution, losses, normalize, schedules
+from mjxppo.config.schema import CriticConfig, PpoConfig
+from mjxppo.ppo import losses, normalize, schedules
 from mjxppo.ppo.collective import Devices
+from mjxppo.ppo.episode_returns import episode_returns
 from mjxppo.ppo.gae import generalized_advantages
 from mjxppo.ppo.gradient import Algorithm, StepMetrics, StepSettings, gradient_steps
 from mjxppo.ppo.networks import Params, apply_policy, apply_value, rescale_value_head
@@ -20,6 +22,8 @@ from mjxppo.ppo.normalize import EPSILON, RunningMoments
 from mjxppo.ppo.rollout import Batch
 from mjxppo.ppo.schedules import Progress
 from mjxppo.ppo.state import Learner
+from mjxppo.ppo.trpo import trust_region_step
+from mjxppo.ppo.unknown import UNKNOWN
 
 Array = jax.Array
 
@@ -27,22 +31,25 @@ Array = jax.Array
 def learn(
     algorithm: Algorithm, learner: Learner, batch: Batch, last_obs: Array, key: Array, progress: Progress
 ) -> tuple[Learner, dict[str, Array]]:
-    """One PPO update of the networks from one batch, of which this device's part has arrays [blocks, T, B, ...].
+    """One update of the networks from one batch, of which this device's part has arrays [blocks, T, B, ...].
 
     ``last_obs`` are the observations after the last step, [blocks, B, obs_size]; ``key`` is the same on all devices.
     Returns the learner after the update (observation moments unchanged), and metrics, each [].
     """
     config = algorithm.ppo
-    value, advantage = values_and_advantages(algorithm, learner, batch, last_obs)
+    value, advantage, target = estimate_advantages(algorithm, learner, batch, last_obs)
     weight = batch.valid.astype(value.dtype)
-    target, outliers = advantage + value, jnp.zeros_like(weight)
+    outliers = jnp.zeros_like(weight)
     if config.normalize_returns:  # else there are no units
-        target, advantage, outliers = _bound_outliers(learner.return_moments, value, advantage, weight)
+        target, advantage, outliers = _bound_outliers(learner.return_moments, target, advantage, weight)
     moments_of = _moments_over_batch(weight, algorithm.devices)
     target_mean, target_var = moments_of(target)
-    _, error_var = moments_of(target - value)
+    error_mean, error_var = moments_of(target - value)
+    mean, var = moments_of(advantage)
+    flipped = (advantage > 0) != (advantage > mean)  # by a normalisation
+    if algorithm.reinforce is not None and algorithm.reinforce.baseline == "constant":
+        advantage = advantage - mean
     if config.advantage_normalization == "batch":
-        mean, var = moments_of(advantage)
         advantage = (advantage - mean) * lax.rsqrt(var + EPSILON)
     params, return_moments = _move_return_moments(config, learner, target_mean, target_var)
     target = normalize.standardize(return_moments, target)
@@ -50,41 +57,67 @@ def learn(
 
     learning_rate = schedules.learning_rate(config, learner.learning_rate, progress.budget_used)
     settings = _step_settings(algorithm, learner, learning_rate, progress)
-    samples = losses.Samples(batch.obs, batch.u, batch.log_prob, advantage, target, value, weight, batch.reference)
-    with jax.named_scope("gradient_steps"):
-        params, opt_state, steps = gradient_steps(algorithm, learner.opt_state, params, samples, key, settings)
+    given = batch.reference, batch.mask
+    samples = losses.Samples(batch.obs, batch.u, batch.log_prob, advantage, target, value, weight, *given)
+    learner = replace(learner, params=params, return_moments=return_moments)
+    learner, metrics = take_steps(algorithm, learner, samples, key, settings)
 
-    kl = _divergence(algorithm, params, samples)
-    metrics = _step_metrics(steps) | {
+    kl = _divergence(algorithm, learner.params, samples)
+    metrics |= {
         "approx_kl": kl,
         "learning_rate": settings.learning_rate,
         "explained_variance": 1 - error_var / jnp.maximum(target_var, EPSILON),
         "value_target_mean": target_mean,
+        "value_mean": target_mean - error_mean,
+        "advantage_sign_flips": moments_of(flipped.astype(advantage.dtype))[0],
         "target_outliers": algorithm.devices.sum(outliers.sum()),
     }
+    if algorithm.reinforce is not None and algorithm.critic is None:  # there are no values
+        metrics |= dict.fromkeys(("value_loss", "value_mean", "explained_variance"), jnp.float32(UNKNOWN))
+    if algorithm.trpo is not None:
+        metrics["learning_rate"] = jnp.float32(UNKNOWN)
     if not algorithm.imitate:  # a teacher has drawn a part of the samples
-        metrics["entropy"] = moments_of(distribution.squash_log_det(batch.u) - batch.log_prob)[0]
+        metrics["entropy"] = moments_of(algorithm.network.head.squash_log_det(batch.u) - batch.log_prob)[0]
     learning_rate, kl_penalty = _adapt(algorithm, learner, learning_rate, kl, progress)
-    learner = replace(learner, params=params, opt_state=opt_state, return_moments=return_moments)
     return replace(learner, learning_rate=learning_rate, kl_penalty=kl_penalty), metrics
 
 
-def values_and_advantages(algorithm: Algorithm, learner: Learner, batch: Batch, last_obs: Array) -> tuple[Array, Array]:
-    """Values of the observations acted on and advantages, each [blocks, T, B], in units of the reward.
+def only_where_samples(
+    any_samples: Array, learned: tuple[Learner, dict[str, Array]], before: Learner
+) -> tuple[Learner, dict[str, Array]]:
+    """The results of an update; of one without samples the learner ``before``, and ``UNKNOWN``, or counts of 0."""
+    learner, metrics = learned
+    kept = jax.tree.map(partial(jnp.where, any_samples), learner, before)
+    nothing = {name: UNKNOWN if jnp.issubdtype(x.dtype, jnp.floating) else x for name, x in metrics.items()}
+    return kept, {name: jnp.where(any_samples, x, nothing[name]) for name, x in metrics.items()}
 
-    The arguments are those of ``learn``.
-    """
-    config = algorithm.ppo
-    if config.baseline:
-        obs = jnp.concatenate([batch.obs, last_obs[:, None]], axis=1)
-        value_of = partial(apply_value, algorithm.network, learner.params)
-        with jax.named_scope("values"):
-            # Block by block, the working set stays in a CPU's cache.
-            value = lax.map(value_of, obs) if algorithm.block_by_block else value_of(obs)
-        value, final_value = (_in_reward_units(learner.return_moments, x) for x in (value, batch.final_value))
-    else:
-        value = jnp.zeros((batch.reward.shape[0], batch.reward.shape[1] + 1, batch.reward.shape[2]))
-        final_value = jnp.zeros_like(batch.reward)
+
+class Estimates(NamedTuple):
+    """Numbers of each step, arrays [blocks, T, B], in units of the reward."""
+
+    value: Array
+    """The critic's value of the observation; 0 where no critic is used."""
+    advantage: Array
+    target: Array
+    """What the critic has to predict."""
+
+
+def estimate_advantages(algorithm: Algorithm, learner: Learner, batch: Batch, last_obs: Array) -> Estimates:
+    """Advantages and the critic's targets; the arguments are those of ``learn``."""
+    config, reinforce = algorithm.ppo, algorithm.reinforce
+    if reinforce is not None:
+        with jax.named_scope("returns"):
+            weighting, to_go = episode_returns(reinforce, batch, config.gamma)
+        if reinforce.baseline != "value":
+            return Estimates(jnp.zeros_like(to_go), weighting, to_go)
+    obs = jnp.concatenate([batch.obs, last_obs[:, None]], axis=1)
+    value_of = partial(apply_value, algorithm.network, learner.params)
+    with jax.named_scope("values"):
+        # Block by block, the working set stays in a CPU's cache.
+        value = lax.map(value_of, obs) if algorithm.block_by_block else value_of(obs)
+    value, final_value = (_in_reward_units(learner.return_moments, x) for x in (value, batch.final_value))
+    if reinforce is not None:
+        return Estimates(value[:, :-1], jnp.where(batch.valid, weighting - value[:, :-1], 0), to_go)
 
     def per_block(*arrays: Array) -> Array:
         # A GPU takes 16 steps with one kernel; on a CPU that makes a slow program.
@@ -94,7 +127,7 @@ def values_and_advantages(algorithm: Algorithm, learner: Learner, batch: Batch, 
     with jax.named_scope("gae"):
         ends = batch.terminated, batch.truncated
         advantage = jax.vmap(per_block)(batch.reward, value, *ends, final_value, batch.valid)
-    return value[:, :-1], advantage
+    return Estimates(value[:, :-1], advantage, advantage + value[:, :-1])
 
 
 def _in_reward_units(moments: RunningMoments, value: Array) -> Array:
@@ -103,18 +136,71 @@ def _in_reward_units(moments: RunningMoments, value: Array) -> Array:
 
 
 def _bound_outliers(
-    moments: RunningMoments, value: Array, advantage: Array, weight: Array
+    moments: RunningMoments, target: Array, advantage: Array, weight: Array
 ) -> tuple[Array, Array, Array]:
     """The critic's targets and the advantages without outliers, and which samples were some, each [blocks, T, B].
 
     One broken reward would otherwise set the units of the critic for a thousand updates, and those of the advantages
     for one. ``moments`` are those of the returns, see ``normalize.OUTLIER``; samples of ``weight`` 0 do not count.
     """
-    target = advantage + value
     bounded = normalize.bound_sample(moments, target)
     around_zero = replace(moments, mean=jnp.zeros_like(moments.mean))
     outliers = (bounded != target) & (weight > 0)
     return bounded, normalize.bound_sample(around_zero, advantage), outliers
+
+
+def take_steps(
+    algorithm: Algorithm, learner: Learner, samples: losses.Samples, key: Array, settings: StepSettings
+) -> tuple[Learner, dict[str, Array]]:
+    """The learner after all steps that an update takes, and their metrics, each []; arguments as ``gradient_steps``."""
+    config = algorithm.ppo
+    extra: dict[str, Array] = {}
+    params, opt_state = learner.params, learner.opt_state
+    if algorithm.critic is not None or algorithm.reinforce is not None:  # the policy's step is the policy's alone
+        config = replace(config, value_coef=0.0)
+    if algorithm.trpo is not None:
+        with jax.named_scope("trust_region_step"):
+            params, steps, extra = trust_region_step(algorithm, params, samples, settings)
+    else:
+        with jax.named_scope("gradient_steps"):
+            own = algorithm._replace(ppo=config)
+            params, opt_state, steps = gradient_steps(own, opt_state, params, samples, key, settings)
+    metrics = _step_metrics(steps) | extra
+    learner = replace(learner, params=params, opt_state=opt_state)
+    if algorithm.critic is None:
+        return learner, metrics
+    with jax.named_scope("critic_steps"):
+        learner, critic_steps = _fit_critic(algorithm, algorithm.critic, learner, samples, key, settings)
+    of_critic = _step_metrics(critic_steps)
+    return learner, metrics | {
+        "value_loss": of_critic["value_loss"],
+        "critic_gradient_steps": of_critic["gradient_steps"],
+        "skipped_gradient_steps": metrics["skipped_gradient_steps"] + of_critic["skipped_gradient_steps"],
+    }
+
+
+def _fit_critic(
+    algorithm: Algorithm,
+    critic: CriticConfig,
+    learner: Learner,
+    samples: losses.Samples,
+    key: Array,
+    settings: StepSettings,
+) -> tuple[Learner, StepMetrics]:
+    """The learner after the critic's own epochs, and their steps' metrics; the policy stays as it is."""
+    own = replace(
+        algorithm.ppo,
+        num_epochs=critic.epochs,
+        num_minibatches=critic.num_minibatches,
+        minibatch_size=0,
+        advantage_normalization="none",
+        max_kl=0.0,
+    )
+    own_settings = settings._replace(learning_rate=jnp.float32(critic.learning_rate), policy_learns=jnp.array(False))
+    of_values = algorithm._replace(ppo=own, critic_only=True)
+    start = learner.critic_opt_state, learner.params
+    params, opt_state, steps = gradient_steps(of_values, *start, samples, jax.random.fold_in(key, 1), own_settings)
+    return replace(learner, params=params, critic_opt_state=opt_state), steps
 
 
 def _divergence(algorithm: Algorithm, params: Params, samples: losses.Samples) -> Array:
@@ -126,8 +212,8 @@ def _divergence(algorithm: Algorithm, params: Params, samples: losses.Samples) -
         return jnp.float32(0)
 
     def of_block(block: losses.Samples) -> Array:
-        mean, log_std = apply_policy(algorithm.network, params, block.obs)
-        log_ratio = distribution.gaussian_log_prob(block.u, mean, log_std) - block.log_prob
+        outputs = apply_policy(algorithm.network, params, block.obs, block.mask)
+        log_ratio = algorithm.network.head.log_prob(block.u, outputs) - block.log_prob
         estimate = losses.divergence_estimate(jnp.where(block.valid > 0, log_ratio, 0))
         return jnp.stack([(estimate * block.valid).sum(), block.valid.sum()])
 

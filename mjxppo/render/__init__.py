@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mjxppo.config.schema import Config
-from mjxppo.console import say
+from mjxppo.config.values import plain, whole
+from mjxppo.console import counted, say, waiting
 from mjxppo.errors import UserError
 from mjxppo.policy.policy import ActFunction
 from mjxppo.render import drawing, gl, overlay, player, scene, video
@@ -51,9 +53,13 @@ def render(
     Raises:
         UserError: an argument is wrong; nothing has been written then.
     """
-    out = Path(out)
+    out, gym_kwargs = Path(out), plain(gym_kwargs or {})
+    seed, width, height = whole("seed", seed), whole("width", width), whole("height", height)
+    max_steps = None if max_steps is None else whole("max_steps", max_steps)
     check_output(out, width, height)
-    trajectory = record_episode(policy, gym_id, seed, max_steps, gym_kwargs)
+    with waiting("running the episode"), ThreadPoolExecutor(1) as background:
+        background.submit(gl.find_backend)  # a process, for seconds; its result is cached
+        trajectory = record_episode(policy, gym_id, seed, max_steps, gym_kwargs)
     summary = {
         "path": str(out),
         "env": gym_id,
@@ -111,6 +117,7 @@ def draw_episode(trajectory: Trajectory, out: Path, width: int = 640, height: in
         return {"frames": trajectory.length + 1, "fps": 1.0 / trajectory.dt, "renderer": "html"}
     timeline = make_timeline(trajectory, _GIF_MAX_FPS if out.suffix.lower() == ".gif" else MAX_FPS)
     frames, renderer = draw_frames(trajectory, timeline, width, height)
+    frames = counted(frames, len(timeline.time), "frames")
     count = video.write_video(out, frames, width, height, timeline.fps)
     return {"frames": count, "fps": timeline.fps, "renderer": renderer}
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import mujoco
 import numpy as np
 
-from mjxppo.render.outline import body_geoms
+from mjxppo.render.outline import body_geoms, boxes, floor_height
 from mjxppo.render.timeline import Timeline
 
 _SMOOTHING_S = 0.35  # standard deviation of the camera's Gaussian smoothing
-_ASPECT = 4 / 3  # of the picture, roughly
+_ABOVE_FLOOR = 0.38  # the picture's centre, in picture heights
+_CLIMB = 0.7  # the camera follows a robot up and down whose centre moves further, in picture heights
 
 
 @dataclass(frozen=True)
@@ -27,55 +29,69 @@ class CameraPath:
 def camera_path(model: mujoco.MjModel, timeline: Timeline) -> CameraPath:
     """A path that follows the robot's centre of mass: smoothly along the ground, at a fixed height.
 
-    The smoothing uses the past and the future, so the camera does not lag behind.
+    The smoothing uses the past and the future, so the camera does not lag behind. A robot that would climb or fall out
+    of the picture is followed.
     """
     com = _centers_of_mass(model, timeline.qpos)
     path = _smooth(com, timeline.fps)
     view_height = _view_height(model, timeline.qpos[0])
-    path[:, 2] = max(float(np.median(com[:, 2])), 0.38 * view_height)
+    path[:, 2] = _heights(path[:, 2], float(np.median(com[:, 2])), floor_height(model), view_height)
     return CameraPath(target=path, view_height=view_height)
 
 
+def _heights(center: np.ndarray, usual: float, floor: float, view_height: float) -> np.ndarray:
+    """Heights of the picture's centre, [F], for a robot whose centre is at the heights ``center`` [F]."""
+    fixed = max(usual, floor + _ABOVE_FLOOR * view_height)
+    follows = np.abs(center - usual).max() > _CLIMB * view_height
+    return center + (fixed - usual) if follows else np.full_like(center, fixed)
+
+
 def camera_of_each(model: mujoco.MjModel, qpos: np.ndarray) -> CameraPath:
-    """A view of each of N unrelated states ``qpos`` [N, nq]: centred on its robot, all at the same height."""
+    """A view of each of N unrelated states ``qpos`` [N, nq]: centred on its robot, at the same height where it fits."""
     rest = model.qpos0[None]
     view_height = _view_height(model, rest[0])
     target = _centers_of_mass(model, qpos)
-    target[:, 2] = max(_centers_of_mass(model, rest)[0, 2], 0.38 * view_height)
+    target[:, 2] = _heights(target[:, 2], _centers_of_mass(model, rest)[0, 2], floor_height(model), view_height)
     return CameraPath(target=target, view_height=view_height)
 
 
 def _centers_of_mass(model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
-    """Centres of mass in metres, [F, 3], for positions [F, nq]."""
+    """Centres of mass of what moves, in metres, [F, 3], for positions [F, nq]."""
     data = mujoco.MjData(model)
+    moves = model.body_weldid != 0
+    weight = np.where(moves, model.body_mass, 0)
+    weight /= weight.sum()
     com = np.empty((len(qpos), 3))
     for frame, row in enumerate(qpos):
         data.qpos[:] = row
         mujoco.mj_kinematics(model, data)
-        mujoco.mj_comPos(model, data)
-        com[frame] = data.subtree_com[0]
+        com[frame] = weight @ data.xipos
     return com
 
 
 def _view_height(model: mujoco.MjModel, qpos: np.ndarray) -> float:
-    """Height of the picture in metres: with space above a tall robot and beside a long one, and at least 2.3 m, so
-    that a jumping robot stays in the picture.
-    """
-    length, height = _size(model, qpos)
-    return max(1.75 * height, 1.35 * length / _ASPECT, 2.3)
+    """Height of the picture in metres: with space above a tall robot, in which it jumps, and beside a long one."""
+    length, depth, height = _size(model, qpos)
+    return max(1.9 * height, 1.58 * length, depth)
 
 
-def _size(model: mujoco.MjModel, qpos: np.ndarray) -> tuple[float, float]:
-    """Extent of the robot along x and z in metres."""
+def _size(model: mujoco.MjModel, qpos: np.ndarray) -> tuple[float, float, float]:
+    """Extent of the robot along x, y and z in metres."""
     data = mujoco.MjData(model)
     data.qpos[:] = qpos
     mujoco.mj_kinematics(model, data)
     geoms = body_geoms(model)
     if not len(geoms):
-        return float(model.stat.extent), float(model.stat.extent)
-    radius = model.geom_rbound[geoms, None]
-    low, high = (data.geom_xpos[geoms] - radius).min(axis=0), (data.geom_xpos[geoms] + radius).max(axis=0)
-    return float(high[0] - low[0]), float(high[2] - low[2])
+        return (float(model.stat.extent),) * 3
+    low, high = boxes(data, geoms)
+    length, depth, height = (high.max(axis=0) - low.min(axis=0)).tolist()
+    return length, depth, height
+
+
+def tile_size(view_height: float) -> float:
+    """Length of a floor tile in metres: 1, 2 or 5 times a power of ten; 1 in a picture of 2 to 4 metres."""
+    power = 10.0 ** math.floor(math.log10(view_height / 2))
+    return max(step * power for step in (1, 2, 5) if step * power <= view_height / 2)
 
 
 def _smooth(path: np.ndarray, fps: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Frames without OpenGL: the bodies' outlines from the side, on a floor with a mark every metre."""
+"""Frames without OpenGL: the bodies' outlines from the side, on a floor with marks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mjxppo.render.camera import CameraPath, camera_path
+from mjxppo.render.camera import CameraPath, camera_path, tile_size
 from mjxppo.render.outline import make_outline
 from mjxppo.render.overlay import font
 from mjxppo.render.timeline import Timeline
@@ -37,7 +37,7 @@ def draw_states(
         origin_x, origin_z = wide / 2 - target[0] * scale, high / 2 + target[2] * scale
         image = background.copy()
         draw = ImageDraw.Draw(image)
-        _draw_floor(draw, wide, high, scale, origin_x, origin_z - outline.floor * scale)
+        _draw_floor(draw, wide, high, scale, origin_x, origin_z - outline.floor * scale, tile_size(path.view_height))
         strokes = np.empty_like(ends)
         strokes[:, 0::2] = origin_x + ends[:, 0::2] * scale
         strokes[:, 1::2] = origin_z - ends[:, 1::2] * scale
@@ -68,18 +68,19 @@ def _draw_stroke(draw: ImageDraw.ImageDraw, stroke: np.ndarray, radius: float, c
 
 
 def _draw_floor(
-    draw: ImageDraw.ImageDraw, width: int, height: int, scale: float, origin_x: float, floor_y: float
+    draw: ImageDraw.ImageDraw, width: int, height: int, scale: float, origin_x: float, floor_y: float, tile: float
 ) -> None:
-    """Draws the ground with a mark every metre and a number every five metres, which show the robot's speed."""
+    """Draws the ground with a mark every ``tile`` metres and a number at each fifth, which show the robot's speed."""
     if floor_y >= height:
         return
     draw.rectangle((0, floor_y, width, height), fill=_GROUND)
     draw.rectangle((0, floor_y, width, floor_y + 2 * _SUPERSAMPLING), fill=_GROUND_LINE)
     size = max(10, height // 34)
-    for metre in range(math.floor(-origin_x / scale) - 1, math.ceil((width - origin_x) / scale) + 1):
-        x, labelled = origin_x + metre * scale, metre % 5 == 0
+    spacing = scale * tile
+    for mark in range(math.floor(-origin_x / spacing) - 1, math.ceil((width - origin_x) / spacing) + 1):
+        x, labelled = origin_x + mark * spacing, mark % 5 == 0
         thickness, reach = (3, 0.9) if labelled else (1.5, 0.5)
         half = thickness * _SUPERSAMPLING / 2
         draw.rectangle((x - half, floor_y, x + half, floor_y + reach * size), fill=_MARK)
         if labelled:
-            draw.text((x, floor_y + 1.2 * size), f"{metre} m", font=font(size), fill=_MARK, anchor="ma")
+            draw.text((x, floor_y + 1.2 * size), f"{mark * tile:.6g} m", font=font(size), fill=_MARK, anchor="ma")

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import mujoco
 import numpy as np
 
+from mjxppo.render.edges import smooth_edges
+
 DEFERRED = "MJXPPO_GL"
 """Environment variable that keeps the user's ``MUJOCO_GL`` while ``mujoco`` is imported: with ``MUJOCO_GL`` set, a
 missing library would make that import fail."""
@@ -115,7 +117,7 @@ class Offscreen:
     """Renderer of a model's scene to an array, as ``mujoco.Renderer``, with a backend that is chosen at run time.
 
     ``mujoco.Renderer`` takes the backend that ``MUJOCO_GL`` named when ``mujoco`` was first imported, long before a
-    picture is needed.
+    picture is needed. Lives in one thread. Where a CPU draws, edges are smoothed afterwards instead of sampled.
     """
 
     def __init__(self, model: mujoco.MjModel, width: int, height: int, backend: str):
@@ -125,10 +127,15 @@ class Offscreen:
         self._model = model
         self._option = mujoco.MjvOption()
         self._rect = mujoco.MjrRect(0, 0, width, height)
-        self._pixels = np.empty((height, width, 3), np.uint8)
+        self._pixels, self._depth = np.empty((height, width, 3), np.uint8), np.empty((height, width), np.float32)
         self._gl: Any = importlib.import_module(f"mujoco.{backend}").GLContext(width, height)
         try:
             self._gl.make_current()
+            self.software = _draws_on_a_cpu()
+            if self.software:
+                # Samples take three quarters of the time of a frame, fine meshes a fifth of the rest.
+                quality = model.vis.quality
+                quality.offsamples, quality.numslices, quality.numstacks = 0, 16, 8
             self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150.value)
             mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         except BaseException:
@@ -140,11 +147,19 @@ class Offscreen:
         category = mujoco.mjtCatBit.mjCAT_ALL.value
         mujoco.mjv_updateScene(self._model, data, self._option, None, camera, category, self.scene)
 
-    def draw(self) -> np.ndarray:
-        """The scene as an RGB picture, [H, W, 3]."""
+    def draw(self, background: np.ndarray | None = None) -> np.ndarray:
+        """The scene as an RGB picture, [H, W, 3]; ``background``, such a picture, is seen where nothing is."""
         mujoco.mjr_render(self._rect, self.scene, self._context)
-        mujoco.mjr_readPixels(self._pixels, None, self._rect, self._context)
-        return np.flipud(self._pixels).copy()
+        if background is None:
+            mujoco.mjr_readPixels(self._pixels, None, self._rect, self._context)
+            picture = np.flipud(self._pixels).copy()
+        else:
+            mujoco.mjr_readPixels(self._pixels, self._depth, self._rect, self._context)
+            empty = np.flipud(self._depth)[..., None] == 1.0
+            picture = np.ascontiguousarray(np.where(empty, background, np.flipud(self._pixels)))
+        if self.software:
+            smooth_edges(picture)
+        return picture
 
     def close(self) -> None:
         """Frees the OpenGL context now: in a finaliser at exit this may fail."""
@@ -158,6 +173,14 @@ class Offscreen:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _draws_on_a_cpu() -> bool:
+    """Whether the current OpenGL is one of Mesa's that draw on the CPU."""
+    from OpenGL import GL  # its platform is chosen by mujoco.egl and its like, which have just been imported
+
+    name = (GL.glGetString(GL.GL_RENDERER) or b"").decode(errors="replace").lower()
+    return any(software in name for software in ("llvmpipe", "softpipe", "swrast", "software"))
 
 
 def plain_drawing(problem: str) -> str:

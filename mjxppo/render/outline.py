@@ -41,7 +41,7 @@ class Outline:
     ends: np.ndarray
     """Both end points of each stroke as (x1, z1, x2, z2) in metres, [F, S, 4]."""
     floor: float
-    """Height of the ground in metres."""
+    """Height of the ground in metres, see ``floor_height``."""
 
 
 def make_outline(model: mujoco.MjModel, qpos: np.ndarray) -> Outline:
@@ -56,7 +56,7 @@ def make_outline(model: mujoco.MjModel, qpos: np.ndarray) -> Outline:
     order = np.argsort(-ends[..., 1].mean(axis=(0, 2)), kind="stable")
     return Outline(
         radius=strokes.radius[order],
-        color=[_color(model, int(strokes.geom[i])) for i in order],
+        color=[geom_color(model, int(strokes.geom[i])) for i in order],
         ends=ends[:, order][..., [0, 2]].reshape(len(qpos), -1, 4),
         floor=floor_height(model),
     )
@@ -85,13 +85,40 @@ def body_geoms(model: mujoco.MjModel) -> np.ndarray:
     return np.flatnonzero(~fixed & (model.geom_rgba[:, 3] > 0))
 
 
+def boxes(data: mujoco.MjData, geoms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest x, y, z of geoms [G] in the world, each [G, 3]; needs ``data``'s kinematics."""
+    model, turn = data.model, data.geom_xmat[geoms].reshape(-1, 3, 3)
+    center, half = np.split(model.geom_aabb[geoms], 2, axis=1)
+    center = data.geom_xpos[geoms] + np.einsum("gij,gj->gi", turn, center)
+    half = np.einsum("gij,gj->gi", np.abs(turn), half)
+    return center - half, center + half
+
+
 def floor_height(model: mujoco.MjModel) -> float:
-    """Height of the highest plane, 0 without one."""
-    planes = np.flatnonzero(model.geom_type == int(mujoco.mjtGeom.mjGEOM_PLANE))
-    return float(max(model.geom_pos[planes, 2], default=0.0))
+    """Height of what the robot at rest stands on or falls to; without any, far below the robot.
+
+    That is the highest plane, or other geom of the world, that is under the robot and not above its middle.
+    """
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    robot = body_geoms(model)
+    if not len(robot):
+        return 0.0
+    low, high = (f(x, axis=0) for f, x in zip((np.min, np.max), boxes(data, robot), strict=True))
+    middle = (low + high) / 2
+    tops = [middle[2] - 100 * float(np.max(high - low))]
+    fixed = np.flatnonzero((model.body_weldid[model.geom_bodyid] == 0) & (model.geom_rgba[:, 3] > 0))
+    for geom, start, end in zip(fixed, *boxes(data, fixed), strict=True):
+        if model.geom_type[geom] == int(mujoco.mjtGeom.mjGEOM_PLANE):
+            normal, point = data.geom_xmat[geom].reshape(3, 3)[:, 2], data.geom_xpos[geom]
+            if normal[2] > 0.1:
+                tops.append(point[2] - float(normal[:2] @ (middle - point)[:2]) / normal[2])
+        elif (start < high)[:2].all() and (low < end)[:2].all():
+            tops.append(end[2])
+    return float(max(top for top in tops if top <= middle[2]))
 
 
-def _color(model: mujoco.MjModel, geom: int) -> tuple[int, int, int]:
+def geom_color(model: mujoco.MjModel, geom: int) -> tuple[int, int, int]:
     """The geom's colour; where the model gives none (MuJoCo's default grey), a colour by body."""
     rgb = model.geom_rgba[geom, :3]
     if np.ptp(rgb) < 0.02:

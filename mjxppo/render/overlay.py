@@ -50,6 +50,9 @@ def draw_captions(image: np.ndarray, lines: list[tuple[str, str]]) -> np.ndarray
         y = round(0.55 * pad) + row * leading
         draw.text((pad, y), label, font=font(size), fill=_LABEL)
         draw.text((pad + (column if label else 0), y), value, font=font(size), fill=_VALUE)
-    frame = Image.fromarray(image)
-    frame.paste(panel, (pad, pad), panel)
-    return np.asarray(frame)
+    image = image.copy()
+    corner = image[pad : pad + panel.height, pad : pad + panel.width]  # a view; smaller where the panel does not fit
+    drawn = Image.fromarray(np.ascontiguousarray(corner))
+    drawn.paste(panel, (0, 0), panel)
+    corner[:] = np.asarray(drawn)
+    return image

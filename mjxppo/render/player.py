@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from mjxppo.files import replacing
-from mjxppo.render.camera import camera_path
-from mjxppo.render.outline import make_outline
+from mjxppo.render.camera import camera_path, tile_size
+from mjxppo.render.outline import floor_height
+from mjxppo.render.shapes import make_shapes, poses, reach
 from mjxppo.render.timeline import make_timeline
 from mjxppo.render.trajectory import Trajectory
 
@@ -28,23 +29,26 @@ def write_player(path: Path, trajectory: Trajectory) -> None:
 
 def _episode(trajectory: Trajectory) -> dict:
     """The values that player.html reads, by its names."""
-    outline = make_outline(trajectory.model, trajectory.qpos)
     timeline = make_timeline(trajectory)
     path = camera_path(trajectory.model, timeline)
     step_time = np.arange(trajectory.length + 1) * trajectory.dt
-    camera = [np.interp(step_time, timeline.time, path.target[:, axis]) for axis in (0, 2)]
+    tile = tile_size(path.view_height)
+    camera = np.stack([np.interp(step_time, timeline.time, path.target[:, axis]) for axis in range(3)], axis=1)
+    position, rotation = poses(trajectory.model, trajectory.qpos)
+    rows = np.concatenate([position / tile, rotation], axis=2).reshape(len(position), -1)
     ending = "terminated" if trajectory.terminated else "time limit" if trajectory.truncated else ""
     return {
         "task": trajectory.gym_id,
         "dt": trajectory.dt,
         "limit": trajectory.step_limit,
         "ending": ending,
-        "floor": outline.floor,
+        "floor": floor_height(trajectory.model),
         "viewHeight": path.view_height,
-        "radius": [round(float(radius), 4) for radius in outline.radius],
-        "color": ["#{:02x}{:02x}{:02x}".format(*color) for color in outline.color],
-        # Millimetres, [steps + 1][strokes * 4].
-        "ends": np.rint(outline.ends * 1000).astype(int).reshape(len(outline.ends), -1).tolist(),
-        "camera": np.rint(np.stack(camera, axis=1) * 1000).astype(int).tolist(),
+        "reach": reach(trajectory.model, trajectory.qpos, camera),
+        "tile": tile,
+        "shapes": make_shapes(trajectory.model),
+        # Of each body x, y, z in tiles and a quaternion, in thousandths, [steps + 1][bodies * 7].
+        "poses": np.rint(rows * 1000).astype(int).tolist(),
+        "camera": np.rint(camera / tile * 1000).astype(int).tolist(),
         "returns": [round(float(value), 2) for value in trajectory.returns],
     }

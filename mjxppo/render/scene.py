@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import mujoco
 import numpy as np
 
-from mjxppo.render.camera import camera_path
+from mjxppo import xla
+from mjxppo.render.camera import camera_path, tile_size
 from mjxppo.render.gl import Offscreen
 from mjxppo.render.outline import floor_height, make_strokes
 from mjxppo.render.timeline import Timeline
@@ -20,18 +24,50 @@ _FLOOR_DARK, _FLOOR_LIGHT, _FLOOR_LINE = (86, 104, 122), (102, 121, 140), (150, 
 _SKY_TOP, _SKY_HORIZON = (92, 132, 176), (214, 226, 236)
 _LIGHT = np.array([0.24, 0.32, -1.0])  # direction of the light; it casts shadows to the right and back
 _SHADOW = np.array([0.2, 0.25, 0.31, 1.0], np.float32)
-_SHADOW_LIFT = 0.004  # metres above the floor, enough not to flicker
-_TILE_METRES = 1.0
+_JOINTS = 16  # joints between tiles on each side of the robot, where they are drawn one by one
+_SHADOW_LIFT, _SHADOW_HEIGHT = 0.0015, 0.0004  # of the picture's height; above the floor enough not to flicker
+_MOST_THREADS = 8
 
 
 def draw_frames(
     trajectory: Trajectory, timeline: Timeline, width: int, height: int, backend: str
 ) -> Iterator[np.ndarray]:
-    """Yields the frames of an episode, [H, W, 3] uint8 each, from a camera that moves along with the robot."""
+    """Yields the frames of an episode, [H, W, 3] uint8 each, from a camera that moves along with the robot.
+
+    Where a CPU draws, each of its cores draws its share of the frames, ahead of the one that is wanted.
+    """
     path = camera_path(trajectory.model, timeline)
-    with contextlib.closing(Stage(trajectory.model, path.view_height, width, height, backend)) as stage:
-        for qpos, target in zip(timeline.qpos, path.target, strict=True):
-            yield stage.draw(qpos, target)
+    settings = trajectory.model, path.view_height, width, height, backend
+    with contextlib.ExitStack() as opened:
+        threads = [opened.enter_context(contextlib.closing(_DrawingThread(*settings)))]
+        if threads[0].stage.software:
+            others = range(min(xla.usable_cores(), _MOST_THREADS) - 1)
+            threads += [opened.enter_context(contextlib.closing(_DrawingThread(*settings))) for _ in others]
+        ahead: deque[Future[np.ndarray]] = deque()
+        for frame, state in enumerate(zip(timeline.qpos, path.target, strict=True)):
+            ahead.append(threads[frame % len(threads)].draw(*state))
+            if len(ahead) > 2 * len(threads):
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+class _DrawingThread:
+    """A thread with a stage of its own, because an OpenGL context belongs to one thread."""
+
+    def __init__(self, *settings: Any):
+        """Opens ``Stage(*settings)``."""
+        self._thread = ThreadPoolExecutor(1)
+        self.stage = self._thread.submit(Stage, *settings).result()
+
+    def draw(self, qpos: np.ndarray, target: np.ndarray) -> Future[np.ndarray]:
+        """``Stage.draw``, later."""
+        return self._thread.submit(self.stage.draw, qpos, target)
+
+    def close(self) -> None:
+        """Ends the thread, when it has drawn what it was given."""
+        self._thread.submit(self.stage.close).result()
+        self._thread.shutdown()
 
 
 class Stage:
@@ -42,13 +78,20 @@ class Stage:
 
         ``view_height`` is the height of the picture in metres of the scene; ``width`` and ``height`` are in pixels.
         """
-        self._model = model = dress(model)
+        self._model = model = dress(model, view_height)
+        self._view_height = view_height
         self._data = mujoco.MjData(model)
+        self._plain = len(_untextured_planes(model)) > 0
         self._strokes, self._floor = make_strokes(model), floor_height(model)
         self._camera = mujoco.MjvCamera()
         self._camera.azimuth, self._camera.elevation = 90.0, _ELEVATION
         self._camera.distance = 0.5 * view_height / np.tan(np.radians(0.5 * model.vis.global_.fovy))
+        has_sky = (model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX).any()
+        # The camera sees the horizon a quarter below the picture's upper edge.
+        colors = _gradient(np.linspace(1.0, -3.0, height))
+        self._sky = None if has_sky else np.broadcast_to(colors, (height, width, 3)).astype(np.uint8)
         self._screen = Offscreen(model, width, height, backend)
+        self.software = self._screen.software
 
     def draw(self, qpos: np.ndarray, target: np.ndarray) -> np.ndarray:
         """A picture [H, W, 3] uint8 of the state ``qpos`` [nq], with the point ``target`` [3] at its centre."""
@@ -56,20 +99,25 @@ class Stage:
         data.qpos[:] = qpos
         mujoco.mj_forward(self._model, data)
         # The light moves too: a fixed light would leave the robot in the dark.
-        data.light_xpos[:] = target - 5 * _LIGHT
+        data.light_xpos[:] = target - 2 * self._view_height * _LIGHT
         data.light_xdir[:] = _LIGHT / np.linalg.norm(_LIGHT)
         self._camera.lookat[:] = target
         self._screen.update(data, self._camera)
-        _add_shadow(self._screen.scene, self._strokes.ends(data), self._strokes.radius, self._floor)
-        return self._screen.draw()
+        lift = _SHADOW_LIFT * self._view_height
+        if self._plain:
+            joint = self._floor + lift / 2, tile_size(self._view_height), lift / 4
+            _add_joints(self._screen.scene, target, *joint)
+        ends, radius = self._strokes.ends(data), self._strokes.radius
+        _add_shadow(self._screen.scene, ends, radius, self._floor + lift, _SHADOW_HEIGHT * self._view_height)
+        return self._screen.draw(self._sky)
 
     def close(self) -> None:
         """Frees the OpenGL context."""
         self._screen.close()
 
 
-def dress(model: mujoco.MjModel) -> mujoco.MjModel:
-    """A copy of ``model`` for drawing: an endless floor with tiles of one metre, soft light, a sky.
+def dress(model: mujoco.MjModel, view_height: float) -> mujoco.MjModel:
+    """A copy of ``model`` for pictures ``view_height`` metres high: an endless floor with tiles, soft light, a sky.
 
     Gymnasium's floors end after 20 to 40 metres; a good policy runs further.
     """
@@ -78,13 +126,16 @@ def dress(model: mujoco.MjModel) -> mujoco.MjModel:
     model.geom_size[planes, :2] = 0.0  # a plane of size 0 is drawn without end
     for material in {int(m) for m in model.geom_matid[planes] if m >= 0}:
         model.mat_texuniform[material] = True
-        model.mat_texrepeat[material] = 0.5 / _TILE_METRES  # a texture holds two tiles each way
+        model.mat_texrepeat[material] = 0.5 / tile_size(view_height)  # a texture holds two tiles each way
         model.mat_reflectance[material] = 0.0  # a reflection would draw everything twice
         model.mat_specular[material] = 0.1
         model.mat_rgba[material] = 1.0
         for texture in {int(t) for t in model.mat_texid[material] if t >= 0}:
             _paint(model, texture, _tiles)
     model.geom_rgba[planes] = 1.0
+    plain = _untextured_planes(model)
+    model.geom_rgba[plain, :3] = np.asarray(_FLOOR_DARK) / 255
+    model.geom_matid[plain] = -1
     for skybox in np.flatnonzero(model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX):
         _paint(model, int(skybox), _sky)
     model.vis.headlight.ambient[:] = 0.42
@@ -94,36 +145,62 @@ def dress(model: mujoco.MjModel) -> mujoco.MjModel:
     model.light_ambient[:] = 0.0
     model.light_specular[:] = 0.15
     model.light_castshadow[:] = False  # see _add_shadow
-    model.vis.map.znear = 0.05 / max(model.stat.extent, 1e-6)
-    model.vis.map.zfar = 80.0 / max(model.stat.extent, 1e-6)
+    model.light_type[:] = mujoco.mjtLightType.mjLIGHT_DIRECTIONAL.value
+    model.light_active[1:] = False
+    # MuJoCo takes both in units of the model's extent, which a distant part may set.
+    model.stat.extent = view_height
+    model.vis.map.znear, model.vis.map.zfar = 0.02, 30.0
     return model
 
 
-def _add_shadow(scene: mujoco.MjvScene, ends: np.ndarray, radius: np.ndarray, floor: float) -> None:
-    """Adds flat dark shapes on the floor where the shadows of the strokes with ``ends`` [S, 2, 3] fall.
+def _untextured_planes(model: mujoco.MjModel) -> np.ndarray:
+    """Indices of the planes whose look has no picture on it."""
+    textured = lambda material: material >= 0 and (model.mat_texid[material] >= 0).any()  # noqa: E731
+    planes = np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE)
+    return np.array([geom for geom in planes if not textured(model.geom_matid[geom])], int)
+
+
+def _add_joints(scene: mujoco.MjvScene, target: np.ndarray, floor: float, tile: float, thickness: float) -> None:
+    """Adds the joints between the tiles of a floor without a picture of them, around the point ``target`` [3]."""
+    color = np.append(np.asarray(_FLOOR_LINE) / 255, 1.0).astype(np.float32)
+    center, reach = np.round(target[:2] / tile) * tile, _JOINTS * tile
+    for offset in np.arange(-_JOINTS, _JOINTS + 1) * tile:
+        for axis in (0, 1):
+            size, position = np.full(3, 0.01 * tile), np.append(center, floor)
+            size[1 - axis], size[2], position[axis] = reach, thickness, center[axis] + offset
+            _add_geom(scene, mujoco.mjtGeom.mjGEOM_BOX, size, position, np.eye(3), color)
+
+
+def _add_shadow(scene: mujoco.MjvScene, ends: np.ndarray, radius: np.ndarray, floor: float, thickness: float) -> None:
+    """Adds flat dark shapes at the height ``floor`` where the shadows of the strokes with ``ends`` [S, 2, 3] fall.
 
     OpenGL's own shadows double the time of a frame that the CPU draws, and are misplaced on an endless floor.
     """
     drop = np.maximum(ends[..., 2:] - floor, 0.0)
     ground = ends + drop * _LIGHT / -_LIGHT[2]
-    ground[..., 2] = floor + _SHADOW_LIFT
+    ground[..., 2] = floor
     for (start, end), width in zip(ground, radius, strict=True):
         for point in (start, end):
-            _add_geom(scene, mujoco.mjtGeom.mjGEOM_CYLINDER, [width, 1e-3, 0.0], point, np.eye(3))
+            _add_geom(scene, mujoco.mjtGeom.mjGEOM_CYLINDER, [width, thickness, 0.0], point, np.eye(3))
         along = end - start
         length = float(np.linalg.norm(along))
         if length > 1e-6:
             x, y = along[:2] / length
             turn = np.array([[x, -y, 0.0], [y, x, 0.0], [0.0, 0.0, 1.0]])
-            _add_geom(scene, mujoco.mjtGeom.mjGEOM_BOX, [length / 2, width, 1e-3], (start + end) / 2, turn)
+            _add_geom(scene, mujoco.mjtGeom.mjGEOM_BOX, [length / 2, width, thickness], (start + end) / 2, turn)
 
 
 def _add_geom(
-    scene: mujoco.MjvScene, kind: mujoco.mjtGeom, size: list[float], position: np.ndarray, rotation: np.ndarray
+    scene: mujoco.MjvScene,
+    kind: mujoco.mjtGeom,
+    size: Sequence[float] | np.ndarray,
+    position: np.ndarray,
+    rotation: np.ndarray,
+    color: np.ndarray = _SHADOW,
 ) -> None:
     if scene.ngeom >= scene.maxgeom:
         return
-    mujoco.mjv_initGeom(scene.geoms[scene.ngeom], kind, np.asarray(size), position, rotation.ravel(), _SHADOW)
+    mujoco.mjv_initGeom(scene.geoms[scene.ngeom], kind, np.asarray(size), position, rotation.ravel(), color)
     scene.ngeom += 1
 
 
@@ -149,6 +226,11 @@ def _tiles(height: int, width: int) -> np.ndarray:
 
 def _sky(height: int, width: int) -> np.ndarray:
     """Six square faces one above the other, each with a gradient from the horizon up."""
-    ramp = np.linspace(1.0, 0.0, width)[:, None, None] ** 1.5
-    face = np.asarray(_SKY_TOP) * ramp + np.asarray(_SKY_HORIZON) * (1 - ramp)
+    face = _gradient(np.linspace(1.0, 0.0, width))
     return np.broadcast_to(np.tile(face, (max(1, height // width), 1, 1)), (height, width, 3))
+
+
+def _gradient(altitude: np.ndarray) -> np.ndarray:
+    """The sky's colours, [H, 1, 3], at altitudes [H] from 0, the horizon, to 1."""
+    ramp = np.maximum(altitude, 0.0)[:, None, None] ** 1.5
+    return np.asarray(_SKY_TOP) * ramp + np.asarray(_SKY_HORIZON) * (1 - ramp)

@@ -11,6 +11,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
+from mjxppo.envs.actions import first_of
 from mjxppo.errors import UserError
 from mjxppo.policy.policy import ActFunction, begin_episode
 
@@ -65,7 +66,7 @@ def record_episode(
     """
     if max_steps is not None and max_steps < 1:
         raise UserError(f"max_steps is {max_steps}, but at least one step is needed")
-    from mjxppo.envs.foreign.gymnasium import make_one  # imports JAX, which the OpenGL probe's process does not need
+    from mjxppo.envs.foreign.adapted import make_one  # imports JAX, which the OpenGL probe's process does not need
 
     env = make_one(gym_id, gym_kwargs or {})
     try:
@@ -74,25 +75,32 @@ def record_episode(
         env.close()
 
 
+def _check_action(action: np.ndarray, env: gymnasium.Env, gym_id: str, step: int) -> None:
+    """Raises UserError where an action is not one of the environment's."""
+    if action.shape != env.action_space.shape:
+        raise UserError(
+            f"the policy's actions are {[1, *action.shape]}, but {gym_id} takes "
+            f"{[1, *(env.action_space.shape or ())]}: is the policy one for this task?"
+        )
+    if not np.isfinite(action).all():
+        raise UserError(f"the policy returned a non-finite action at step {step} of {gym_id}")
+
+
 def _record(policy: ActFunction, env: gymnasium.Env, gym_id: str, seed: int, max_steps: int | None) -> Trajectory:
     inner: Any = env.unwrapped
     if not isinstance(getattr(inner, "model", None), mujoco.MjModel):
         raise UserError(f"{gym_id} is not a MuJoCo environment, so it cannot be drawn")
-    obs, _ = env.reset(seed=seed)
+    obs, info = env.reset(seed=seed)
     act = begin_episode(policy)
     qpos = [inner.data.qpos.copy()]
     rewards: list[float] = []
     terminated = truncated = False
     while not (terminated or truncated) and len(rewards) != max_steps:
-        action = np.asarray(act(np.asarray(obs)[None]))
-        if action.shape != (1, *env.action_space.shape):  # type: ignore[misc]
-            raise UserError(
-                f"the policy's actions are {list(action.shape)}, but {gym_id} takes [1, {inner.model.nu}]: "
-                "is the policy one for this task?"
-            )
-        if not np.isfinite(action).all():
-            raise UserError(f"the policy returned a non-finite action at step {len(rewards)} of {gym_id}")
-        obs, reward, terminated, truncated, _ = env.step(action[0])
+        masked = {"mask": info["action_mask"][None]} if "action_mask" in info else {}
+        action = first_of(act(np.asarray(obs)[None], **masked))
+        if not isinstance(action, dict | tuple):
+            _check_action(np.asarray(action), env, gym_id, len(rewards))
+        obs, reward, terminated, truncated, info = env.step(action)
         qpos.append(inner.data.qpos.copy())
         rewards.append(float(reward))
     return Trajectory(

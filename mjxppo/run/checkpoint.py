@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import logging
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,13 @@ import numpy as np
 from mjxppo.config.check import make_config
 from mjxppo.config.schema import CheckpointConfig, Config
 from mjxppo.config.values import to_dict
+from mjxppo.envs.build import prepare
 from mjxppo.errors import UserError
 from mjxppo.files import WriteFailed, check_room, reason, write_bytes
 from mjxppo.run import distributed
 from mjxppo.run.arrays import copied_shards, named_arrays
 from mjxppo.run.directory import CHECKSUMS
+from mjxppo.run.health import TrainingFailed, nonfinite_array
 
 _STEP = re.compile(r"0|[1-9][0-9]{0,17}")
 """Name of a step's folder."""
@@ -34,8 +38,14 @@ _MOST_WAITING_S = 300
 """Seconds that processes wait for each other while a step is written."""
 _OVERHEAD = 2**18
 """Bytes that a step takes on disk at most, beside its arrays."""
+_JSON_OF_ORBAX = "metadata"
+"""Name of the file in which Orbax writes JSON."""
 _BEST_BY = "episode_return"
 """Orbax's metric by which the best checkpoints are kept; older checkpoints have it under this name."""
+FIRST_AFTER_S = 45.0
+"""Seconds after the start of training from which on the first checkpoint is saved; a device call comes on top."""
+_ARRAYS = "arrays.npz"
+"""File with the arrays of a step that was written without Orbax."""
 FORMAT = 2
 """Version of what a checkpoint holds; raised when an older program could misread it."""
 
@@ -51,7 +61,8 @@ class CheckpointWriter:
     call each method at the same moment, and where one fails, it raises on all.
     """
 
-    def __init__(self, directory: Path, config: Config):
+    def __init__(self, directory: Path, config: Config, update: int = 0):
+        """``update`` is the number of updates that the run has done before."""
         import orbax.checkpoint as ocp  # takes a second to import; reading metrics and --help do not need it
 
         _quiet_orbax()
@@ -63,6 +74,16 @@ class CheckpointWriter:
         """The newest whole step; at the start that on disk, which the caller has verified."""
         self._pending: int | None = None
         self._manager: Any = None
+        self._tried, self._none_yet, self._opened = update, True, time.monotonic()
+
+    def due(self, update: int) -> bool:
+        """Whether to save after ``update`` updates: at the interval, and once soon after the start.
+
+        A save that failed counts too, and is tried again after the interval.
+        """
+        if update - self._tried >= self._checkpoint.every_updates:
+            return True
+        return self._none_yet and distributed.on_any_process(time.monotonic() - self._opened > FIRST_AFTER_S)
 
     def _open(self) -> Any:
         options = self._ocp.CheckpointManagerOptions(
@@ -88,10 +109,15 @@ class CheckpointWriter:
         """Starts saving ``state`` as step ``update`` (the number of updates done); returns once it has been copied.
 
         The best checkpoints by ``expected_return`` are kept; None where it is not known. Raises WriteFailed
-        where this step, or the one still under way, could not be written.
+        where this step, or the one still under way, could not be written; TrainingFailed where the learner holds
+        numbers that are not finite.
         """
+        self._tried, self._none_yet = update, False
         self.finish()
         arrays = copied_shards(state) if distributed.several() else named_arrays(state)
+        if wrong := nonfinite_array(arrays):
+            kept = "there is no checkpoint yet" if self.newest is None else f"the last good checkpoint is {self.newest}"
+            raise TrainingFailed(f"{wrong} is not finite after {update} updates, and is not saved; {kept}")
         with distributed.failing_together(WriteFailed):
             if distributed.is_first():
                 self._directory.mkdir(parents=True, exist_ok=True)
@@ -222,6 +248,12 @@ def steps(directory: Path) -> list[int]:
     )
 
 
+def only_the_first_save_was_interrupted(directory: Path) -> bool:
+    """Whether the directory holds one step, and its save did not finish."""
+    found = steps(directory)
+    return len(found) == 1 and not (directory / str(found[0]) / CHECKSUMS).exists()
+
+
 def newest_whole_step(directory: Path, on_damage: Any = None) -> Path | None:
     """The newest step that is whole; ``on_damage(message)`` is called for each newer one that is not."""
     for number in steps(directory):
@@ -235,26 +267,53 @@ def newest_whole_step(directory: Path, on_damage: Any = None) -> Path | None:
     return None
 
 
+def write_arrays(step: Path, arrays: dict[str, np.ndarray], config: Config) -> None:
+    """Writes arrays and a configuration into a step's folder without Orbax, for ``read``; raises UserError."""
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    write_bytes(step / _ARRAYS, content.getvalue())
+    description = {"format": FORMAT, "config": to_dict(config)}
+    write_bytes(step / "config" / _JSON_OF_ORBAX, json.dumps(description).encode())
+
+
 def read(step: Path) -> tuple[dict[str, np.ndarray], Config]:
     """The named arrays and the configuration in one (verified) step's folder.
 
-    Raises UserError where the step was written by an incompatible version, or cannot be read.
+    Raises UserError where the step was written by an incompatible version, cannot be read, or its learner holds numbers
+    that are not finite.
     """
     import orbax.checkpoint as ocp  # takes a second to import
 
+    config = read_config(step)
+    prepare(to_dict(config))  # Orbax starts JAX's backend
     _quiet_orbax()
     restore_args = ocp.args.PyTreeRestore
     # Of several processes each reads on its own.
     this = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(primary_host=this, active_processes={this})
     try:
-        with ocp.Checkpointer(ocp.JsonCheckpointHandler(), multiprocessing_options=alone) as reader:
-            content = reader.restore((step / "config").absolute())
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(), multiprocessing_options=alone) as reader:
-            shapes = reader.metadata((step / "state").absolute()).item_metadata.tree
-            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
-            arrays = reader.restore((step / "state").absolute(), args=restore_args(restore_args=as_numpy))
+        if (step / _ARRAYS).is_file():
+            with np.load(step / _ARRAYS, allow_pickle=False) as saved:
+                arrays = {name: saved[name] for name in saved.files}
+        else:
+            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(), multiprocessing_options=alone) as reader:
+                shapes = reader.metadata((step / "state").absolute()).item_metadata.tree
+                as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+                arrays = reader.restore((step / "state").absolute(), args=restore_args(restore_args=as_numpy))
     except Exception as error:  # of many kinds, where the contents are not what Orbax wrote
+        raise UserError(f"checkpoint: cannot read {step}: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(arrays, dict) or not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise UserError(f"checkpoint: {step} does not hold named arrays")
+    if wrong := nonfinite_array(arrays):
+        raise UserError(f"checkpoint: {step}: {wrong} holds numbers that are not finite; take the folder away")
+    return arrays, config
+
+
+def read_config(step: Path) -> Config:
+    """The configuration in one (verified) step's folder; raises UserError as ``read``."""
+    try:
+        content = json.loads((step / "config" / _JSON_OF_ORBAX).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"checkpoint: cannot read {step}: {' '.join(str(error).split())[:200]}") from error
     version = content.get("format") if isinstance(content, dict) else None
     if version != FORMAT:
@@ -262,8 +321,6 @@ def read(step: Path) -> tuple[dict[str, np.ndarray], Config]:
             f"checkpoint: {step} was written by another version of mjxppo: it has format {version}, and this one reads "
             f"{FORMAT}; use that version, or train again"
         )
-    if not isinstance(arrays, dict) or not all(isinstance(array, np.ndarray) for array in arrays.values()):
-        raise UserError(f"checkpoint: {step} does not hold named arrays")
     if not isinstance(content.get("config"), dict):
         raise UserError(f"checkpoint: {step} does not hold a configuration")
-    return arrays, make_config(content["config"], f"{step}/config")
+    return make_config(content["config"], f"{step}/config")

@@ -8,18 +8,19 @@ from typing import Any
 
 from mjxppo.config.schema import Config
 from mjxppo.config.sweep import member_directories, members_of, trains_several
-from mjxppo.console import say, waiting
+from mjxppo.console import human, say, waiting
 from mjxppo.envs import Environment
 from mjxppo.envs.registry import gym_id_of
 from mjxppo.errors import UserError
 from mjxppo.files import WriteFailed, read_json, write_json
 from mjxppo.policy import scores
 from mjxppo.policy.engine import Engine, physics_of
-from mjxppo.policy.evaluate import evaluate_each
+from mjxppo.policy.evaluate import evaluate, evaluate_each
 from mjxppo.render import film
-from mjxppo.run import metrics
+from mjxppo.run import best, metrics
 from mjxppo.run.directory import EVAL, VIDEO
-from mjxppo.run.load import load, load_all
+from mjxppo.run.load import Loaded, best_of, load_all
+from mjxppo.run.outcome import Outcome
 
 _VIDEO_SECONDS = 10.0
 """Simulated time shown by the video that ends a run; ``mjxppo render`` films whole episodes."""
@@ -31,21 +32,20 @@ def engine_of(config: Config) -> Engine:
     return "own" if needs_simulation or gym_id_of(config.env) is None else "gymnasium"
 
 
-def evaluate_run(config: Config, run_dir: Path, env: Environment) -> dict[str, Any]:
-    """Evaluates a run's newest policies on its task ``env``, prints the return, and writes ``eval.json``.
+def evaluate_run(config: Config, run_dir: Path, env: Environment, policies: Sequence[Loaded]) -> dict[str, Any]:
+    """Evaluates a run's newest ``policies`` on its task ``env``, prints the return, and writes ``eval.json``.
 
     Returns the content of ``eval.json`` as ``eval``, for a run of one policy without its single episodes; or prints why
     there is no return, and returns nothing.
     """
     try:
-        return {"eval": _evaluate_run(config, run_dir, env)}
+        return {"eval": _evaluate_run(config, run_dir, env, policies)}
     except UserError as error:
         say(f"no evaluation: {error}")
         return {}
 
 
-def _evaluate_run(config: Config, run_dir: Path, env: Environment) -> dict[str, Any]:
-    policies = load_all(run_dir)
+def _evaluate_run(config: Config, run_dir: Path, env: Environment, policies: Sequence[Loaded]) -> dict[str, Any]:
     as_trained = config.policy.privileged == "both"
     with waiting(f"evaluating {config.eval.episodes} episodes" + (" of each policy" if len(policies) > 1 else "")):
         results = evaluate_each(
@@ -60,7 +60,7 @@ def _evaluate_run(config: Config, run_dir: Path, env: Environment) -> dict[str, 
         write_json(one.run_dir / EVAL, result)
         if result["broken_seeds"]:
             say(f"left out {len(result['broken_seeds'])} episodes of {one.run_dir}, whose worlds broke")
-    where = "the worlds of its training" if as_trained else physics_of(results[0]["engine"])
+    where = "the worlds of its training" if as_trained else physics_of(results[0]["engine"], config.env)
     if trains_several(config):
         return _say_and_write_members(config, run_dir, results, where)
     result = results[0]
@@ -80,12 +80,59 @@ def _say_and_write_members(
     return summary
 
 
-def film_run(config: Config, run_dir: Path) -> dict[str, Any]:
-    """Writes a run's ``video.mp4``; returns its path as ``video``, or prints why that failed and returns nothing."""
-    policy = load(run_dir).policy
+def newest_and_best(config: Config, run_dir: Path, outcome: Outcome) -> dict[str, Any]:
+    """The newest and the best policy of a run, ready for JSON, as ``newest`` and ``best``; prints where both are.
+
+    ``best`` is by the evaluations while training, by policy where there are several; missing where none was made.
+    """
+    result: dict[str, Any] = {"newest": {"update": outcome.updates, "env_steps": outcome.env_steps}}
+    found = {}
+    for directory, member in zip(member_directories(run_dir, config), members_of(config), strict=True):
+        kept = best.read_best(directory)
+        if kept is not None:
+            step, row = kept
+            facts = {"update": row["update"], "env_steps": row["env_steps"], "return_mean": row[metrics.RETURN]}
+            found[member.name] = facts | {"path": str(step)}
+    if not found:
+        return result
+    chosen = max(found.values(), key=lambda one: one["return_mean"])
+    say(
+        f"best of the evaluations: {chosen['return_mean']:.0f} at {human(chosen['env_steps'])} steps, in "
+        f"{Path(chosen['path']).parent} (--best); newest: {human(outcome.env_steps)} steps"
+    )
+    return result | {"best": found if trains_several(config) else chosen}
+
+
+def show_best(run: Path) -> None:
+    """Evaluates and films the best policy of a run of one policy, or of a policy's directory, into its own folder.
+
+    Raises UserError where there is none, or several.
+    """
+    found = load_all(run, of_best_evaluation=True)
+    if len(found) > 1:
+        raise UserError(
+            f"best: {run} holds {len(found)} policies; name the directory of one, such as {found[0].run_dir}"
+        )
+    policy, config, step = found[0].policy, found[0].config, found[0].step
+    as_trained = config.policy.privileged == "both"
+    episodes = config.eval.episodes or 100
+    if not (step / EVAL).is_file():
+        with waiting(f"evaluating {episodes} episodes"):
+            result = evaluate(policy, config, engine_of(config), episodes, config.eval.seed, None, as_trained)
+        write_json(step / EVAL, result)
+    if gym_id_of(config.env) is not None and not (step / VIDEO).is_file():
+        film_run(step, found)
+
+
+def film_run(run_dir: Path, policies: Sequence[Loaded]) -> dict[str, Any]:
+    """Writes a run's ``video.mp4``, of the best of its newest ``policies``.
+
+    Returns the film's path as ``video``; or prints why there is none, and returns nothing.
+    """
+    chosen = best_of(policies, run_dir)
+    seed = chosen.config.eval.seed
     try:
-        with waiting("filming"):
-            film(policy, config, run_dir / VIDEO, seed=config.eval.seed, max_seconds=_VIDEO_SECONDS)
+        film(chosen.policy, chosen.config, run_dir / VIDEO, seed=seed, max_seconds=_VIDEO_SECONDS)
     except UserError as error:
         say(f"no video: {error}")
         return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import itertools
 import os
 import re
 import time
@@ -17,9 +18,15 @@ from mjxppo.config.sweep import members_of, trains_several
 from mjxppo.config.values import from_dict, read_yaml, to_yaml
 from mjxppo.errors import UserError
 from mjxppo.files import write_bytes
-from mjxppo.run import distributed
+from mjxppo.run import distributed, model_files
 
 CONFIG, CKPT, EVAL, VIDEO, SUMMARY = "config.yaml", "ckpt", "eval.json", "video.mp4", "summary.json"
+CLONE = "clone.json"
+"""What a cloned policy was learned from, and its losses; in the directories of such policies only."""
+LATEST = Path("runs/latest")
+"""Link to the newest run."""
+BEST, FILMS, EVALUATIONS = "best", "films", "evaluations"
+"""Folders of the best policy, of the clips, and of the evaluations that are under way."""
 _LOCK = ".lock"
 CHECKSUMS = "checksums.json"
 """The file that makes a checkpoint's folder whole; written last."""
@@ -28,20 +35,32 @@ _FREE_ON_RESUME = ("total_env_steps", "num_devices", "on_write_error", "log", "c
 """Fields that may change on resume; a change of any other would make the rest of the run another training."""
 
 
-def default_run_dir(config: Config) -> Path:
-    """``runs/TASK-DATE-TIME-sSEED``, in the working directory; with a number behind it where that exists."""
+def new_run_dir(config: Config) -> Path:
+    """Makes ``runs/TASK-DATE-TIME-sSEED`` in the working directory, with a number behind it where that exists.
+
+    Raises UserError where it cannot be made.
+    """
     stamp = time.strftime("%Y%m%d-%H%M%S")
     base = Path("runs") / f"{re.sub('[:/]', '-', config.env)}-{stamp}-s{config.seed}"
-    path, number = base, 1
-    while path.exists():
-        number += 1
-        path = base.with_name(f"{base.name}-{number}")
-    return path
+    for number in itertools.count(1):
+        path = base if number == 1 else base.with_name(f"{base.name}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError as error:
+            if not path.is_dir():  # runs/ is a file
+                raise UserError(f"run_dir: cannot create {path}: {error.strerror}") from error
+        except OSError as error:
+            raise UserError(f"run_dir: cannot create {path}: {error.strerror}") from error
+        else:
+            return path
+    raise AssertionError("counting does not end")
 
 
 @contextlib.contextmanager
 def open_run_dir(path: Path, config: Config, resume: bool) -> Iterator[Path]:
-    """Makes (or, to ``resume``, opens) a run directory, writes its ``config.yaml``, and locks it until the block ends.
+    """Makes (or, to ``resume``, opens) a run directory and locks it until the block ends.
+
+    Writes its ``config.yaml``, and a copy of the model file of a user's robot (``model_files.keep``).
 
     Of several processes that train together the first one does so for all. Raises UserError where the directory cannot
     be written, another process uses it, or it is not empty and ``resume`` is false.
@@ -61,7 +80,8 @@ def open_run_dir(path: Path, config: Config, resume: bool) -> Iterator[Path]:
         held = [entry.name for entry in path.iterdir() if entry.name != _LOCK]
         if held and not resume:
             raise UserError(f"run_dir: {path} is not empty; continue it with --resume, or give another --run-dir")
-        write_bytes(path / CONFIG, to_yaml(config).encode())
+        model_files.keep(config, path)
+        write_bytes(path / CONFIG, (model_files.comment(path) + to_yaml(config)).encode())
         if trains_several(config):
             for member in members_of(config):
                 (path / member.name).mkdir(exist_ok=True)
@@ -132,8 +152,14 @@ def _first_difference(name: str, before: Any, now: Any) -> str:
 
 
 def link_latest(path: Path) -> None:
-    """Links ``runs/latest`` and ``ckpt`` in the working directory to a run, unless files of these names exist."""
-    for link, target in ((Path("runs/latest"), path), (Path(CKPT), path / CKPT)):
+    """Links ``runs/latest`` and ``ckpt`` in the working directory to a run in ``runs/``, unless such files exist.
+
+    A run in another place is not linked: it may be deleted with its directory, such as a temporary one.
+    """
+    if Path("runs").resolve() not in path.resolve().parents:
+        return
+    (path / CKPT).mkdir(exist_ok=True)  # the link would point at nothing until the first checkpoint
+    for link, target in ((LATEST, path), (Path(CKPT), path / CKPT)):
         with contextlib.suppress(OSError):
             link.parent.mkdir(exist_ok=True)
             if link.is_symlink() or not link.exists():
@@ -143,8 +169,19 @@ def link_latest(path: Path) -> None:
 
 
 def latest() -> Path:
-    """The newest run in the working directory; raises UserError where there is none."""
-    link = Path("runs/latest")
-    if not link.is_dir():
-        raise UserError("run_dir: there is no run here to resume (no runs/latest); give --run-dir")
-    return link.resolve()
+    """The newest run in ``runs/``; raises UserError where there is none.
+
+    Where ``runs/latest`` does not lead to a run, because that was deleted, it is the one that started last.
+    """
+    if (LATEST / CONFIG).is_file():
+        return LATEST.resolve()
+    there = sorted(Path("runs").glob(f"*/{CONFIG}"), key=lambda config: config.stat().st_mtime)
+    if not there:
+        raise UserError("run_dir: there is no run here (no runs/latest, and nothing in runs/); name its directory")
+    link_latest(there[-1].parent)
+    return there[-1].parent.resolve()
+
+
+def found_run(path: Path) -> Path:
+    """The directory that ``path`` names; for ``runs/latest`` that of ``latest``, which raises UserError."""
+    return latest() if path == LATEST else path

@@ -42,6 +42,8 @@ def student_defaults(teacher: Loaded) -> dict[str, Any]:
     """
     values = to_dict(teacher.config)
     del values["init"]
+    if values.pop("algorithm") != "ppo":  # its settings do not suit the student, who learns by PPO's steps
+        values["ppo"] = {}
     privileged = "none" if teacher.config.policy.privileged == "none" else "critic"
     changes = {
         "policy": {"privileged": privileged},
@@ -96,6 +98,9 @@ def check_teacher(program: TrainingProgram) -> Loaded | None:
     name = source_name(teacher)
     if config.env != theirs.env:
         raise UserError(f"env: the teacher in {name} was trained on {theirs.env}, not on {config.env}")
+    mine, taught = program.env.actions, teacher.policy.actions
+    if mine.parts != taught.parts:
+        raise UserError(f"env_options: the teacher in {name} has actions of {taught}, and the student's are {mine}")
     if (config.distill.policy, config.distill.normalize_obs) != (theirs.policy, theirs.ppo.normalize_obs):
         raise UserError(f"distill.policy: is not that of {name}; leave it out, mjxppo distill knows it")
     if theirs.policy.privileged == "both":

@@ -58,16 +58,16 @@ def write_dump(config: Config, run_dir: Path, update: int, member: int = 0) -> P
     Raises:
         UserError: it cannot be written, or the worlds cannot be computed again.
     """
-    program = start.build(config)
+    program = start.build(config, run_dir=run_dir)
     if not program.env.restorable:
         raise UserError(f"the worlds of {program.env.name} cannot be restored, and so not computed again")
     state, total = _last_checkpoint(program, run_dir / CKPT), program.budget(config.total_env_steps)
-    while int(state.update.ravel()[0]) < update - 1:
+    while int(state.update.ravel()[member]) < update - 1:
         state, _ = program.one_update(state, total)
     arrays = named_arrays(state)
     if trains_several(config):
         arrays, config = {name: array[member] for name, array in arrays.items()}, members_of(config)[member].config
-        program = start.build(config)
+        program = start.build(config, run_dir=run_dir)
     report, worlds = find_failure(program, arrays)
     directory = run_dir / DIRECTORY
     _save(directory / STATE, arrays)
@@ -101,7 +101,7 @@ def replay(path: Path) -> dict[str, Any]:
     """
     directory = path / DIRECTORY if (path / DIRECTORY).is_dir() else path
     recorded, config = _read_report(directory / REPORT)
-    program = start.build(config)
+    program = start.build(config, run_dir=directory.resolve().parent)
     arrays = _load(directory / STATE)
     report, worlds = find_failure(program, arrays)
     result = {**report, "reproduced": all(recorded.get(name) == value for name, value in report.items())}
@@ -137,6 +137,9 @@ def find_failure(program: TrainingProgram, arrays: dict[str, np.ndarray]) -> tup
     batch = program.rollout_only(state, budget)[1]
     valid = np.asarray(batch.valid).swapaxes(0, 1).reshape(config.rollout_length, config.num_envs)
     taken = np.arange(valid.size).reshape(valid.shape) < int(budget)
+    if program.config.algorithm == "reinforce":  # after its episode a world waits
+        ended = np.asarray(batch.terminated | batch.truncated).swapaxes(0, 1).reshape(valid.shape)
+        taken &= ended.cumsum(0) - ended == 0
     step = int((taken & ~valid).any(1).argmax())
     failed = np.flatnonzero(taken[step] & ~valid[step])
     # With a budget of ``step`` steps every world stands as it was before the step that failed.

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mjxppo.config.schema import Config
+from mjxppo.config.schema import Config, fits_critic_apart
 from mjxppo.config.sweep import trains_several
 from mjxppo.config.values import to_dict
 from mjxppo.console import say
@@ -28,7 +28,7 @@ _CARRIED = {
     "policy": ("params/params/actor/",),
     "critic": ("params/params/critic/", "return_moments/"),
     "normalizer": ("obs_moments/",),
-    "optimizer": ("opt_state/",),
+    "optimizer": ("opt_state/", "critic_opt_state/"),
 }
 """The arrays of a ``Learner`` that each choice of ``init.carry`` stands for, by the beginnings of their names."""
 _NETWORK = ("hidden_sizes", "critic_hidden_sizes", "activation", "std", "history", "privileged")
@@ -43,7 +43,9 @@ def load_source(values: Mapping[str, Any]) -> Loaded | None:
     """The checkpoint that ``init.path`` in plain values names, or None; raises UserError where it does not exist."""
     init = values.get("init")
     path = init.get("path") if isinstance(init, Mapping) else None
-    return None if path is None else load.load_for("init.path", str(path))
+    if path is None or not isinstance(init, Mapping):
+        return None
+    return load.load_for("init.path", str(path), init.get("best") is True)
 
 
 def source_name(source: Loaded) -> str:
@@ -102,16 +104,23 @@ def check_source(program: TrainingProgram, source: Loaded) -> None:
     carried = [part for part in ("policy", "critic") if part in config.init.carry]
     if carried and config.ppo.normalize_obs and "normalizer" not in config.init.carry:
         raise UserError(f"init.carry: {carried[0]} goes with normalizer, in whose units its inputs are; add normalizer")
+    described = (config.algorithm, fits_critic_apart(config))
+    if "optimizer" in config.init.carry and described != (source.config.algorithm, fits_critic_apart(source.config)):
+        raise UserError(
+            f"init.carry: the optimizer of {source_name(source)} is that of other steps (algorithm "
+            f"{source.config.algorithm}, reinforce.baseline {source.config.reinforce.baseline}); leave optimizer out"
+        )
     theirs = source.policy
-    for what, ours, their_size in (
-        ("observations", program.network.actor_inputs or env.obs_size, theirs.inputs),
-        ("actions", env.action_size, theirs.action_size),
-    ):
-        if ours != their_size:
-            raise UserError(
-                f"init.path: {source_name(source)} was trained on {source.config.env} with {their_size} {what}, "
-                f"and {config.env} has {ours}"
-            )
+    if (ours := program.network.actor_inputs or env.obs_size) != theirs.inputs:
+        raise UserError(
+            f"init.path: {source_name(source)} was trained on {source.config.env} with {theirs.inputs} observations, "
+            f"and {config.env} has {ours}"
+        )
+    if env.actions.parts != theirs.actions.parts:
+        raise UserError(
+            f"init.path: {source_name(source)} was trained on {source.config.env} with actions of {theirs.actions}, "
+            f"and {config.env} has {env.actions}"
+        )
     uses_actor = "policy" in config.init.carry or config.init.anchor_coef > 0
     uses_critic = "critic" in config.init.carry
     for name, ours, their in _meanings(config, source.config, uses_actor, uses_critic):

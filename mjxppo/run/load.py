@@ -20,8 +20,9 @@ from mjxppo.console import say
 from mjxppo.errors import UserError
 from mjxppo.files import read_json
 from mjxppo.policy import npz, policy
-from mjxppo.run import checkpoint
-from mjxppo.run.directory import EVAL, run_of_member
+from mjxppo.run import best, checkpoint
+from mjxppo.run.directory import CONFIG, EVAL, run_of_member
+from mjxppo.run.model_files import as_trained
 
 _ATTEMPTS = 20
 _PAUSE_S = 0.05
@@ -36,6 +37,12 @@ class Loaded(NamedTuple):
     """Its run's directory; in a run with several policies, this policy's directory."""
     arrays: dict[str, np.ndarray]
     config: Config
+    """The configuration; a model file in it is the one that the run was trained on (``model_files.as_trained``)."""
+
+    @property
+    def source(self) -> Path:
+        """The step's folder."""
+        return self.step
 
     @property
     def policy(self) -> policy.Policy:
@@ -74,6 +81,10 @@ def find_step(path: Path) -> Path:
     directory = path / "ckpt" if (path / "ckpt").is_dir() else path
     damage: list[str] = []
     step = checkpoint.newest_whole_step(directory, damage.append)
+    begun = (directory.parent / CONFIG).is_file() or (directory / CONFIG).is_file()
+    if step is None and begun and (not damage or checkpoint.only_the_first_save_was_interrupted(directory)):
+        saving = " (its first save is under way, or was interrupted)" if damage else ""
+        raise UserError(f"{path}: this run has no checkpoint yet{saving}; wait, or go on with --resume")
     if step is None and damage:
         raise UserError(f"checkpoint: no step in {directory} is whole; the newest: {damage[0]}")
     if step is None:
@@ -83,50 +94,57 @@ def find_step(path: Path) -> Path:
     return step
 
 
-def load(path: Path) -> Loaded:
-    """Reads the newest whole checkpoint that ``path`` names; raises UserError as ``find_step``.
+def load(path: Path, of_best_evaluation: bool = False) -> Loaded:
+    """Reads the newest whole checkpoint that ``path`` names; raises UserError as ``load_all``.
 
     Of several policies it takes the one that ``path`` names, or else the one with the best evaluation.
     """
-    return _best(load_all(path), path)
+    return best_of(load_all(path, of_best_evaluation), path)
 
 
-def find_policy(path: Path) -> TrainedPolicy:
+def find_policy(path: Path, of_best_evaluation: bool = False) -> TrainedPolicy:
     """The policy that ``path`` names, chosen as by ``load``, or that of an exported .npz.
 
     Raises UserError as ``load``, or where the .npz holds no policy for a known task.
     """
-    return _best(find_policies(path), path)
+    return best_of(find_policies(path, of_best_evaluation), path)
 
 
-def find_policies(path: Path) -> list[TrainedPolicy]:
+def find_policies(path: Path, of_best_evaluation: bool = False) -> list[TrainedPolicy]:
     """Every policy that ``path`` names, as ``load_all`` finds them, or that of an exported .npz."""
-    if npz.is_exported(path):
-        return [TrainedPolicy(path, path.resolve().parent, *npz.read_with_task(path))]
-    return [TrainedPolicy(one.step, one.run_dir, one.policy, one.config) for one in load_all(path)]
+    if npz.is_exported(path) and not of_best_evaluation:
+        own, config = npz.read_with_task(path)
+        run_dir = path.resolve().parent
+        return [TrainedPolicy(path, run_dir, own, as_trained(config, run_dir))]
+    found = load_all(path, of_best_evaluation)
+    return [TrainedPolicy(one.step, one.run_dir, one.policy, one.config) for one in found]
 
 
-def _best(found: Sequence[Found], path: Path) -> Found:
+def best_of(found: Sequence[Found], path: Path) -> Found:
+    """The policy with the best evaluation of those that ``path`` holds; says which where there are several."""
     if len(found) == 1:
         return found[0]
-    best = max(found, key=lambda one: _evaluated(one.run_dir))
-    say(f"{path} holds {len(found)} policies: taking {best.run_dir}")
-    return best
+    chosen = max(found, key=lambda one: _evaluated(one.source, one.run_dir))
+    say(f"{path} holds {len(found)} policies: taking {chosen.run_dir}")
+    return chosen
 
 
-def load_for(field: str, path: str) -> Loaded:
+def load_for(field: str, path: str, of_best_evaluation: bool = False) -> Loaded:
     """Loads the path in a field of the configuration; as ``load``, with a UserError that begins with the field."""
     try:
-        return load(Path(path))
+        return load(Path(path), of_best_evaluation)
     except UserError as error:
         raise UserError(f"{field}: {error}") from error
 
 
-def load_all(path: Path) -> list[Loaded]:
-    """Reads every policy in the newest whole checkpoint that ``path`` names; raises UserError as ``find_step``.
+def load_all(path: Path, of_best_evaluation: bool = False) -> list[Loaded]:
+    """Reads every policy in the newest whole checkpoint that ``path`` names, or of ``best/`` of each policy.
 
-    The run may still train: if it deletes the checkpoint that is being read, a newer one is read.
+    The run may still train: if it deletes the checkpoint that is being read, a newer one is read. Raises UserError as
+    ``find_step``, or ``best.find_best``.
     """
+    if of_best_evaluation:
+        return [loaded for directory in best.find_best(path) for loaded in load_all(directory)]
     run_dir = run_of_member(path)
     source = run_dir or path
     for _ in range(_ATTEMPTS):
@@ -139,7 +157,8 @@ def load_all(path: Path) -> list[Loaded]:
             if _contents(source) == before:
                 raise
         else:
-            loaded = _each_policy(step, arrays, config)
+            owner = step.parent.parent
+            loaded = _each_policy(step, arrays, as_trained(config, run_of_member(owner) or owner))
             return [one for one in loaded if run_dir and one.run_dir == path.resolve()] or loaded
     raise UserError(f"{path}: its checkpoints are deleted faster than they can be read; raise checkpoint.every_updates")
 
@@ -162,7 +181,11 @@ def _each_policy(step: Path, arrays: dict[str, np.ndarray], config: Config) -> l
     ]
 
 
-def _evaluated(directory: Path) -> float:
+def _evaluated(source: Path, directory: Path) -> float:
+    """Return of a policy: of the evaluation for which it was kept, or else of the one that ended its run."""
+    kept = best.row_of(source)
+    if kept is not None:
+        return best.return_of(kept)
     try:
         return float((read_json(directory / EVAL) or {})["mean"])
     except (ValueError, KeyError, TypeError):

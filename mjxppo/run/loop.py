@@ -13,49 +13,30 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mjxppo import xla
-from mjxppo.config.sweep import member_directories, members_of
+from mjxppo import envs, xla
 from mjxppo.console import ProgressLine, say, waiting
-from mjxppo.files import WriteFailed, attempt
+from mjxppo.files import WriteFailed
 from mjxppo.ppo import counters
-from mjxppo.ppo.program import TrainingProgram, env_steps_of
+from mjxppo.ppo.program import TrainingProgram
 from mjxppo.ppo.state import TrainState
+from mjxppo.ppo.unknown import with_nan
 from mjxppo.run import distill, distributed, finetune, health, machine, start
 from mjxppo.run.checkpoint import CheckpointWriter
 from mjxppo.run.directory import CKPT
+from mjxppo.run.evaluations import Evaluations
+from mjxppo.run.health import TrainingFailed
 from mjxppo.run.load import Loaded
-from mjxppo.run.metrics import JSONL, MetricsWriter, Row, clean
+from mjxppo.run.log import RunLog
+from mjxppo.run.metrics import Row
+from mjxppo.run.outcome import Outcome
 from mjxppo.run.signals import StopRequest, stopping_at_once
+from mjxppo.run.stopping import EndedBy
 
 _SLOW_CALL_S = 8.0
 """Longest device call without a warning: a run has to stop within 10 s of a signal, and saving takes a part of that."""
-_NOT_LOGGED = ("ran", "env_steps_high", "env_steps_low")
-
-
-class TrainingFailed(Exception):
-    """Training cannot go on, or its last state could not be saved; the last good checkpoint is kept."""
-
-    def __init__(self, message: str, nonfinite: tuple[int, int] | None = None):
-        super().__init__(message)
-        self.nonfinite = nonfinite
-        """Where non-finite numbers are the reason: the first update that had any, and the index of its policy."""
-
-
-class Outcome(NamedTuple):
-    """How a training loop ended."""
-
-    env_steps: int
-    """Environment steps of the whole run, those before a resume included; of each policy, where there are several."""
-    new_env_steps: int
-    """Environment steps of this program's part of it, of all policies together."""
-    updates: int
-    expected_return: float | None
-    """Mean of the metric of that name over the last device call's steps, and over policies, where there are several."""
-    train_s: float
-    """Seconds in the training loop, without compilation."""
-    compile_s: float
-    exit_code: int
-    """0, or 128 + the signal that stopped the run."""
+_COMPILING = "compiling the training program (once for each configuration; later starts find it in the cache)"
+_LONG_COMPILATION_S = 15.0
+"""Seconds of compilation after which a line says so where there is no terminal."""
 
 
 class Callbacks(NamedTuple):
@@ -66,6 +47,9 @@ class Callbacks(NamedTuple):
     if it returns True, training stops as at its end."""
     checkpoint: Callable[[Path], object] = lambda step: None
     """Called with the folder of each checkpoint that has become whole."""
+    evaluation: Callable[[Row], object] = lambda row: None
+    """Called with the row of each evaluation while training (of the first policy), once it is finished; if it returns
+    True, training stops as at its end."""
 
 
 def train(
@@ -95,22 +79,22 @@ def train(
     total = program.budget(config.total_env_steps)
     started = time.perf_counter()
     with (
-        waiting("compiling the training program (once for each configuration; later starts find it in the cache)"),
-        stopping_at_once(),
+        waiting(_COMPILING, say_after_s=_LONG_COMPILATION_S),
+        stopping_at_once(f"stopped before training began: {run_dir} holds no new checkpoint"),
         ThreadPoolExecutor(1) as background,
     ):
         # XLA compiles most of the program on one core; the worlds are made on another at the same time.
-        compilation = background.submit(program.lower().compile)
+        compilation = background.submit(lambda: xla.compile_checked(program.lower()))
         state = restored or program.init()
         compiled = compilation.result()
         distributed.wait_for_all("compiled")
     compile_s = time.perf_counter() - started
     if restored is None:
         state = distill.add_teacher(program, finetune.carry_over(program, state, source))
-    first_update = int(_host(state.update))
+    first_updates = _by_member(state.update).tolist()
     if distributed.is_first():
-        machine.record(run_dir, first_update)
-    loop = _Loop(program, run_dir, first_update, callbacks)
+        machine.record(run_dir, max(first_updates), getattr(program.env.task.unwrapped, "physics", None))
+    loop = _Loop(program, run_dir, first_updates, callbacks)
     try:
         outcome = loop.run(compiled, state, total, compile_s, program.layout.num_devices)
     except BaseException as error:
@@ -127,94 +111,103 @@ def train(
     return outcome
 
 
-def _host(x: jax.Array) -> np.ndarray:
-    """The value of a replicated array, []; all members have the same, where there are several."""
-    value: np.ndarray = np.asarray(x).ravel()[0]
-    return value
+def _by_member(x: jax.Array) -> np.ndarray:
+    """A replicated number of each member, [members]."""
+    return np.asarray(x).reshape(-1)
 
 
 class _Loop:
     """A run's open files, and how far it has trained."""
 
-    def __init__(self, program: TrainingProgram, run_dir: Path, first_update: int, callbacks: Callbacks):
+    def __init__(self, program: TrainingProgram, run_dir: Path, first_updates: list[int], callbacks: Callbacks):
+        """``first_updates`` are the updates that each member has done before."""
         self.config = config = program.config
         self.directory = run_dir
         self.callbacks = callbacks
-        self.stop_wanted = False
-        directories = member_directories(run_dir, config)
-        self.metrics = [
-            MetricsWriter(directory, resume_after=first_update, config=member.config)
-            for directory, member in zip(directories, members_of(config), strict=True)
-            if distributed.is_first()
-        ]
-        for directory, metrics in zip(directories, self.metrics, strict=False):
-            if metrics.missing:
-                say(
-                    f"{directory / JSONL} was damaged: of the {first_update} updates before, the metrics of "
-                    f"{metrics.missing} are lost"
-                )
-        self.checkpoints = CheckpointWriter(run_dir / CKPT, config)
+        self.ended_by: EndedBy | None = None
+        self.log = RunLog(run_dir, config, first_updates)
+        task = envs.make(program.env.task.unwrapped)
+        self.evaluations = Evaluations(config, task, self.log, self._on_evaluation, self._write)
+        self.checkpoints = CheckpointWriter(run_dir / CKPT, config, self.log.update)
         self.reported_step = self.checkpoints.newest
-        self.saved_update = first_update
-        self.update = first_update
         self.reported_errors: set[str] = set()
         self.warned_of_slow_calls = False
-        self.env_steps = 0
-        self.returns: list[float | None] = [None] * len(directories)
-
-    @property
-    def expected_return(self) -> float | None:
-        """Mean over the members of which it is known."""
-        known = [value for value in self.returns if value is not None]
-        return sum(known) / len(known) if known else None
 
     def close(self) -> None:
         """Closes all files; ignores WriteFailed, because the error that ended the run has been reported."""
+        self.evaluations.close()
         with contextlib.suppress(WriteFailed):
             self.checkpoints.close()
-        for metrics in self.metrics:
-            metrics.close()
+        self.log.close()
 
     def run(
         self, compiled: Any, state: TrainState, total: counters.Counter, compile_s: float, num_devices: int
     ) -> Outcome:
-        config = self.config
-        self.env_steps = first_env_steps = counters.to_int(jax.tree.map(_host, state.env_steps))
+        config, log = self.config, self.log
+        words = (_by_member(word) for word in (state.env_steps.high, state.env_steps.low))
+        log.env_steps_of = [(int(high) << 32) | int(low) for high, low in zip(*words, strict=True)]
+        steps_before = sum(log.env_steps_of)
         started = time.perf_counter()
-        with (
-            StopRequest() as stop,
-            ProgressLine(f"{config.env} on {num_devices} devices", config.total_env_steps, self.env_steps) as line,
-        ):
-            while self.env_steps < config.total_env_steps and not self._stop_requested(stop):
-                chunk_started = time.perf_counter()
-                state, metrics = compiled(state, total)
-                rows = self._rows(jax.device_get(metrics), started, chunk_started)
-                self._warn_of_slow_calls(time.perf_counter() - chunk_started)
-                self._write(partial(self._log, rows))
-                newest = rows[0][-1]
-                speed, extent = len(rows) * newest["env_steps_per_s"], newest.get("randomization_extent")
-                line.update(self.env_steps, speed, self.expected_return, extent)
-                self._check_health(rows)
-                self.stop_wanted = distributed.is_first() and self.callbacks.metrics(rows[0]) is True
-                self._write(self.checkpoints.poll)
-                self._report_checkpoint()
-                if self.update - self.saved_update >= config.checkpoint.every_updates:
-                    self._save(state)
+        with StopRequest(self.last_good) as stop:
+            with ProgressLine(config.env, num_devices, config.total_env_steps, log.env_steps) as line:
+                reason = self.evaluations.begin(stop)
+                self.ended_by = self.ended_by or reason
+                while log.env_steps < config.total_env_steps and not self._stop_requested(stop):
+                    steps_before_call = log.env_steps
+                    state = self._advance(compiled, state, total, started, line)
+                    reason = self.evaluations.after_call(state, steps_before_call, stop)
+                    self.ended_by = self.ended_by or reason
+                    self._write(self.checkpoints.poll)
+                    self._report_checkpoint()
+                    if self.checkpoints.due(log.update):
+                        self._save(state)
+            within_budget = log.env_steps < config.total_env_steps
+            ended_by = (self.ended_by if within_budget else None) or "budget"
+            stopped = stop.signal_number is not None and within_budget
+            if not stopped:
+                self.evaluations.submit_last(state)
             self._save_last(state)
             self._report_checkpoint()
+            train_s = time.perf_counter() - started
+            if not stopped and config.eval.every_env_steps:
+                with waiting("finishing the evaluations"):
+                    self.evaluations.finish(stop)
         return Outcome(
-            env_steps=self.env_steps,
-            new_env_steps=len(self.returns) * (self.env_steps - first_env_steps),
-            updates=self.update,
-            expected_return=self.expected_return,
-            train_s=time.perf_counter() - started,
+            env_steps=log.env_steps,
+            new_env_steps=sum(log.env_steps_of) - steps_before,
+            updates=log.update,
+            expected_return=log.expected_return,
+            train_s=train_s,
             compile_s=compile_s,
-            exit_code=stop.exit_code if self.env_steps < config.total_env_steps else 0,
+            exit_code=stop.exit_code if stopped else 0,
+            ended_by="signal" if stopped else ended_by,
         )
+
+    def _advance(
+        self, compiled: Any, state: TrainState, total: counters.Counter, started: float, line: ProgressLine
+    ) -> TrainState:
+        """One device call, which is logged and shown; returns the state after it."""
+        call_started = time.perf_counter()
+        state, metrics = compiled(state, total)
+        rows = self.log.rows(with_nan(jax.device_get(metrics)), started, call_started)
+        self._warn_of_slow_calls(time.perf_counter() - call_started)
+        self._write(partial(self.log.write, rows))
+        newest = next(own[-1] for own in rows if own)
+        speed = len(rows) * newest["env_steps_per_s"]
+        returns, extent = (self.log.expected_return, self.evaluations.newest_return), newest.get("randomization_extent")
+        line.update(self.log.env_steps, speed, *returns, extent)
+        self._check_health(rows)
+        if distributed.is_first() and rows[0] and self.callbacks.metrics(rows[0]) is True:
+            self.ended_by = "callback"
+        return state
+
+    def _on_evaluation(self, row: Row) -> None:
+        if self.callbacks.evaluation(row) is True:
+            self.ended_by = "callback"
 
     def _stop_requested(self, stop: StopRequest) -> bool:
         """Whether a signal or a callback on any process has requested a stop; all stop at the same update."""
-        signal_number, enough = distributed.max_over_processes(stop.signal_number or 0, self.stop_wanted)
+        signal_number, enough = distributed.max_over_processes(stop.signal_number or 0, self.ended_by is not None)
         if signal_number:
             stop.signal_number = signal_number
         return bool(signal_number or enough)
@@ -235,24 +228,23 @@ class _Loop:
 
     def _save(self, state: TrainState) -> None:
         def save() -> None:
-            self._sync_metrics()
-            self.checkpoints.save(self.update, state, self.expected_return)
+            self.log.sync()
+            self.checkpoints.save(self.log.update, state, self.log.expected_return)
             self.reported_errors.clear()
 
         self._write(self.checkpoints.finish)
         self._report_checkpoint()
         self._write(save)
-        self.saved_update = self.update
 
     def _save_last(self, state: TrainState) -> None:
         """Saves the last state, unless the newest checkpoint holds it."""
         self._write(self.checkpoints.finish)
         self._report_checkpoint()
-        if self.update == self.checkpoints.newest:
+        if self.log.update == self.checkpoints.newest:
             return
         try:
-            self._sync_metrics()
-            self.checkpoints.save(self.update, state, self.expected_return)
+            self.log.sync()
+            self.checkpoints.save(self.log.update, state, self.log.expected_return)
             self.checkpoints.finish()
         except WriteFailed as error:
             raise TrainingFailed(f"the last state is lost: {error}; {self.last_good()}") from error
@@ -278,41 +270,6 @@ class _Loop:
         """The newest whole checkpoint, as part of a message."""
         newest = self.checkpoints.newest
         return "there is no checkpoint yet" if newest is None else f"the last good checkpoint is step {newest}"
-
-    def _log(self, rows: list[list[Row]]) -> None:
-        with distributed.failing_together(WriteFailed):
-            attempt(partial(metrics.write, own) for metrics, own in zip(self.metrics, rows, strict=False))
-
-    def _sync_metrics(self) -> None:
-        with distributed.failing_together(WriteFailed):
-            attempt(metrics.sync for metrics in self.metrics)
-
-    def _rows(self, metrics: dict[str, np.ndarray], started: float, chunk_started: float) -> list[list[Row]]:
-        """One row for each update of a device call, by member; its times are those at which the call ended."""
-        now = time.perf_counter()
-        env_steps_before = self.env_steps
-        by_member = {name: values.reshape(len(self.returns), -1) for name, values in metrics.items()}
-        rows = [
-            self._member_rows(member, {name: values[member] for name, values in by_member.items()})
-            for member in range(len(self.returns))
-        ]
-        speed = (self.env_steps - env_steps_before) / (now - chunk_started)
-        times = {"env_steps_per_s": speed, "time_s": now - started}
-        return [[clean(row | times) for row in own] for own in rows]
-
-    def _member_rows(self, member: int, metrics: dict[str, np.ndarray]) -> list[Row]:
-        rows: list[Row] = []
-        for i in range(int(metrics["ran"].sum())):
-            row = {name: values[i] for name, values in metrics.items()}
-            self.env_steps, self.update = env_steps_of(row), int(row["update"])
-            kept = {name: value for name, value in row.items() if name not in _NOT_LOGGED}
-            rows.append({"update": self.update, "env_steps": self.env_steps} | kept)
-        known = [row for row in rows if np.isfinite(row["expected_return"])]
-        if known:
-            # By steps, because an update that the budget cut short knows little.
-            steps = [row["env_steps_this_update"] for row in known]
-            self.returns[member] = float(np.average([row["expected_return"] for row in known], weights=steps))
-        return rows
 
     def _check_health(self, rows_of_members: list[list[Row]]) -> None:
         """Raises TrainingFailed when too many steps of a device call were lost to non-finite numbers."""

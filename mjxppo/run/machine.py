@@ -23,10 +23,16 @@ def describe() -> dict[str, Any]:
     return {"hardware": _hardware(), "versions": versions(_PACKAGES)}
 
 
-def record(run_dir: Path, update: int) -> None:
-    """Appends hardware and versions of a start after ``update`` updates to the run's machine.json."""
+def record(run_dir: Path, update: int, physics: Any = None) -> None:
+    """Appends hardware and versions of a start after ``update`` updates to the run's machine.json.
+
+    ``physics``, of the tasks that have one, is what simulates the worlds.
+    """
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    write_json(run_dir / FILE, [*read(run_dir), {"after_update": update, "started": started, **describe()}])
+    simulated = {} if physics is None else {"physics": physics.name, "not_planar": physics.not_planar}
+    write_json(
+        run_dir / FILE, [*read(run_dir), {"after_update": update, "started": started, **describe(), **simulated}]
+    )
 
 
 def read(run_dir: Path) -> list[dict[str, Any]]:

@@ -59,7 +59,8 @@ def estimate(program: TrainingProgram) -> Estimate:
     samples = ppo.num_envs * ppo.rollout_length
     # Observation and action, and of each sample the log-probability, reward, last value, advantage, target, weight, and
     # the age and the return of its episode.
-    compared = 2 * env.action_size if config.init.anchor_coef > 0 or config.distill.teacher else 0
+    outputs = 2 * env.actions.continuous + env.actions.logits
+    compared = outputs if config.init.anchor_coef > 0 or config.distill.teacher else 0
     sample = _FLOAT * (env.obs_size + env.action_size + 11 + compared)
     units = sum(policy.hidden_sizes) + sum(policy.critic_hidden_sizes or policy.hidden_sizes)
     per_step = sample + _FLOAT * _ACTIVATION_COPIES * units

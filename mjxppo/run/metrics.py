@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mjxppo.config.schema import Config
-from mjxppo.config.values import flatten, to_dict
+from mjxppo.config.values import changed_settings, flatten, to_dict
 from mjxppo.files import AppendFile, attempt
 from mjxppo.run.tensorboard import TensorBoardFile
 
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from mjxppo.run.wandb import WandbRun
 
 JSONL, CSV, TENSORBOARD = "metrics.jsonl", "metrics.csv", "tb"
+
+_MATTER_MOST = (
+    *("seed", "total_env_steps", "algorithm", "ppo.learning_rate", "ppo.num_envs", "ppo.rollout_length", "ppo.gamma"),
+    *("ppo.num_epochs", "ppo.num_minibatches", "ppo.clip_eps", "ppo.entropy_coef", "policy.hidden_sizes"),
+)
+_NO_HYPERPARAMETERS = ("num_devices", "on_write_error", "log.", "checkpoint.", "eval.")
+"""Beginnings of settings that change no result."""
+RETURN = "eval/return_mean"
+"""The key that the rows of evaluations have, and those of updates do not."""
 
 Row = dict[str, Any]
 
@@ -33,7 +42,20 @@ def clean(row: Row) -> Row:
 
 
 def read_rows(run_dir: Path) -> list[Row]:
-    """All whole rows of a run's metrics.jsonl up to the first damaged one, such as a last one cut short by a kill."""
+    """The rows of a run's updates, as ``read_all``, oldest first."""
+    return [row for row in read_all(run_dir) if RETURN not in row]
+
+
+def read_evaluations(run_dir: Path) -> list[Row]:
+    """The rows of a run's evaluations while training, as ``read_all``, oldest first."""
+    return sorted((row for row in read_all(run_dir) if RETURN in row), key=lambda row: int(row["update"]))
+
+
+def read_all(run_dir: Path) -> list[Row]:
+    """All whole rows of a run's metrics.jsonl up to the first damaged one, such as a last one cut short by a kill.
+
+    A row of an evaluation may stand behind those of later updates, which were made while it ran.
+    """
     path = run_dir / JSONL
     rows: list[Row] = []
     if not path.is_file():
@@ -60,12 +82,13 @@ class MetricsWriter:
             resume_after: the rows of the first ``resume_after`` updates are kept, later ones are dropped.
             config: turns TensorBoard and Weights & Biases on, which show it; None: TensorBoard without it.
         """
-        kept = [row for row in read_rows(run_dir) if row["update"] <= resume_after] if resume_after else []
+        found = [row for row in read_all(run_dir) if row["update"] <= resume_after] if resume_after else []
+        kept = [row for row in found if RETURN not in row]
         self.missing = resume_after - len(kept)
         """Updates before ``resume_after`` whose rows are lost, because the file was damaged."""
         self._run_dir = run_dir
         self._columns = list(kept[0]) if kept else []
-        self._jsonl = AppendFile(run_dir / JSONL, _json_lines(kept))
+        self._jsonl = AppendFile(run_dir / JSONL, _json_lines(found))
         self._csv = AppendFile(run_dir / CSV, self._csv_lines(kept, header=bool(kept)))
         self._tensorboard: TensorBoardFile | None = None
         if config is None or config.log.tensorboard:
@@ -99,6 +122,25 @@ class MetricsWriter:
         if self._wandb is not None:
             self._wandb.log(newest)
         attempt(appends)
+
+    def write_evaluation(self, row: Row) -> None:
+        """Appends the row of an evaluation; not to metrics.csv, whose lines are updates.
+
+        Raises WriteFailed as ``write``.
+        """
+        row = clean(row)
+        scalars = {name: value for name, value in row.items() if name.startswith("eval/") and value is not None}
+        appends = [partial(self._jsonl.append, _json_lines([row]))]
+        if self._tensorboard is not None:
+            appends.append(partial(self._tensorboard.append, row["env_steps"], scalars))
+        if self._wandb is not None:
+            self._wandb.log_evaluation(row)
+        attempt(appends)
+
+    def write_film(self, env_steps: int, content: tuple[bytes, int, int]) -> None:
+        """Adds a clip, as ``render.video.animation`` returns it, to TensorBoard; raises WriteFailed as ``write``."""
+        if self._tensorboard is not None:
+            self._tensorboard.append_animation(env_steps, "eval/film", content)
 
     def _add_columns(self, names: list[str]) -> None:
         """Rewrites metrics.csv with further columns, where a run of an older version, which has fewer, is resumed."""
@@ -141,11 +183,18 @@ def _wandb(run_dir: Path, config: Config | None) -> WandbRun | None:
 
 
 def hyperparameters(config: Config | None) -> dict[str, bool | float | str]:
-    """The configuration by dotted names, as TensorBoard takes it; empty for None."""
+    """What TensorBoard compares runs by, by dotted names: what matters most, and what differs from what is shipped.
+
+    Empty for None. TensorBoard shows the first five unless one asks for more.
+    """
     if config is None:
         return {}
     flat = flatten(to_dict(config))
-    return {name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in flat.items()}
+    changed = [name for name in changed_settings(config) if not name.startswith(_NO_HYPERPARAMETERS)]
+    values = {name: flat[name] for name in dict.fromkeys(["env", *changed, *_MATTER_MOST])}
+    return {
+        name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in values.items()
+    }
 
 
 def conclude(run_dir: Path, config: Config, result: dict[str, Any], env_steps: int, video: Path | None) -> None:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import os
 import signal
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
+
+from mjxppo.console import say, say_from_a_signal
 
 
 class StopRequest:
-    """While active, the first SIGINT or SIGTERM is noted in ``signal_number``; a second SIGINT stops at once.
+    """While active, the first SIGINT or SIGTERM is noted in ``signal_number`` and answered with what happens next.
 
-    Signals go to the main thread; in any other thread this does nothing.
+    A second SIGINT stops at once. Signals go to the main thread; in any other thread this does nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, last_good: Callable[[], str] = lambda: "what has not been saved is lost"):
+        """``last_good`` says which checkpoint would be left."""
         self.signal_number: int | None = None
+        self._last_good = last_good
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> StopRequest:
@@ -33,8 +40,12 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal_number = number
+        first, self.signal_number = self.signal_number is None, number
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if first:
+            name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+            then = f"Ctrl-C{' again' * (number == signal.SIGINT)} stops at once: {self._last_good()}"
+            say_from_a_signal(f"{name}: finishing the device call, then saving. {then}")
 
     @property
     def exit_code(self) -> int:
@@ -43,15 +54,33 @@ class StopRequest:
 
 
 @contextlib.contextmanager
-def stopping_at_once() -> Iterator[None]:
-    """While active, Ctrl-C ends the process at once; Python would wait until XLA has compiled the program."""
+def stopping_at_once(message: str) -> Iterator[None]:
+    """While active, Ctrl-C prints ``message`` and ends the process at once.
+
+    Python runs its handlers in the main thread, which waits until XLA has compiled the program. So another thread is
+    woken by the signal itself.
+    """
     in_main_thread = threading.current_thread() is threading.main_thread()
     # A handler of the calling program, or one that ignores Ctrl-C, stays.
     if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    ours, signals = socket.socketpair()
+    ours.setblocking(False)
+
+    def listen() -> None:
+        while numbers := signals.recv(1):
+            if numbers[0] == signal.SIGINT:
+                say(message)
+                ctypes.pythonapi.PyOS_setsig(ctypes.c_int(signal.SIGINT), None)  # the system's own, from any thread
+                os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=listen, daemon=True).start()
+    previous = signal.set_wakeup_fd(ours.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGINT, lambda number, frame: None)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.set_wakeup_fd(previous)
+        ours.close()  # ends the thread

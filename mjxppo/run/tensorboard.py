@@ -60,7 +60,11 @@ class TensorBoardFile:
         """Appends a video file as an animation, which TensorBoard plays among the images; raises WriteFailed."""
         from mjxppo.render.video import animation  # imports MuJoCo, which `watch` does not need
 
-        content, width, height = animation(path)
+        self.append_animation(step, tag, animation(path))
+
+    def append_animation(self, step: int, tag: str, animation: tuple[bytes, int, int]) -> None:
+        """Appends an animated gif with its width and height in pixels; raises WriteFailed."""
+        content, width, height = animation
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
         summary = Summary(value=[Summary.Value(tag=tag, image=image)])
         self._file.append(_record(event_pb2.Event(wall_time=time.time(), step=step, summary=summary)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -16,14 +17,17 @@ from mjxppo.config.sweep import members_of
 from mjxppo.config.values import merge
 from mjxppo.envs.registry import gym_id_of
 from mjxppo.errors import UserError
+from mjxppo.files import read_json
 from mjxppo.policy import evaluate as evaluation
 from mjxppo.policy.export import export
 from mjxppo.policy.policy import Policy
 from mjxppo.render import film
 from mjxppo.run import metrics, session
-from mjxppo.run.load import load_all
+from mjxppo.run.directory import SUMMARY, run_of_member
+from mjxppo.run.load import load, load_all
 from mjxppo.run.loop import Callbacks, Outcome
 from mjxppo.run.metrics import Row
+from mjxppo.run.model_files import as_trained
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,28 @@ class TrainedRun:
     """What ``summary.json`` of the whole run holds: how training ended, and the evaluation and film if asked for."""
 
     @property
-    def metrics(self) -> list[Row]:
+    def rows(self) -> list[Row]:
         """What was logged, one row for each update."""
         return metrics.read_rows(self.run_dir)
+
+    @property
+    def metrics(self) -> Any:
+        """What was logged: a pandas DataFrame where pandas is installed, else as ``rows``."""
+        if importlib.util.find_spec("pandas") is None:
+            return self.rows
+        import pandas as pd  # an optional package
+
+        return pd.DataFrame(self.rows)
+
+    @property
+    def best(self) -> Policy:
+        """The policy of the best evaluation while training; raises UserError where ``eval.every_env_steps`` was 0."""
+        return load(self.run_dir, of_best_evaluation=True).policy
+
+    @property
+    def evaluations(self) -> list[Row]:
+        """The evaluations while training, one row for each, with ``eval/return_mean``."""
+        return metrics.read_evaluations(self.run_dir)
 
     def evaluate(self, episodes: int = 100, seed: int = 1_000_000) -> dict[str, Any]:
         """Returns of whole episodes: in Gymnasium's C MuJoCo if it has the task, else in the task itself.
@@ -52,16 +75,54 @@ class TrainedRun:
         ``lengths`` and more, ready for JSON.
         """
         if gym_id_of(self.config.env) is not None:
-            return evaluation.evaluate(self.policy, self.config, "gymnasium", episodes, seed)
+            return evaluation.evaluate(self.policy, self._config_as_trained(), "gymnasium", episodes, seed)
         return evaluation.evaluate_in(self.env, self.policy, episodes, seed)
 
     def render(self, out: str | PathLike[str], **options: Any) -> dict[str, Any]:
         """Films one episode to a .mp4, .gif or .html; takes ``seed``, ``max_seconds``, ``width`` and ``height``."""
-        return film(self.policy, self.config, Path(out), **options)
+        return film(self.policy, self._config_as_trained(), Path(out), **options)
 
     def export(self, out: str | PathLike[str]) -> dict[str, Any]:
         """Writes the policy to a .npz, .onnx or .stablehlo file."""
-        return export(self.policy, self.config.env, Path(out), self.config.env_options)
+        return export(self.policy, self.config.env, Path(out), self._config_as_trained().env_options)
+
+    def _config_as_trained(self) -> Config:
+        return as_trained(self.config, run_of_member(self.run_dir) or self.run_dir)
+
+
+def load_run(path: str | PathLike[str]) -> TrainedRun:
+    """A run that was trained before, or still trains, with its newest checkpoint's policy.
+
+    Args:
+        path: a run directory, its ``ckpt/``, one step's folder, or the directory of one of several policies.
+
+    Raises:
+        UserError: there is no checkpoint, or its task is not known here.
+    """
+    found = load(Path(path))
+    env = envs.make(found.config.env, backend=found.config.physics.backend, **found.config.env_options)
+    run_dir = run_of_member(found.run_dir) or found.run_dir
+    summary = read_json(run_dir / SUMMARY) or {}
+    if not set(Outcome._fields) - set(Outcome._field_defaults) <= set(summary):  # it still trains, or was killed
+        return TrainedRun(found.run_dir, found.config, env, _outcome_so_far(found.run_dir), found.policy, summary)
+    outcome = Outcome(**{name: summary[name] for name in Outcome._fields if name in summary})
+    return TrainedRun(found.run_dir, found.config, env, outcome, found.policy, summary)
+
+
+def _outcome_so_far(run_dir: Path) -> Outcome:
+    """The outcome of a run that has not ended, from its metrics; what these do not say is 0."""
+    rows = metrics.read_rows(run_dir)
+    last = rows[-1] if rows else {"env_steps": 0, "update": 0}
+    return Outcome(
+        env_steps=last["env_steps"],
+        new_env_steps=last["env_steps"],
+        updates=last["update"],
+        expected_return=last.get("expected_return"),
+        train_s=last.get("time_s") or 0.0,
+        compile_s=0.0,
+        exit_code=0,
+        ended_by=None,
+    )
 
 
 def train_policy(
@@ -74,6 +135,7 @@ def train_policy(
     film: bool = False,
     on_metrics: Callable[[list[Row]], object] | None = None,
     on_checkpoint: Callable[[Path], object] | None = None,
+    on_evaluation: Callable[[Row], object] | None = None,
     **fields: Any,
 ) -> TrainedRun:
     """Trains a policy and returns it; writes the same files as ``mjxppo train``.
@@ -88,6 +150,8 @@ def train_policy(
         on_metrics: called after each device call with the rows of its updates, oldest first. If it returns True,
             training stops as at its end.
         on_checkpoint: called with the folder of each checkpoint that has become whole.
+        on_evaluation: called with the row of each evaluation while training (``eval.every_env_steps``) when it is
+            finished. If it returns True, training stops as at its end.
         fields: replace those of ``config``, sections being mappings: ``total_env_steps=10**6, ppo={"gamma": 0.99}``.
             ``init={"path": "runs/pretrained"}`` fine-tunes the policy there, with its networks.
             ``distill={"teacher": "runs/teacher"}`` imitates the policy there, with its configuration as the default.
@@ -100,7 +164,7 @@ def train_policy(
     """
     request = _request(env, config, fields, run_dir, resume)
     request = replace(request, evaluate=evaluate, film=film, one_policy=True)
-    return _train(request, on_metrics, on_checkpoint)[0]
+    return _train(request, on_metrics, on_checkpoint, on_evaluation)[0]
 
 
 def train_policies(
@@ -113,19 +177,20 @@ def train_policies(
     film: bool = False,
     on_metrics: Callable[[list[Row]], object] | None = None,
     on_checkpoint: Callable[[Path], object] | None = None,
+    on_evaluation: Callable[[Row], object] | None = None,
     **fields: Any,
 ) -> list[TrainedRun]:
     """Trains a policy for each of ``num_seeds`` seeds and each point of ``grid``, side by side in one program.
 
-    Takes and raises what ``train_policy`` does: ``train_policies("hopper", num_seeds=5)``. ``on_metrics`` sees the rows
-    of the first policy.
+    Takes and raises what ``train_policy`` does: ``train_policies("hopper", num_seeds=5)``. ``on_metrics`` and
+    ``on_evaluation`` see the rows of the first policy.
 
     Returns:
         One run for each policy, the seeds of the grid's first point first. Each has its own subdirectory of the run's,
         with its metrics and configuration; ``outcome`` is that of all together.
     """
     request = _request(env, config, fields, run_dir, resume)
-    return _train(replace(request, evaluate=evaluate, film=film), on_metrics, on_checkpoint)
+    return _train(replace(request, evaluate=evaluate, film=film), on_metrics, on_checkpoint, on_evaluation)
 
 
 def _request(
@@ -151,8 +216,10 @@ def _train(
     request: session.Request,
     on_metrics: Callable[[list[Row]], object] | None,
     on_checkpoint: Callable[[Path], object] | None,
+    on_evaluation: Callable[[Row], object] | None,
 ) -> list[TrainedRun]:
-    callbacks = Callbacks(on_metrics or (lambda rows: None), on_checkpoint or (lambda step: None))
+    nothing: Callable[[Any], object] = lambda _: None  # noqa: E731
+    callbacks = Callbacks(on_metrics or nothing, on_checkpoint or nothing, on_evaluation or nothing)
     config, path, env, outcome, summary = session.run(request, callbacks)
     if outcome.exit_code == 128 + signal.SIGINT:
         raise KeyboardInterrupt

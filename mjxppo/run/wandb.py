@@ -56,6 +56,14 @@ class WandbRun:
         numbers = {name: value for name, value in row.items() if isinstance(value, int | float)}
         self._safely(lambda: self._run.log(numbers, step=row["env_steps"]))
 
+    def log_evaluation(self, row: dict[str, Any]) -> None:
+        """Sends the numbers of an evaluation while training.
+
+        They are of an earlier step than the newest numbers, and Weights & Biases takes steps in their order only.
+        """
+        numbers = {name: value for name, value in row.items() if name.startswith("eval/") and value is not None}
+        self._safely(lambda: self._run.log({"eval/env_steps": row["env_steps"], **numbers}))
+
     def conclude(self, results: dict[str, float], video: Path | None) -> None:
         """Sends the final evaluation and the video."""
 

@@ -13,6 +13,7 @@ import pytest
 
 from mjxppo import cli
 from mjxppo.analysis import report
+from mjxppo.analysis.report import figures
 from mjxppo.analysis.report.facts import read_facts
 from mjxppo.config.schema import Config, PpoConfig
 from mjxppo.config.sweep import member_directories, members_of
@@ -90,6 +91,19 @@ def test_shows_result_configuration_machine_and_time(page):
         assert wanted in text, wanted
 
 
+def test_losses_are_drawn_on_a_logarithmic_axis_and_lengths_are_not(monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(figures, "_svg", lambda figure: drawn.setdefault(figure.axes[0].get_title("left"), figure))
+    rows = [{"env_steps": 1000 * i, "value_loss": 10.0**-i, "episode_length": 10.0 * i} for i in range(1, 6)]
+    assert len(figures.learning_panels(rows)) == 2
+    scales = {title: figure.axes[0].get_yscale() for title, figure in drawn.items()}
+    assert scales == {"value loss": "log", "episode length (steps)": "linear"}
+
+
+def test_a_loss_of_zero_is_drawn():
+    assert len(figures.learning_panels([{"env_steps": 1000, "value_loss": 0.0}])) == 1
+
+
 def test_names_cannot_inject_markup(page):
     assert "run <b>" not in text_of(page) and "run &lt;b&gt;&amp;" in text_of(page)
 
@@ -104,7 +118,7 @@ def test_opens_in_a_browser_without_a_request_and_decodes_pictures_and_video(pag
     with browser.Browser(tmp_path / "profile") as chrome:
         chrome.open(page)
         sizes = chrome.evaluate("Promise.all([...document.images].map(i => i.decode().then(() => i.naturalWidth)))")
-        assert len(sizes) == 3 and min(sizes) > 100
+        assert len(sizes) == 4 and min(sizes) > 100, "the curve, the histogram, two panels"
         video = chrome.evaluate(
             """new Promise((resolve) => { const v = document.querySelector("video");
             const end = () => resolve([v.error && v.error.message, v.videoWidth, v.duration]);
@@ -116,6 +130,11 @@ def test_opens_in_a_browser_without_a_request_and_decodes_pictures_and_video(pag
                 "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False
             )
             assert chrome.evaluate("document.documentElement.scrollWidth") <= width, "nothing sticks out"
+        background = "getComputedStyle(document.body).backgroundColor"
+        light = chrome.evaluate(background)
+        chrome.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+        dark = chrome.evaluate(background)
+        assert sum(map(int, re.findall(r"\d+", light))) > 600 and sum(map(int, re.findall(r"\d+", dark))) < 150
         others = [url for url in chrome.requests if not url.startswith("data:")]
         assert others == [page.absolute().as_uri()]
         assert chrome.complaints == []

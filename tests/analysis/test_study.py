@@ -38,6 +38,7 @@ STUDY = {
 }
 
 
+@pytest.mark.exhaustive
 def test_a_study_is_trained_drawn_and_tabled_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text(yaml.safe_dump(STUDY))
@@ -112,6 +113,7 @@ def stand(obs):
     return np.zeros((len(obs), 3))
 
 
+@pytest.mark.exhaustive
 def test_a_study_compares_its_policies_on_robots_that_differ(tmp_path, monkeypatch):
     group = {"iqm": 1.0, "iqm_ci95": None, "mean": 1.0, "worst": 1.0, "means": [1.0, 1.0]}
     loaded = types.SimpleNamespace(policy=stand, config=Config(env="hopper"))
@@ -148,7 +150,8 @@ def test_a_study_compares_its_policies_on_robots_that_differ(tmp_path, monkeypat
 
 def test_an_unknown_study_names_the_shipped_ones():
     with pytest.raises(
-        UserError, match="shipped: advantage_normalization, algorithm, final, finetuning, implementation, robustness"
+        UserError,
+        match="shipped: advantage_normalization, algorithm, final, finetuning, implementation, normalization_and",
     ):
         study.find_study("nothing")
 

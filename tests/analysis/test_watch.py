@@ -18,6 +18,7 @@ from rich.console import Console
 from mjxppo import cli
 from mjxppo.analysis.watch import Tail, sparkline, watch
 from mjxppo.config.schema import Config
+from mjxppo.config.sweep import member_directories
 from mjxppo.config.values import from_dict, read_yaml, to_yaml
 from mjxppo.run.directory import in_use, open_run_dir
 
@@ -159,6 +160,23 @@ def test_watching_never_keeps_a_run_from_starting(run, monkeypatch):
         with open_run_dir(run, config, resume=True):
             assert in_use(run)
     assert not in_use(run)
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_nothing_is_cut_however_long_the_policies_names_are(tmp_path, width):
+    grid = {"ppo.learning_rate": (1e-4, 3e-4), "ppo.gae_lambda": (0.9, 0.95)}
+    config = Config(env="half_cheetah", num_seeds=2, grid=grid)
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    row = {"update": 1, "env_steps": 1000, "expected_return": 12345.6, "env_steps_per_s": 1000.0}
+    for directory in member_directories(tmp_path, config):
+        directory.mkdir()
+        (directory / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for _ in range(60)))
+    console = Console(width=width, record=True, file=io.StringIO())
+    watch(tmp_path, console, once=True)
+    text = console.export_text()
+    assert "…" not in text and max(map(len, text.splitlines())) <= width
+    assert text.count("12,345.6") == 8
+    assert len([line for line in text.splitlines() if "12,345.6" in line and "▅" in line]) == 8
 
 
 def test_sparklines_show_the_course():

@@ -178,6 +178,7 @@ class TestLayers:
             (["--env", "hopper", "--grid", "ppo.gamma"], "takes NAME=VALUE"),
             (["--env", "hopper", "--policy.activation", "sillu"], "did you mean silu?"),
             (["--env", "hopper", "--learning-rate", "3"], "did you mean --ppo.learning-rate"),
+            (["--env", "hopper", "--no-log.tensorboard"], "did you mean --log.no-tensorboard"),
             (
                 ["--env", "hopper", "--eval.video", "false"],
                 "'false': mjxppo train takes no such argument (a",

@@ -41,6 +41,13 @@ BAD = [
     ({"env": "hopper", "ppo": {"learning_rate": float("inf")}}, "ppo.learning_rate"),
     ({"env": "hopper", "ppo": {"adam_b1": 1.0}}, "ppo.adam_b1: input should be less than 1"),
     ({"env": "hopper", "ppo": {"num_minibatches": 7}}, "ppo.num_minibatches: 7 does not divide"),
+    (
+        {
+            "env": "hopper",
+            "ppo": {"minibatch_size": 1, "num_envs": 8, "block_size": 8, "advantage_normalization": "minibatch"},
+        },
+        "ppo.advantage_normalization: must be batch or none with minibatches of one sample",
+    ),
     ({"env": "hopper", "ppo": {"block_size": 100}}, "ppo.block_size: 100 does not divide"),
     ({"env": "hopper", "policy": {"activation": "gelu"}}, "policy.activation: input should be 'tanh'"),
     ({"env": "hopper", "policy": {"hidden_sizes": [64, 0]}}, "policy.hidden_sizes.1"),

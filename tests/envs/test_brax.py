@@ -81,6 +81,7 @@ class TestOursAsBraxs:
         state = env.step(env.reset(jax.random.key(0)), jnp.zeros(2))
         assert (float(state.reward), float(state.done)) == (0, 1)
 
+    @pytest.mark.exhaustive
     @pytest.mark.usefixtures("compiled_quickly")
     def test_braxs_own_ppo_learns_on_it(self, monkeypatch):
         # Brax 0.14 still calls a function that JAX has dropped.
@@ -200,7 +201,7 @@ class TestTheirsAsOurs:
 
     def test_playground_that_is_not_installed_is_named_with_the_remedy(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "mujoco_playground", None)
-        with pytest.raises(UserError, match="pip install playground"):
+        with pytest.raises(UserError, match="pip install 'playground<1'"):
             envs.make("playground:CartpoleBalance")
 
     def test_playgrounds_environments(self, tmp_path):
@@ -210,3 +211,55 @@ class TestTheirsAsOurs:
         assert outcome.expected_return > 0
         with pytest.raises(UserError, match="no environment 'Nothing'"):
             envs.make("playground:Nothing")
+
+
+@flax.struct.dataclass
+class OwnState:
+    p: Any
+    obs: Any
+    reward: Any
+    done: Any
+    info: dict
+
+
+class Own:
+    """An environment in Brax's form, without its base class; what its reset gives can be changed."""
+
+    action_size = 1
+
+    def __init__(self, **after_reset: Any):
+        self.after_reset = after_reset
+
+    def reset(self, key):
+        p = jax.random.uniform(key, (), minval=-1.0)
+        state = OwnState(p, jnp.stack([p, p * 0 + 1]), 0, False, {"steps": 0, "key": key})
+        return state.replace(**self.after_reset)
+
+    def step(self, state, action):
+        p = state.p + 0.1 * action[0]
+        done = (abs(p) > 2).astype(jnp.float32)
+        info = {"steps": state.info["steps"] + 1.0, "key": state.info["key"]}
+        return OwnState(p, jnp.stack([p, p * 0 + 1]), -(p**2), done, info)
+
+
+def test_numbers_of_other_types_after_reset_are_cast():
+    env = envs.make(Own())
+    state = jax.jit(env.reset)(jax.random.split(jax.random.key(0), 4))
+    stepped = jax.jit(env.step)(state, jnp.zeros((4, 1)))
+    types = [jax.tree.map(lambda x: x.dtype, each.worlds) for each in (state, stepped)]
+    assert types[0] == types[1] and types[0].reward == jnp.float32
+    np.testing.assert_allclose(stepped.reward, -np.square(state.worlds.p))
+
+
+@pytest.mark.parametrize(
+    ("after_reset", "message"),
+    [
+        ({"p": jnp.zeros(2)}, "Own's state has obs of shape"),
+        ({"info": {"steps": 0, "key": jax.random.key(0), "goal": 1.0}}, "Own's state has info.goal after reset only"),
+        ({"reward": jnp.zeros(1)}, "Own's state has reward of shape [1] after reset and [] after step"),
+    ],
+)
+def test_states_that_differ_between_reset_and_step_are_one_line_that_names_the_part(after_reset, message):
+    with pytest.raises(UserError) as refused:
+        envs.make(Own(**after_reset))
+    assert message in str(refused.value) and "\n" not in str(refused.value)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import gymnasium
@@ -15,7 +20,7 @@ import mjxppo
 from mjxppo import cli, envs
 from mjxppo.config.schema import Config, LogConfig, PolicyConfig, PpoConfig
 from mjxppo.envs.batch import split_each
-from mjxppo.envs.foreign.gymnasium import make_one
+from mjxppo.envs.foreign.adapted import make_one
 from mjxppo.errors import UserError
 from mjxppo.policy import evaluate
 from mjxppo.ppo import counters
@@ -207,6 +212,15 @@ def test_it_learns():
     assert result["mean"] > -2.5 > -0.5 * 20
 
 
+@pytest.mark.exhaustive
+def test_cartpole_is_solved_on_the_host():
+    ppo = {"num_envs": 8, "block_size": 8, "rollout_length": 128, "num_minibatches": 16, "num_epochs": 8}
+    ppo |= {"gamma": 0.98, "gae_lambda": 0.9, "learning_rate": 3e-3}
+    config = SMALL | {"ppo": ppo, "policy": {"hidden_sizes": [32, 32]}}
+    run = mjxppo.train_policy("gymnasium:CartPole-v1", config=config, total_env_steps=64 * 1024, run_dir="run")
+    assert run.evaluate(episodes=5)["min"] >= 475
+
+
 def test_the_model_is_changed_in_training_and_in_evaluation():
     options = {"perturb": {"mass": 1.5, "friction": 0.5}}
     nominal = gymnasium.make("Hopper-v5").unwrapped.model
@@ -231,12 +245,30 @@ def test_worlds_may_have_processes_of_their_own():
     np.testing.assert_array_equal(*results)
 
 
+@pytest.mark.exhaustive
+def test_a_terminals_ctrl_c_leaves_their_processes_to_finish(tmp_path):
+    command = [sys.executable, "-m", "mjxppo", "train", "--env", "gymnasium:Pendulum-v1", "--run-dir", "run"]
+    command += ["--env-options.vectorization-mode", "async", "--ppo.num-envs", "2", "--ppo.block-size", "2"]
+    command += ["--ppo.rollout-length", "16", "--ppo.num-minibatches", "4", "--total-env-steps", "1000000"]
+    # A session of its own, as a terminal's job has a group of its own: the signal reaches every process in it.
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        while not (tmp_path / "run/metrics.jsonl").is_file() or not (tmp_path / "run/metrics.jsonl").read_text():
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        err = process.communicate(timeout=100)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 130 and "Traceback" not in err and "--resume" in err, err
+    assert checkpoint.newest_whole_step(tmp_path / "run/ckpt") is not None
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"env": "gymnasium:Hoper-v5"}, "env: gymnasium:Hoper-v5: Environment `Hoper` doesn't exist"),
         ({"env": "gymnasium:no_such_module:X-v0"}, "env: gymnasium:no_such_module:X-v0: No module named"),
-        ({"env": "gymnasium:CartPole-v1"}, "env: the actions of gymnasium:CartPole-v1 must be a vector"),
         ({"env_options": {"mass": 2}}, "env_options: gymnasium:Chase-v0 does not take these options"),
         ({"env_options": {"perturb": {"mass": 2.0}}}, "env_options.perturb: gymnasium:Chase-v0 is no MuJoCo"),
         ({"env_options": {"perturb": {"weight": 2}}}, "env_options.perturb: 'weight' is none of mass, inertia"),
@@ -260,3 +292,118 @@ def test_actions_without_bounds_are_refused():
     gymnasium.register("Boundless-v0", lambda: gymnasium.wrappers.TransformAction(Chase(), lambda a: a, space))
     with pytest.raises(UserError, match="the actions of gymnasium:Boundless-v0 have no bounds"):
         make_one("Boundless-v0", {})
+
+
+class OwnActions(gymnasium.Env):
+    """An environment whose actions have the bounds and the type that are asked for."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+
+    def __init__(self, low, high, dtype):
+        self.action_space = gymnasium.spaces.Box(np.array(low, dtype), np.array(high, dtype), dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype", "message"),
+    [
+        ([0, 0], [10, 10], np.int64, "are of int64, and a policy's are not whole numbers"),
+        ([0.0, 1.0], [2.0, 1.0], np.float32, "component 1 of the actions of .* has equal bounds"),
+        ([0.0, -np.inf], [2.0, 1.0], np.float32, "have no bounds to scale"),
+        ([0.0, 0.0], [np.inf, 1.0], np.float32, "have no bounds to scale"),
+    ],
+)
+def test_actions_that_cannot_be_scaled_are_refused_in_one_line(low, high, dtype, message):
+    gymnasium.register("OwnActions-v0", OwnActions, kwargs={"low": low, "high": high, "dtype": dtype})
+    try:
+        with pytest.raises(UserError, match=message) as refused:
+            envs.make("gymnasium:OwnActions-v0")
+        assert "\n" not in str(refused.value)
+    finally:
+        del gymnasium.registry["OwnActions-v0"]
+
+
+def test_a_script_without_a_guard_is_refused_worlds_in_processes(tmp_path):
+    script = tmp_path / "mine.py"
+    options = 'env_options={"vectorization_mode": "async"}'
+    script.write_text(f'import mjxppo\nmjxppo.train_policy("gymnasium:Pendulum-v1", {options})\n')
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "UserError: env_options.vectorization_mode: async starts" in done.stderr
+    assert done.stderr.count("Traceback") == 1 and not (tmp_path / "runs").exists()
+
+
+class Odd(Chase):
+    """``Chase``, one result of which is of the form or the size that is asked for."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+
+    def __init__(self, what, value):
+        self.what, self.value = what, value
+
+    def _obs(self):
+        obs = super()._obs().astype(float)
+        return self.value(obs) if self.what == "obs" else obs
+
+    def step(self, action):
+        obs, reward, terminated, truncated, info = super().step(action)
+        reward, terminated = (
+            self.value(x) if self.what == name else x for name, x in (("reward", reward), ("terminated", terminated))
+        )
+        return obs, reward, terminated, truncated, info
+
+
+@pytest.fixture
+def odd(request):
+    what, value = request.param
+    gymnasium.register("Odd-v0", lambda: Odd(what, value), max_episode_steps=20)
+    yield "gymnasium:Odd-v0"
+    del gymnasium.registry["Odd-v0"]
+
+
+SAME = {
+    "reward-[1]": ("reward", lambda x: np.array([x])),
+    "reward-[]": ("reward", np.array),
+    "reward-float64": ("reward", np.float64),
+    "ends-int": ("terminated", int),
+    "ends-bool_": ("terminated", np.bool_),
+    "ends-[1]": ("terminated", lambda x: np.array([x])),
+}
+
+
+@pytest.mark.parametrize("odd", SAME.values(), ids=SAME, indirect=True)
+def test_results_of_other_forms_are_the_same_numbers(odd):
+    keys, rewards = jax.random.split(jax.random.key(0), 3), []
+    for name in ("gymnasium:Chase-v0", odd):
+        env = envs.make(name)
+        state, step = jax.jit(env.reset)(keys), jax.jit(env.step)
+        for _ in range(5):
+            state = step(state, jnp.full((3, 1), 0.5))
+            rewards.append(state.reward)
+    np.testing.assert_array_equal(rewards[:5], rewards[5:])
+
+
+REFUSED = {
+    "reward": (("reward", lambda x: np.array([x, x])), r"the reward of gymnasium:Odd-v0 has shape \[2\]"),
+    "terminated": (("terminated", lambda x: np.zeros(0)), r"the terminated of gymnasium:Odd-v0 has shape \[0\]"),
+    "obs": (("obs", lambda x: x[:, None]), r"the observation of gymnasium:Odd-v0 after reset is \[2, 1\]"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("odd", "message"), REFUSED.values(), ids=REFUSED, indirect=["odd"])
+def test_results_of_a_wrong_shape_are_refused_by_name(odd, message):
+    with pytest.raises(UserError, match=message) as refused:
+        envs.make(odd)
+    assert "\n" not in str(refused.value)
+
+
+HUGE = {"1e30": 1e30, "1e300": -1e300, "inf": np.inf}
+
+
+@pytest.mark.parametrize("odd", [("obs", lambda x, y=y: x * [1, y]) for y in HUGE.values()], ids=HUGE, indirect=True)
+def test_observations_of_any_size_are_bounded_and_counted(odd):
+    one = make_one("Odd-v0", {})
+    assert abs(one.reset(seed=0)[0]).max() == 1e10, "in evaluation, too"
+    run = mjxppo.train_policy(odd, ppo=PPO, evaluate=False, total_env_steps=2 * UPDATE, run_dir="run")
+    last = run.metrics[-1]
+    assert last["obs_bounded"] == 1 and last["nonfinite_steps"] == 0 and last["gradient_steps"] == 16
+    assert np.isfinite(run.policy(np.array([[0.5, 1e10]]))).all()

@@ -295,6 +295,7 @@ def test_training_goes_on_to_the_bit_from_what_a_checkpoint_holds():
     assert all(whole[name].tobytes() == resumed[name].tobytes() for name in whole)
 
 
+@pytest.mark.exhaustive
 def test_worlds_do_not_depend_on_the_number_of_devices():
     if len(jax.devices()) < 4:
         pytest.skip("needs 4 devices")

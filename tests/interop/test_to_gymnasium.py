@@ -255,13 +255,34 @@ def test_gymnasiums_checker_passes():
     check_env(FirstWorld(MjxVectorEnv(Point(), 1)), skip_render_check=True)
 
 
+def test_choices_are_taken_as_integers():
+    ours, theirs = gymnasium.make_vec("mjxppo/CartPole-v1", num_envs=3), gymnasium.make_vec("CartPole-v1", num_envs=3)
+    assert ours.reset(seed=0)[1].keys() == theirs.reset(seed=0)[1].keys()
+    for _ in range(3):
+        *out, infos = ours.step(ours.action_space.sample())
+        assert [x.shape for x in out] == [(3, 4), (3,), (3,), (3,)] and infos.keys() == theirs.step(np.zeros(3, int))[
+            4
+        ].keys()
+    with pytest.raises(ValueError, match=r"actions: must be \[3\], not \[3, 1\]"):
+        ours.step(np.zeros((3, 1)))
+    gridworld = gymnasium.make_vec("mjxppo/Gridworld-v0", num_envs=2)
+    assert gridworld.single_action_space == gymnasium.spaces.Discrete(4) and gridworld.spec.max_episode_steps == 50
+
+
 class TestRegistered:
-    @pytest.mark.parametrize("name", [entry.gym_id for entry in TASKS.values()])
+    @pytest.mark.parametrize("name", [entry.gym_id for entry in TASKS.values() if entry.gym_id])
     def test_spaces_equal_gymnasiums_own(self, name):
         with without_model_warnings():
             theirs = gymnasium.make_vec(name, num_envs=3)
         ours = gymnasium.make_vec(f"mjxppo/{name}", num_envs=3)
-        for space in ("single_observation_space", "single_action_space", "observation_space", "action_space"):
+        spaces = ["single_observation_space", "single_action_space", "observation_space", "action_space"]
+        if name == "CartPole-v1":  # its own are float32, with bounds that episodes end within
+            assert ours.single_observation_space.shape == theirs.single_observation_space.shape
+            spaces = [space for space in spaces if "action" in space]
+        if name == "InvertedPendulum-v5":  # -1 and 1 stand for the ends of its actuator's range, -3 and 3
+            assert ours.single_action_space == gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+            spaces = [space for space in spaces if "action" not in space]
+        for space in spaces:
             assert getattr(ours, space) == getattr(theirs, space)
         assert ours.metadata["autoreset_mode"] is theirs.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
         assert ours.spec.id == f"mjxppo/{name}" and ours.spec.max_episode_steps == theirs.spec.max_episode_steps
@@ -318,3 +339,9 @@ class TestRegistered:
         environment = {"PYTHONPATH": str(Path(mjxppo.__file__).parents[1])}
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
         assert (done.stdout.strip(), done.stderr) == ("mjxppo/Hopper-v5 []", "")
+
+
+@pytest.mark.parametrize("gym_id", ["Hopper-v5", "HalfCheetah-v5", "Walker2d-v5"])
+def test_gymnasiums_make_names_make_vec(gym_id):
+    with pytest.raises(gymnasium.error.Error, match=rf'gymnasium.make_vec\("mjxppo/{gym_id}", num_envs='):
+        gymnasium.make(f"mjxppo.gymnasium:mjxppo/{gym_id}")

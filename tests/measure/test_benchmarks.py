@@ -13,10 +13,11 @@ from mjxppo.config.check import make_config
 from mjxppo.errors import UserError
 from mjxppo.measure import compile as compilation
 from mjxppo.measure import physics, scale, update_parts
-from mjxppo.physics.mjx.model import compiler_aborts
+from mjxppo.physics.compiler import compiler_aborts
 from mjxppo.run import start
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(compiler_aborts(), reason="XLA of this JAX aborts on MJX with multi-output fusion")
 def test_measures_every_backend_and_relates_them_to_c():
     report = physics.measure_physics(tasks=["half_cheetah"], backends=["c", "mjx"], num_envs=64, num_steps=2, repeats=2)
@@ -49,6 +50,7 @@ def test_a_file_is_read_over_its_tasks_settings(tmp_path):
         benchmark._configurations([str(tmp_path / "taskless.yaml")], [], {})
 
 
+@pytest.mark.exhaustive
 def test_compile_times_are_measured_in_processes_of_their_own(monkeypatch):
     monkeypatch.setattr(compilation, "PROGRAMS", ("step",))
     report = compilation.measure_compilation(["hopper"])
@@ -94,6 +96,7 @@ class TestSplit:
 
 @pytest.mark.usefixtures("compiled_quickly")
 class TestScale:
+    @pytest.mark.exhaustive
     def test_weak_and_strong_scaling_and_the_share_of_collectives(self):
         config = make_config(VALUES)
         report = scale.measure_scaling([config], num_devices=(1, 2), repeats=1)

@@ -70,7 +70,7 @@ def test_other_things_that_are_missing(monkeypatch):
     assert doctor._opengl().status == "optional" and "its library" in doctor._opengl().found
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_extra_options=xla_cpu_use_multi_output_fusion=false")
     assert doctor._flags().status == "problem"
-    monkeypatch.setattr(sys, "version_info", (3, 13, 0))
+    monkeypatch.setattr(sys, "version_info", (3, 14, 0))
     assert doctor._python().status == "problem"
 
 

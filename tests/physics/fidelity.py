@@ -25,7 +25,8 @@ from planar_models import (
 )
 
 import mjxppo.xla
-from mjxppo.physics.planar import PlanarPhysics, solver
+from mjxppo.physics import solver
+from mjxppo.physics.planar import PlanarPhysics
 from mjxppo.physics.planar.problem import build_problem
 
 
@@ -38,7 +39,7 @@ def relative_error(model: mujoco.MjModel, worlds) -> float:
 
 def shares_unsolved(name: str, worlds) -> dict[int, float]:
     """By number of Newton steps, the share of worlds whose acceleration more steps would still change."""
-    model = PlanarPhysics(gymnasium_model(name)).planar_model
+    model = PlanarPhysics(gymnasium_model(name)).compiled
 
     @jax.jit
     def accelerations(most_steps, state, ctrl):

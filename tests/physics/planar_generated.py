@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 
-def _vector(*numbers: float) -> str:
+def vector(*numbers: float) -> str:
     return " ".join(f"{x:.9g}" for x in numbers)
 
 
-class _Generator:
+class Generator:
     """Draws one model."""
 
     def __init__(self, seed: int):
@@ -33,12 +33,12 @@ class _Generator:
         """solref and solimp: saturated, linear and steep impedances, time constants below two time steps."""
         out = ""
         if self.chance(60):
-            out += f' solref{suffix}="{_vector(self.number(0.001, 0.05), self.number(0.3, 2.0))}"'
+            out += f' solref{suffix}="{vector(self.number(0.001, 0.05), self.number(0.3, 2.0))}"'
         if self.chance(60):
             dmin, dmax = self.number(-0.1, 0.95), self.number(0.3, 1.0)
             width = self.choose(0.0, self.number(0.001, 0.2))
             numbers = [dmin, dmax, width, self.number(0.05, 0.95), self.choose(1.0, 2.0, 3.0, self.number(1.0, 4.0))]
-            out += f' solimp{suffix}="{_vector(*numbers)}"'
+            out += f' solimp{suffix}="{vector(*numbers)}"'
         return out
 
     def joint(self, kind: str) -> str:
@@ -48,13 +48,13 @@ class _Generator:
         if kind == "hinge":
             out += f' axis="0 {self.choose(1, -1)} 0"'
             if self.chance(50):
-                out += f' pos="{_vector(self.number(-0.3, 0.3), self.number(-1, 1), self.number(-0.3, 0.3))}"'
+                out += f' pos="{vector(self.number(-0.3, 0.3), self.number(-1, 1), self.number(-0.3, 0.3))}"'
         else:
             angle = self.choose(0.0, math.pi / 2, self.number(0, 2 * math.pi))
-            out += f' axis="{_vector(math.cos(angle), 0, math.sin(angle))}"'
+            out += f' axis="{vector(math.cos(angle), 0, math.sin(angle))}"'
         if self.chance(50):
             low = self.number(-1.5, 0.2)
-            out += f' limited="true" range="{_vector(low, low + self.number(0.02, 1.5))}"'
+            out += f' limited="true" range="{vector(low, low + self.number(0.02, 1.5))}"'
             out += f' margin="{self.choose(0.0, self.number(0, 0.3)):.9g}"' + self.solver("limit")
         for name, low, high in (("stiffness", 0, 50), ("damping", 0, 5), ("springref", -1, 1)):
             if self.chance(40):
@@ -64,13 +64,13 @@ class _Generator:
         if self.chance(30):
             out += f' ref="{self.number(-0.7, 0.7):.9g}"'
         if self.chance(15):
-            out += f' actuatorfrclimited="true" actuatorfrcrange="{_vector(-self.number(0.1, 5), self.number(0.1, 5))}"'
+            out += f' actuatorfrclimited="true" actuatorfrcrange="{vector(-self.number(0.1, 5), self.number(0.1, 5))}"'
         return out + "/>"
 
     def geom(self, fixed: bool = False) -> str:
         x, z = self.number(-0.3, 0.3), self.number(-0.3, 0.3)
         out = (
-            f'<geom density="{self.number(200, 3000):.9g}" pos="{_vector(x, 0, z)}" size="{self.number(0.02, 0.12):.9g}'
+            f'<geom density="{self.number(200, 3000):.9g}" pos="{vector(x, 0, z)}" size="{self.number(0.02, 0.12):.9g}'
         )
         if self.chance(70):
             out += f' {self.number(0.05, 0.4):.9g}" type="capsule" axisangle="0 1 0 {self.number(-4, 4):.9g}"'
@@ -101,15 +101,15 @@ class _Generator:
             kinds = kinds[: room[0]]
         room[0] -= len(kinds)
         x, z = self.number(-0.5, 0.5), self.number(-0.5, 0.5) + (0.5 if depth == 0 else 0.0)
-        out = f'<body pos="{_vector(x, 0, z)}"'
+        out = f'<body pos="{vector(x, 0, z)}"'
         if self.chance(30):
             # About y, or with the body's own y axis pointing the other way.
             half = self.number(-1.5, 1.5)
             c, s = math.cos(half), math.sin(half)
-            out += f' quat="{_vector(*self.choose((c, 0, s, 0), (0, c, 0, s)))}"'
+            out += f' quat="{vector(*self.choose((c, 0, s, 0), (0, c, 0, s)))}"'
         out += ">" + "".join(self.joint(kind) for kind in kinds)
         if self.chance(30):
-            com = _vector(self.number(-0.1, 0.1), self.number(-0.2, 0.2), self.number(-0.1, 0.1))
+            com = vector(self.number(-0.1, 0.1), self.number(-0.2, 0.2), self.number(-0.1, 0.1))
             out += f'<inertial pos="{com}" mass="{self.number(0.1, 5):.9g}" diaginertia="0.02 0.03 0.04"'
             out += f' euler="0.3 {self.number(-2, 2):.9g} 1"/>'
         out += "".join(self.geom() for _ in range(self.choose(1, 1, 2)))
@@ -120,17 +120,27 @@ class _Generator:
     def actuator(self, joint: str) -> str:
         gear = f'joint="{joint}" gear="{self.choose(1, -1) * self.number(1, 20):.9g}"'
         if self.chance(60):
-            gear += f' ctrllimited="true" ctrlrange="{_vector(-self.number(0.1, 1), self.number(0.1, 1))}"'
+            gear += f' ctrllimited="true" ctrlrange="{vector(-self.number(0.1, 1), self.number(0.1, 1))}"'
         if self.chance(20):
-            gear += f' forcelimited="true" forcerange="{_vector(-self.number(0.1, 1), self.number(0.1, 1))}"'
+            gear += f' forcelimited="true" forcerange="{vector(-self.number(0.1, 1), self.number(0.1, 1))}"'
         kind = self.choose("motor", "motor", "position", "velocity", "general")
         if kind == "position":
             gear += f' kp="{self.number(0, 10):.9g}"'
         elif kind == "velocity":
             gear += f' kv="{self.number(0, 2):.9g}"'
         elif kind == "general":
-            gear += f' gaintype="affine" gainprm="{_vector(1, self.number(-1, 1), self.number(-0.1, 0.1))}"'
+            gear += f' gaintype="affine" gainprm="{vector(1, self.number(-1, 1), self.number(-0.1, 0.1))}"'
         return f"<{kind} {gear}/>"
+
+    def floor(self) -> str:
+        tilt = self.choose(0.0, 0.0, self.number(-0.5, 0.5))
+        return (
+            f'<geom name="floor" type="plane" size="5 5 1" pos="0.1 0.2 -0.3" '
+            f'axisangle="0 1 0 {tilt:.9g}"{self.contact()}/>'
+        )
+
+    def most_dofs(self) -> int:
+        return int(self.rng.integers(2, 7))
 
     def model(self) -> str:
         flags = "".join(
@@ -140,17 +150,13 @@ class _Generator:
         )
         option = (
             f'<option timestep="{self.choose(0.002, 0.005, 0.01)}" integrator="{self.choose("Euler", "RK4")}" '
-            f'gravity="{_vector(self.number(-3, 3), self.number(-2, 2), self.number(-10, 0))}" '
+            f'gravity="{vector(self.number(-3, 3), self.number(-2, 2), self.number(-10, 0))}" '
             f'impratio="{self.choose(1.0, self.number(0.5, 5)):.9g}"><flag{flags}/></option>'
         )
-        tilt = self.choose(0.0, 0.0, self.number(-0.5, 0.5))
-        world = (
-            f'<geom name="floor" type="plane" size="5 5 1" pos="0.1 0.2 -0.3" '
-            f'axisangle="0 1 0 {tilt:.9g}"{self.contact()}/>'
-        )
+        world = self.floor()
         if self.chance(25):
             world += self.geom(fixed=True)
-        room = [int(self.rng.integers(2, 7))]
+        room = [self.most_dofs()]
         world += self.body(0, room)
         if room[0] > 0 and self.chance(30):
             world += self.body(0, room)
@@ -163,7 +169,7 @@ class _Generator:
 
 def generate(seed: int) -> str:
     """MJCF of one random planar tree."""
-    return _Generator(seed).model()
+    return Generator(seed).model()
 
 
 def planar_models() -> st.SearchStrategy[str]:

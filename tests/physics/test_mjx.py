@@ -17,14 +17,14 @@ from parameter_cases import c_step_of_each, random_parameters, random_sizes
 from planar_models import gymnasium_worlds
 
 from mjxppo import physics
-from mjxppo.envs.locomotion import gymnasium_model
+from mjxppo.envs.robot import robot_model
 from mjxppo.errors import UserError
 from mjxppo.measure.physics import _stock_step
 from mjxppo.measure.visited_states import FRAME_SKIP, States, random_states
 from mjxppo.physics import PhysicsState
+from mjxppo.physics.compiler import compiler_aborts
 from mjxppo.physics.mjx import MjxPhysics
 from mjxppo.physics.mjx.jax_backend import CPU_BLOCK
-from mjxppo.physics.mjx.model import compiler_aborts
 
 pytestmark = pytest.mark.skipif(compiler_aborts(), reason="XLA of this JAX aborts on MJX with multi-output fusion")
 
@@ -58,7 +58,7 @@ class Case:
 
     def __init__(self, task):
         self.task = task
-        self.model = gymnasium_model(f"{task}.xml")
+        self.model = robot_model(f"{task}.xml")
         self.sim = MjxPhysics(self.model, FRAME_SKIP[task])
         self.states = visited_states(self.model, task)
         self.qpos, self.qvel = converged_step(self.model, self.states, FRAME_SKIP[task])
@@ -87,14 +87,21 @@ def cheetah():
 # Fidelity
 
 
-@pytest.mark.parametrize("task", ["half_cheetah", "hopper", pytest.param("walker2d", marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize(
+    "task",
+    [
+        "hopper",
+        pytest.param("half_cheetah", marks=pytest.mark.exhaustive),
+        pytest.param("walker2d", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_one_env_step_in_float64_is_c_mujocos(task):
     """Same formulas, so only rounding remains: 4e-13 seen.
 
     The exception is a pair of nearly parallel capsules (the hopper's own links): there C MuJoCo makes two contacts
     and MJX one. It was 3e-5 in one of 300 states; hence the maximum is allowed to be larger than the rest.
     """
-    model = gymnasium_model(f"{task}.xml")
+    model = robot_model(f"{task}.xml")
     states = visited_states(model, task)
     qpos, qvel = converged_step(model, states, FRAME_SKIP[task])
     with jax.enable_x64(True):
@@ -109,7 +116,8 @@ def test_one_env_step_in_float64_is_c_mujocos(task):
     assert position_error < 1e-5
 
 
-@pytest.mark.parametrize("task", [pytest.param("half_cheetah", marks=pytest.mark.exhaustive), "hopper"])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("task", ["half_cheetah", "hopper"])
 def test_float32_error_is_no_worse_than_stock_mjx(task):
     """One env step against C MuJoCo in float64, on the same states: the distribution of max |dqvel|.
 
@@ -127,6 +135,7 @@ def test_float32_error_is_no_worse_than_stock_mjx(task):
     assert ours.max() < 1e-2
 
 
+@pytest.mark.exhaustive
 def test_a_bad_warm_start_does_not_change_the_result(cheetah):
     """The optimum is unique, so that the start only decides how long the solver takes."""
     rng = np.random.default_rng(0)
@@ -171,8 +180,8 @@ ZOO = """
     ("option", "condim"),
     [
         pytest.param("", 3, marks=pytest.mark.exhaustive),
-        ('integrator="implicitfast"', 4),
-        ('integrator="RK4"', 6),
+        pytest.param('integrator="implicitfast"', 4, marks=pytest.mark.exhaustive),
+        pytest.param('integrator="RK4"', 6, marks=pytest.mark.exhaustive),
     ],
 )
 def test_every_kind_of_constraint_and_joint_matches_c_mujoco(option, condim):
@@ -210,9 +219,10 @@ def test_every_matrix_product_has_full_precision(case):
     assert all("HIGHEST" in product for product in products)
 
 
+@pytest.mark.exhaustive
 def test_entries_outside_the_row_groups_are_zero_in_every_row(case):
     """The static sparsity holds for MJX's own Jacobian, with every contact and limit made active by huge margins."""
-    model = gymnasium_model(f"{case.task}.xml")
+    model = robot_model(f"{case.task}.xml")
     model.geom_margin[:] = 1e3
     model.jnt_margin[:] = 1e3
     m = mjx.put_model(model, impl="jax")
@@ -245,7 +255,8 @@ def take(tree, index):
     return jax.tree.map(lambda x: x[index], tree)
 
 
-@pytest.mark.parametrize("task", ["half_cheetah", "hopper", pytest.param("walker2d", marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("task", ["half_cheetah", "hopper", "walker2d"])
 def test_result_does_not_depend_on_the_order_of_the_worlds(task):
     """Rotations bring every world into the last lanes of a block, which XLA may treat on their own."""
     case = cached_case(task)
@@ -256,6 +267,7 @@ def test_result_does_not_depend_on_the_order_of_the_worlds(task):
         assert_same_bits(case.step(*take((state, ctrl), order)), take(expected, order))
 
 
+@pytest.mark.exhaustive
 def test_result_does_not_depend_on_the_number_of_worlds(cheetah):
     few = np.s_[100:137]
     expected = take(cheetah.step(cheetah.state, cheetah.ctrl), few)
@@ -272,6 +284,7 @@ def test_a_broken_world_does_not_touch_its_neighbours(cheetah, poison):
     assert not np.isfinite(np.asarray(out.qvel)[broken]).all()
 
 
+@pytest.mark.exhaustive
 def test_vmap_is_the_same_as_a_larger_batch(cheetah):
     state, ctrl = take((cheetah.state, cheetah.ctrl), np.s_[:8])
     nested = jax.tree.map(lambda x: x.reshape(2, 4, -1), (state, ctrl))
@@ -298,11 +311,10 @@ def sharded_rollout(sim, num_devices, num_steps):
     return jax.jit(jax.shard_map(rollout, mesh=mesh, in_specs=(axis, axis), out_specs=axis, check_vma=False))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(len(jax.devices()) < 2, reason="needs two devices")
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    ("count", "num_steps"), [(2 * CPU_BLOCK, 4), pytest.param(4096, 50, marks=pytest.mark.exhaustive)]
-)
+@pytest.mark.parametrize(("count", "num_steps"), [(2 * CPU_BLOCK, 4), (4096, 50)])
 def test_two_devices_agree_with_one_and_never_hang(cheetah, count, num_steps):
     """The same bits from one device and from two, 20 times over. Stock MJX hangs in every run of the larger size."""
     index = np.arange(count) % len(cheetah.ctrl)
@@ -359,9 +371,10 @@ def test_model_without_any_constraint_falls_freely():
 # Parameters of each world
 
 
-@pytest.mark.parametrize("task", ["hopper", pytest.param("half_cheetah", marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("task", ["hopper", "half_cheetah"])
 def test_every_world_is_c_mujoco_on_its_own_model(task):
-    model = gymnasium_model(f"{task}.xml")
+    model = robot_model(f"{task}.xml")
     worlds = gymnasium_worlds(task, 64)
     fields = random_parameters(model, len(worlds)) | random_sizes(model, len(worlds))
     expected = c_step_of_each(model, fields, worlds, 1)

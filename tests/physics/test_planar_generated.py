@@ -8,7 +8,7 @@ from planar_generated import generated, planar_models
 from planar_models import Worlds, c_step, hard_worlds, planar_step, rollout_worlds
 
 
-@generated(max_examples=12)
+@generated(max_examples=8)
 @given(xml=planar_models())
 def test_one_step_agrees_with_c_on_any_planar_model(xml):
     model = mujoco.MjModel.from_xml_string(xml)

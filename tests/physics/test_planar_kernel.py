@@ -16,7 +16,7 @@ from planar_models import GYMNASIUM, LEG, c_step, gymnasium_model, gymnasium_wor
 
 from mjxppo import physics
 from mjxppo.physics import PhysicsState
-from mjxppo.physics.mjx.model import compiler_aborts
+from mjxppo.physics.compiler import compiler_aborts
 from mjxppo.physics.planar import PlanarPhysics
 from mjxppo.physics.planar.pallas_backend import PlanarPallasPhysics
 
@@ -135,6 +135,7 @@ def test_worlds_with_parameters_of_their_own_lower_too():
     assert text.count("__gpu$xla.gpu.triton") == 1
 
 
+@pytest.mark.exhaustive
 @needs_interpreter
 def test_it_works_under_vmap_scan_and_shard_map(leg):
     _, sim, worlds = leg
@@ -151,6 +152,7 @@ def test_it_works_under_vmap_scan_and_shard_map(leg):
     assert_same_bits(jax.jit(sharded)(state, ctrl), once)
 
 
+@pytest.mark.exhaustive
 @needs_interpreter
 def test_its_derivatives_are_those_of_the_batched_program(leg):
     model, sim, worlds = leg

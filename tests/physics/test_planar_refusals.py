@@ -5,7 +5,8 @@ import pytest
 from planar_models import GYMNASIUM, gymnasium_model
 
 from mjxppo.errors import UserError
-from mjxppo.physics.planar import PlanarPhysics, UnsupportedModelError
+from mjxppo.physics.errors import UnsupportedModelError
+from mjxppo.physics.planar import PlanarPhysics
 
 TEMPLATE = """
 <mujoco>

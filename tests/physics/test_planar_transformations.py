@@ -53,6 +53,7 @@ def test_a_worlds_result_does_not_depend_on_the_batch_size(setting, size):
     assert_same_bits(alone, take(step(state, ctrl), slice(size)))
 
 
+@pytest.mark.exhaustive
 def test_a_worlds_result_does_not_depend_on_its_neighbours(both):
     _, step, state, ctrl = both
     order = np.random.default_rng(3).permutation(len(ctrl))
@@ -92,6 +93,7 @@ def test_vmap_over_seeds_is_the_same(setting):
     assert_equal_up_to_rounding(jax.tree.map(lambda x: x.reshape(512, -1), together), step(state, ctrl))
 
 
+@pytest.mark.exhaustive
 def test_scan_is_repeated_stepping(setting):
     sim, step, state, ctrl = setting
     scanned, _ = jax.jit(lambda s: jax.lax.scan(lambda s, _: (sim.step(s, ctrl), None), s, length=3))(state)
@@ -101,6 +103,7 @@ def test_scan_is_repeated_stepping(setting):
     np.testing.assert_allclose(scanned.qpos, repeated.qpos, rtol=0, atol=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_sharding_over_devices_is_the_same(setting):
     """Any number of devices gives the bits of any other; without sharding up to the structure of the program."""
     if len(jax.devices()) < 4:

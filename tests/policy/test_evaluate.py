@@ -11,6 +11,7 @@ from mjxppo import envs
 from mjxppo.config.check import make_config
 from mjxppo.envs import Environment
 from mjxppo.errors import UserError
+from mjxppo.policy.engine import physics_of
 from mjxppo.policy.evaluate import device_episodes, evaluate, evaluate_in
 from mjxppo.policy.policy import from_checkpoint
 from mjxppo.run import start
@@ -39,9 +40,9 @@ def test_as_trained_means_the_whole_ranges_wherever_a_curriculum_stands(curricul
     seen = []
 
     class Spy(type(policy)):
-        def of_inputs(self, inputs):
+        def of_inputs(self, inputs, mask=None):
             seen.append(inputs)
-            return super().of_inputs(inputs)
+            return super().of_inputs(inputs, mask)
 
     spy = Spy(**vars(policy))
     evaluate(spy, config, "own", 8, seed=0, as_trained=True, env=Environment(PointMass()))
@@ -88,3 +89,17 @@ def test_worlds_on_the_host_are_refused_where_a_device_program_has_to_step_them(
             UserError, match="env: gymnasium:InvertedPendulum-v5 is simulated on the host; take it from"
         ):
             make()
+
+
+@pytest.mark.parametrize(
+    ("engine", "env", "text"),
+    [
+        ("gymnasium", "hopper", "Gymnasium's C MuJoCo"),
+        ("gymnasium", "gymnasium:Pendulum-v1", "Gymnasium's own environment"),
+        ("gymnasium", "a_users_task", "Gymnasium's own environment"),
+        ("own", "brax:ant", "the environment's own physics"),
+        ("mjx", "hopper", "mjx physics"),
+    ],
+)
+def test_the_physics_are_named_as_they_are(engine, env, text):
+    assert physics_of(engine, env) == text

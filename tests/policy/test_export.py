@@ -169,7 +169,8 @@ def test_a_npz_holds_what_the_manual_says(tmp_path):
         arrays = dict(file)
     listed = re.findall(r"^\| `(\w+)` \| (.+?) \|", DOCS.read_text(), re.M)
     names = {name for name, _ in listed}
-    assert {re.sub(r"_\d+$", "_i", name) for name in arrays} == names
+    found = {re.sub(r"_\d+$", "_i", name) for name in arrays}
+    assert found | {"actions"} == names, "tests/policy/test_choices.py has the files of choices"
     assert arrays["activation"].dtype.kind == "U" and arrays["env"] == "hopper"
     assert (arrays["format"], arrays["history"]) == (2, 2)
     for name, kind in listed:
@@ -254,6 +255,11 @@ class TestCheckpoint:
         obs = observations(size=3)
         assert np.abs(RUN[suffix](out, obs) - np.asarray(act(obs))).max() <= 1e-5
 
+    def test_a_film_of_it_leaves_the_runs_own_video_alone(self, run, capsys, monkeypatch):
+        monkeypatch.setattr("mjxppo.render.film", lambda policy, config, out, **options: {"path": str(out)})
+        assert cli.main(["render", str(run[0])]) == 0
+        assert json.loads(capsys.readouterr().out)["path"] == str(run[0].resolve() / "film-7.mp4")
+
     def test_loads_as_a_policy_by_any_of_its_names(self, run, capsys):
         directory, act = run
         obs = observations(size=3)
@@ -268,7 +274,7 @@ class TestExportedPoliciesAreRun:
 
     @pytest.mark.parametrize("path", sorted((DOCS.parent / "policies").glob("*.npz")), ids=lambda path: path.stem)
     def test_the_manuals_policies_have_the_returns_that_it_lists(self, path, capsys):
-        assert cli.main(["evaluate", str(path), "--episodes", "1"]) == 0
+        assert cli.main(["evaluate", str(path), "--episodes", "1", "--json"]) == 0
         result = json.loads(capsys.readouterr().out)
         name, seed = path.stem.split("_seed")
         listed = json.loads(path.with_name(f"{name}.json").read_text())["policies"][f"seed-{seed}"]
@@ -280,9 +286,22 @@ class TestExportedPoliciesAreRun:
         lengths = []
         for options in ({}, {"terminate_when_unhealthy": False}):
             export(make_policy(), "hopper", tmp_path / "policy.npz", options)
-            assert cli.main(["evaluate", str(tmp_path / "policy.npz"), "--episodes", "1"]) == 0
+            assert cli.main(["evaluate", str(tmp_path / "policy.npz"), "--episodes", "1", "--json"]) == 0
             lengths += json.loads(capsys.readouterr().out)["lengths"]
         assert lengths[0] < lengths[1] == 1000, "it falls over"
+
+    def test_an_evaluation_ends_with_mean_spread_and_worst_and_the_episodes_go_to_a_file(self, tmp_path, capsys):
+        export(make_policy(), "hopper", tmp_path / "policy.npz")
+        arguments = ["evaluate", str(tmp_path / "policy.npz"), "--episodes", "30", "--out", str(tmp_path / "all.json")]
+        assert cli.main(arguments) == 0
+        printed = capsys.readouterr()
+        everything = json.loads((tmp_path / "all.json").read_text())
+        short = {name: value for name, value in everything.items() if name not in ("returns", "lengths", "seeds")}
+        assert json.loads(printed.out) == short and len(everything["returns"]) == 30
+        assert len(printed.out.splitlines()) < 15
+        mean, std, worst = (f"{everything[name]:.1f}" for name in ("mean", "std", "min"))
+        last = f"return in Gymnasium's C MuJoCo: {mean} ± {std} (standard deviation) over 30 episodes, worst {worst}"
+        assert printed.err.splitlines()[-1] == last
 
     def test_a_film_is_put_beside_them(self, tmp_path, capsys):
         export(make_policy(), "hopper", tmp_path / "policy.npz")
@@ -347,7 +366,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"format": np.int64(3)}, "has format 3, this version reads 1 and 2"),
+            ({"format": np.int64(4)}, "has format 4, this version reads 1 to 3"),
             ({"format": np.int64(2)}, "lacks history"),
             ({"format": np.int64(2), "history": np.int64(3)}, "history is 3"),
             ({"format": np.int64(2), "history": np.int64(0)}, "history is 0"),

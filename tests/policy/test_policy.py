@@ -5,14 +5,15 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
-from toy import Crosswind
+from toy import Crosswind, PointMass
 
 from mjxppo.config.check import make_config
 from mjxppo.config.values import from_dict, merge
 from mjxppo.envs import Environment
 from mjxppo.errors import UserError
 from mjxppo.policy.evaluate import device_episodes
-from mjxppo.policy.policy import from_checkpoint
+from mjxppo.policy.npz import read_npz, to_npz
+from mjxppo.policy.policy import Policy, from_checkpoint
 from mjxppo.ppo.networks import apply_policy
 from mjxppo.ppo.normalize import network_obs
 from mjxppo.run import start
@@ -34,6 +35,45 @@ def trained(**changes):
     program = start.build(config, Crosswind(max_episode_steps=6))
     state, _ = program.train_chunk(program.init(), program.budget(config.total_env_steps))
     return program, state, from_checkpoint(named_arrays(state), config)
+
+
+class WithConstants(PointMass):
+    """The point, a padding zero and a sensor that never moves."""
+
+    name = "with_constants"
+    obs_size = 5
+
+    def observe(self, worlds):
+        return jax.numpy.pad(super().observe(worlds), ((0, 0), (0, 2)), constant_values=((0, 0), (0, 7)))
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+def test_a_component_that_was_constant_in_training_is_no_lever(tmp_path):
+    changes = {"env": "with_constants", "policy": {"hidden_sizes": [64], "privileged": "none"}}
+    config = make_config(
+        merge(SMALL, changes | {"ppo": {"num_envs": 64, "rollout_length": 16}, "log": {"every_updates": 60}})
+    )
+    program = start.build(config, WithConstants(max_episode_steps=20))
+    state, metrics = program.train_chunk(program.init(), program.budget(config.total_env_steps))
+    assert metrics["reward_per_step"][-1] > metrics["reward_per_step"][0] / 2, "it has learned"
+    policy, learner = from_checkpoint(named_arrays(state), config), state.learner
+    (tmp_path / "policy.npz").write_bytes(to_npz(policy, "with_constants", {}))
+    exported = read_npz(tmp_path / "policy.npz")
+
+    def network(obs):
+        mean, _ = apply_policy(program.network, learner.params, network_obs(learner.obs_moments, obs, True))
+        return np.tanh(mean)
+
+    x = np.random.default_rng(0).uniform(-1, 1, (1000, 2))
+    obs = np.stack([*x.T, 100 * x[:, 0] + 50, 0 * x[:, 0], 0 * x[:, 0] + 7], axis=1).astype("f")
+    for act in (network, policy, exported):
+        for component in (3, 4):
+            moved = obs.copy()
+            moved[:, component] += 1e-3
+            change = np.abs(act(moved) - act(obs)).max()
+            assert change < 0.02, (act, component)
+            moved[:, component] += 1.0
+            assert 0 < np.abs(act(moved) - act(obs)).max() < 1, "it keeps its own units"
 
 
 @pytest.mark.usefixtures("compiled_quickly")
@@ -100,6 +140,7 @@ def test_a_policy_that_needs_the_simulation_says_so_wherever_it_would_act_alone(
     assert device_episodes(lambda obs: policy.of_inputs(obs), program.env, 2, 0).lengths.all(), "where it was trained"
 
 
+@pytest.mark.exhaustive
 def test_rollouts_with_history_and_privilege_are_bit_equal_on_any_number_of_devices():
     def run(num_devices):
         config = from_dict(
@@ -121,3 +162,35 @@ def test_rollouts_with_history_and_privilege_are_bit_equal_on_any_number_of_devi
     alone, shared = run(1), run(4)
     for name in alone:
         np.testing.assert_array_equal(alone[name], shared[name], err_msg=name)
+
+
+def plain_policy(history=1):
+    inputs = history * 3 + (history - 1) * 2
+    rng = np.random.default_rng(0)
+    layers = tuple((rng.normal(size=(a, b)), rng.normal(size=b)) for a, b in ((inputs, 8), (8, 2)))
+    return Policy(np.zeros(inputs), np.ones(inputs), 10.0, layers, "tanh", history)
+
+
+def test_a_policy_says_what_it_is_in_one_line():
+    assert repr(plain_policy()) == "Policy(3 -> 8 -> 2, tanh)"
+    assert repr(plain_policy(history=2)) == "Policy(8 -> 8 -> 2, tanh, history 2)"
+
+
+def test_predict_is_that_of_stable_baselines():
+    policy, obs = plain_policy(), np.random.default_rng(1).normal(size=(5, 3))
+    action, state = policy.predict(obs, None, np.ones(5, bool), deterministic=True)
+    assert np.array_equal(action, policy(obs)) and state is None
+    with pytest.raises(ValueError, match="deterministic"):
+        policy.predict(obs, deterministic=False)
+
+
+def test_predict_passes_the_past_on_and_forgets_it_where_an_episode_begins():
+    policy, obs = plain_policy(history=3), np.random.default_rng(1).normal(size=(4, 5, 3))
+    act, state = policy.begin(), None
+    for t in range(3):
+        action, state = policy.predict(obs[t], state, np.full(5, t == 0))
+        assert np.array_equal(action, act(obs[t]))
+    first = np.arange(5) == 2
+    action, state = policy.predict(obs[3], state, first)
+    assert np.array_equal(action[2], policy.begin()(obs[3])[2])
+    assert np.array_equal(action[~first], act(obs[3])[~first])

@@ -8,17 +8,24 @@ import numpy as np
 import pytest
 
 from mjxppo import cli
+from mjxppo.analysis.plot import robustness as plotted
 from mjxppo.analysis.plot.robustness import draw_grid, draw_shares
 from mjxppo.config.schema import Config
-from mjxppo.envs.locomotion import gymnasium_model
 from mjxppo.envs.randomize.changes import changed_fields
 from mjxppo.envs.randomize.quantities import FIELDS
+from mjxppo.envs.robot import robot_model
 from mjxppo.errors import UserError
 from mjxppo.physics import modify_model
 from mjxppo.policy import robustness
 from mjxppo.policy.evaluate import evaluate
 
 CONFIG = Config(env="hopper")
+
+
+@pytest.mark.parametrize("nominal, worst", [(3000.0, 100.0), (-200.0, -1500.0), (-200.0, -100.0), (0.0, 0.0)])
+def test_what_is_as_good_as_on_the_model_itself_has_the_best_colour(nominal, worst):
+    low, high = plotted._limits(np.array([[worst, nominal], [nominal + 50, nominal]]), nominal)
+    assert low < high == nominal and low <= min(worst, nominal)
 
 
 def stand(obs):
@@ -48,7 +55,7 @@ def test_a_change_of_size_is_the_model_compiled_at_that_size():
             part.pos = 1.2 * part.pos
         for geom in body.geoms:
             geom.size = 1.2 * geom.size
-    larger, changed = spec.compile(), gymnasium_model("hopper.xml")
+    larger, changed = spec.compile(), robot_model("hopper.xml")
     modify_model(changed, changed_fields(changed, {"size": 1.2}))
     for name in ("body_mass", "body_inertia", "body_ipos", "body_invweight0", "dof_invweight0"):
         np.testing.assert_allclose(getattr(changed, name), getattr(larger, name), rtol=1e-12, atol=1e-15)
@@ -76,7 +83,7 @@ def test_what_does_not_grow_is_refused(what):
 
 
 def test_changes_of_the_same_field_multiply():
-    model = gymnasium_model("hopper.xml")
+    model = robot_model("hopper.xml")
     fields = changed_fields(model, {"mass": 2.0, "inertia": 3.0, "gravity": 0.5, "slope": 90.0})
     np.testing.assert_allclose(fields["body_mass"], 2 * model.body_mass)
     np.testing.assert_allclose(fields["body_inertia"], 6 * model.body_inertia)

@@ -96,8 +96,6 @@ def learn(
     value = forward(params, "critic", np.concatenate([batch["obs"], last_obs[:, None]], 1))[1][..., 0]
     value = value * old_std + state.return_mean
     final_value = batch["final_value"] * old_std + state.return_mean
-    if not config.baseline:
-        value, final_value = np.zeros_like(value), np.zeros_like(final_value)
     blocks = range(len(value))
     blocks_of = [{name: x[i] for name, x in batch.items()} for i in blocks]
     advantage = np.stack(
@@ -116,6 +114,8 @@ def learn(
         return mean, ((x - mean) ** 2 * valid).sum() / valid.sum()
 
     target_mean, target_var = moments(target)
+    value_mean, advantage_mean = moments(value)[0], moments(advantage)[0]
+    flips = moments((advantage > 0) != (advantage > advantage_mean))[0]
     explained = 1 - moments(target - value)[1] / target_var
     if config.advantage_normalization == "batch":
         mean, var = moments(advantage)
@@ -150,6 +150,9 @@ def learn(
             if one["valid"].sum() == 0:
                 continue
             gradient, terms = gradient_of(config, params, one, state.kl_penalty)
+            if config.max_kl > 0 and config.kl_stop == "step" and (stopped or terms["approx_kl"] > config.max_kl):
+                stopped = True
+                continue
             norm = np.sqrt(sum((g**2).sum() for g in gradient.values()))
             rows.append(terms | {"grad_norm": norm})
             kls.append(terms["approx_kl"])
@@ -173,6 +176,8 @@ def learn(
         "entropy": moments(squash(batch["u"]).sum(-1) - batch["log_prob"])[0],
         "explained_variance": explained,
         "value_target_mean": target_mean,
+        "value_mean": value_mean,
+        "advantage_sign_flips": flips,
         "target_outliers": outliers.sum(),
         "learning_rate": rate,
         "gradient_steps": len(rows),

@@ -9,6 +9,7 @@ import pytest
 from mjxppo.envs.task import NO_LIMIT
 from mjxppo.ppo.collective import Devices
 from mjxppo.ppo.episodes import EpisodeSteps, episode_metrics, expected_return
+from mjxppo.ppo.unknown import UNKNOWN
 
 LIMIT = 200
 
@@ -75,7 +76,7 @@ def test_steps_that_do_not_count_do_not_matter():
     plain = estimate(ages[:, 250:], reward[:, 250:], ends[:, 250:])
     weight[:, :250], reward[:, :250] = 0, 1e9
     assert estimate(ages, reward, ends, weight) == pytest.approx(plain, rel=1e-5)
-    assert np.isnan(estimate(ages, reward, ends, 0 * weight))
+    assert estimate(ages, reward, ends, 0 * weight) == UNKNOWN
 
 
 def test_means_over_ended_episodes_are_exact_where_squares_would_cancel():
@@ -95,7 +96,7 @@ def test_means_over_ended_episodes_are_exact_where_squares_would_cancel():
 def test_without_a_known_limit_it_is_the_mean_over_ended_episodes():
     ages = jnp.asarray(np.tile(np.arange(1, 51), 4)[:, None])
     no = jnp.zeros(ages.shape, bool)
-    for ended, expected in ((ages == 50, 50), (no, np.nan)):
+    for ended, expected in ((ages == 50, 50), (no, UNKNOWN)):
         steps = EpisodeSteps(ages, ages > 0, ages.astype(float))
         metrics = episode_metrics(steps, jnp.ones(ages.shape), no, ended, ~no, NO_LIMIT, Devices(1))
         np.testing.assert_allclose(metrics["expected_return"], expected)

@@ -152,7 +152,7 @@ CASES = {
     "penalty": {"loss": "kl_penalty", "target_kl": 0.001},
     "small penalty": {"loss": "kl_penalty", "target_kl": 5.0},
     "policy gradient": {"loss": "policy_gradient", "clip_eps": 0.05},
-    "no baseline": {"baseline": False, "gae_lambda": 1.0, "value_coef": 0.0},
+    "no value loss": {"gae_lambda": 1.0, "value_coef": 0.0},
     "raw returns": {"normalize_returns": False},
     "clipped values": {"value_clip_eps": 0.1, "value_coef": 0.9},
     "entropy": {"entropy_coef": 0.3},
@@ -161,6 +161,7 @@ CASES = {
     "faster": {"learning_rate_schedule": "adaptive_kl", "target_kl": 5.0},
     "as fast": {"learning_rate_schedule": "adaptive_kl_linear", "target_kl": 0.013},
     "stops": {"max_kl": 0.003},
+    "stops at a step": {"max_kl": 0.015, "kl_stop": "step"},
     "short gradients": {"max_grad_norm": 0.01, "adam_b1": 0.8, "adam_b2": 0.95, "adam_eps": 1e-3},
     "discounts": {"gamma": 0.8, "gae_lambda": 0.5},
 }
@@ -189,6 +190,7 @@ def test_the_cases_do_what_they_are_named_for():
     penalties = [float(Case(ppo(**CASES[name])).after.kl_penalty) for name in ("penalty", "small penalty")]
     assert penalties == pytest.approx([1.4, 0.35])
     assert int(Case(ppo(**CASES["stops"])).metrics["gradient_steps"]) in (MINIBATCHES, 2 * MINIBATCHES)
+    assert int(Case(ppo(**CASES["stops at a step"])).metrics["gradient_steps"]) == 1
 
 
 @pytest.mark.parametrize("count", [1e-6, 2e-6, 4e-6, 5e-6, 3.0, 500.0])

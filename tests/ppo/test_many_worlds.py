@@ -43,6 +43,7 @@ def test_a_minibatch_size_is_the_same_training_as_so_many_minibatches():
     assert all(np.array_equal(by_number[name], by_size[name]) for name in by_number)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("normalization", ["batch", "minibatch"])
 def test_gradients_summed_up_from_parts_are_the_same_gradients(normalization):
     whole = after_updates(num_minibatches=4, advantage_normalization=normalization)
@@ -77,6 +78,7 @@ def test_parts_of_minibatches_need_less_memory():
     assert estimated(num_envs=65_536, minibatch_size=2048) == pytest.approx(estimated())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_65536_worlds_train_on_a_cpu_and_fit_the_estimate(monkeypatch):
     monkeypatch.setattr(memory, "available_on_host", lambda: 16 * 2**30)  # whatever else this machine is doing

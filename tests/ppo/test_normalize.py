@@ -42,6 +42,34 @@ def test_normalised_observations_are_standardised_and_clipped():
     np.testing.assert_allclose(normalize.normalize_obs(moments, jnp.array([9.0, -100.0])), [2.0, -10.0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0, -3.3, 1000.0])
+@pytest.mark.parametrize("jitter", [0.0, 1e-6])
+def test_a_constant_is_no_lever(value, jitter):
+    rng = np.random.default_rng(4)
+    moments = normalize.initial_moments((1,))
+    for _ in range(50):
+        moments = merged(moments, value + jitter * rng.normal(size=(1000, 1)))
+        if float(moments.count) > 1:  # the first batch, without units yet, has a variance of float32's rounding
+            moved = normalize.normalize_obs(moments, jnp.array([[value], [value + 1e-3]], jnp.float32))
+            assert abs(moved[1, 0] - moved[0, 0]) < 0.05
+
+
+@pytest.mark.parametrize("std", [2e-3, 0.08, 1e4])
+def test_what_varies_is_divided_by_its_standard_deviation(std):
+    moments = normalize.RunningMoments(jnp.zeros(1), jnp.array([std**2], jnp.float32), jnp.float32(1e6))
+    x = jnp.array([[3 * std]], jnp.float32)
+    np.testing.assert_array_equal(normalize.normalize_obs(moments, x), normalize.standardize(moments, x))
+
+
+def test_the_scale_falls_without_a_jump_towards_a_constant():
+    var = np.logspace(-20, 2, 2000).astype("f")
+    for numbers in (var, jnp.asarray(var)):
+        scale = np.asarray(normalize.fading(numbers)) / np.sqrt(var + normalize.EPSILON)
+        assert scale[0] == pytest.approx(1.0) and scale.max() < 1001
+        # It never changes by a larger factor than the variance does.
+        assert np.abs(np.diff(np.log(scale))).max() <= 1.001 * np.diff(np.log(var)).max()
+
+
 def test_decaying_moments_start_without_bias_and_then_forget():
     moments = normalize.initial_moments(())
     for _ in range(5):

@@ -17,6 +17,7 @@ from mjxppo.envs import Environment
 from mjxppo.ppo import counters
 from mjxppo.ppo.placement import Target
 from mjxppo.ppo.program import TrainingProgram, env_steps_of
+from mjxppo.ppo.unknown import with_nan
 from mjxppo.run.arrays import named_arrays
 
 PPO = PpoConfig(num_envs=32, block_size=4, rollout_length=8, num_minibatches=4, num_epochs=2, learning_rate=3e-3)
@@ -71,7 +72,7 @@ def test_one_jaxpr_holds_the_whole_loop_and_never_calls_the_host():
     assert not {name for name in names if "callback" in name or "infeed" in name or "outfeed" in name}
 
 
-@pytest.mark.parametrize("num_devices", [1, 2])
+@pytest.mark.parametrize("num_devices", [pytest.param(1, marks=pytest.mark.exhaustive), 2])
 def test_training_compiles_once_and_moves_nothing_between_log_points(num_devices):
     program, total = make(num_devices=num_devices)
     state = program.init()
@@ -116,7 +117,13 @@ def test_the_step_budget_is_exact(total, platform):
     assert all(np.array_equal(before[name], after[name]) for name in before), "a spent budget changes nothing"
 
 
-@pytest.mark.parametrize("options", [{}, {"max_kl": 1e-4, "num_microbatches": 2, "num_minibatches": 2}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        pytest.param({"max_kl": 1e-4, "num_microbatches": 2, "num_minibatches": 2}, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_program_for_a_gpu_trains_as_one_for_a_cpu(options):
     (straight, total), (program, _) = make(platform="gpu", **options), make(**options)
     assert program.env.branches and not straight.env.branches
@@ -156,7 +163,7 @@ def rollout_only(num_devices):
     return named_arrays(state.env_state), named_arrays(state.learner)
 
 
-@pytest.mark.parametrize("num_devices", [2, 8])
+@pytest.mark.parametrize("num_devices", [pytest.param(2, marks=pytest.mark.exhaustive), 8])
 def test_rollouts_are_bit_equal_on_any_number_of_devices_and_parameters_equal_to_rounding(num_devices):
     worlds, learner = rollout_only(1)
     other_worlds, other_learner = rollout_only(num_devices)
@@ -221,24 +228,16 @@ def test_the_learning_rate_falls_linearly_to_zero_at_the_end_of_the_budget():
     [
         {},
         {"loss": "kl_penalty"},
-        {
-            "loss": "policy_gradient",
-            "num_epochs": 1,
-            "num_minibatches": 1,
-            "baseline": False,
-            "gae_lambda": 1.0,
-            "learning_rate": 1e-2,
-        },
         {"max_kl": 0.02, "advantage_normalization": "minibatch", "learning_rate_schedule": "adaptive_kl"},
         {"advantage_normalization": "none", "normalize_returns": False, "normalize_obs": False, "value_clip_eps": 0.2},
         {"learning_rate_schedule": "adaptive_kl_linear", "stagger_resets": False},
     ],
     ids=lambda options: "-".join(map(str, options)) or "default",
 )
-def test_every_member_of_the_family_learns(options):
+def test_every_form_of_ppo_learns(options):
     program, total = make(every_updates=120, total=120 * 256, **options)
     _, metrics = program.train_chunk(program.init(), total)
-    returns = np.asarray(metrics["episode_return"])
+    returns = with_nan(jax.device_get(metrics))["episode_return"]
     first, last = np.nanmean(returns[:8]), np.nanmean(returns[-8:])
     # Standing still at a random start costs about -13 an episode; moving to the origin about -1.
     assert last > first / 2 and last > first + 1, (first, last)

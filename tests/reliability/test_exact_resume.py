@@ -13,6 +13,7 @@ import pytest
 from kill import TIMES
 
 from mjxppo.config.check import make_config
+from mjxppo.config.layers import settings_of_algorithm
 from mjxppo.config.schema import Config
 from mjxppo.config.sweep import member_directories
 from mjxppo.config.values import configs_dir, from_dict, merge, read_yaml
@@ -41,6 +42,9 @@ CASES = [
     for name in SHIPPED
     for variant in VARIANTS
 ]
+ALGORITHMS = {name: {"num_devices": 2, "algorithm": name} for name in ("trpo", "vpg", "a2c")}
+"""For reinforce, whose updates differ in length, see ``test_algorithms.py``."""
+CASES += [pytest.param("hopper", name, id=f"hopper-{name}", marks=pytest.mark.exhaustive) for name in ALGORITHMS]
 SMALL = {
     "ppo": {"num_envs": 32, "block_size": 8},
     "log": {"every_updates": 2, "tensorboard": False},
@@ -53,7 +57,7 @@ UPDATES = 9
 def small(name: str, variant: dict) -> Config:
     """A shipped configuration, with its algorithm and schedules, at a size that a test can afford."""
     values = read_yaml(configs_dir() / f"{name}.yaml")
-    values = merge(merge(values, SMALL), variant)
+    values = merge(merge(merge(values, settings_of_algorithm(variant.get("algorithm"))), SMALL), variant)
     ppo = from_dict(values).ppo
     steps = (UPDATES - 1) * ppo.num_envs * ppo.rollout_length + 77
     return make_config(merge(values, {"total_env_steps": steps}))
@@ -128,7 +132,7 @@ def left_behind(run_dir: Path) -> tuple[dict[str, bytes], list[list[dict]], list
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_interrupted_anywhere_it_ends_as_if_left_alone(name, variant, tmp_path, monkeypatch):
-    program = start.build(small(name, VARIANTS[variant]))
+    program = start.build(small(name, (VARIANTS | ALGORITHMS)[variant]))
     program.train_chunk = CompiledOnce(program.train_chunk)
     for directory in member_directories(tmp_path / "run", program.config):
         directory.mkdir(parents=True)

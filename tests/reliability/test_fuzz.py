@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mjxppo import cli
+from mjxppo.config.layers import settings_of_algorithm
 from mjxppo.config.randomize import Spread
 from mjxppo.config.schema import Config, PolicyConfig
 from mjxppo.config.values import defaults_for, flatten, merge, to_dict
@@ -25,14 +26,15 @@ from mjxppo.envs.registry import TASKS
 from mjxppo.run import start
 
 CASES = {"deadline": None, "derandomize": True}
-FREE = ("env", "env_options", "grid", "num_seeds", "num_devices")
+FREE = ("env", "env_options", "grid", "num_seeds", "num_devices", "algorithm", "ppo.loss", "ppo.max_kl", "ppo.kl_stop")
 """Fields that the strategies set by themselves, like those that have to fit each other."""
 FITTING = (
     *("policy.init_log_std", "policy.min_log_std", "policy.final_min_log_std", "policy.hidden_sizes"),
     *("policy.critic_hidden_sizes", "ppo.num_envs", "ppo.block_size", "ppo.rollout_length", "ppo.num_minibatches"),
-    *("ppo.minibatch_size", "ppo.num_microbatches"),
+    *("ppo.minibatch_size", "ppo.num_microbatches", "critic.num_minibatches"),
     *("randomize.redraw", "randomize.curriculum_return"),
-    *("init.path", "init.carry", "init.anchor_coef", "distill.teacher", "distill.normalize_obs"),
+    *("eval.every_env_steps", "eval.video_every", "eval.stop_at_return", "eval.patience"),
+    *("init.path", "init.best", "init.carry", "init.anchor_coef", "distill.teacher", "distill.normalize_obs"),
     *(f"distill.policy.{field.name}" for field in dataclasses.fields(PolicyConfig)),
 )
 
@@ -48,7 +50,7 @@ def run(*arguments: str) -> tuple[int | Config, str, str]:
     """What becomes of a command line in an empty directory: the exit code or the configuration, and what is printed."""
     out, err = io.StringIO(), io.StringIO()
 
-    def accept(config: Config, env: object) -> None:
+    def accept(config: Config, env: object, **_: object) -> None:
         raise Accepted(config)
 
     with mock.patch.object(start, "build", accept), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -98,7 +100,23 @@ def fields(of: type = Config, prefix: str = "") -> dict[str, typing.Any]:
 
 FIELDS = fields()
 SPREADS = sorted(name for name, kind in FIELDS.items() if kind is Spread)
-INDEPENDENT = sorted(name for name in FIELDS if name not in (*FREE, *FITTING, *SPREADS))
+SECTIONS = {"critic": ("vpg", "trpo"), "reinforce": ("reinforce",), "trpo": ("trpo",)}
+"""The algorithms that a section of the configuration is for."""
+INDEPENDENT = sorted(
+    name for name in FIELDS if name not in (*FREE, *FITTING, *SPREADS) and name.split(".")[0] not in SECTIONS
+)
+SET_BY_ALGORITHM = ("ppo.num_epochs", "distill.")
+"""Fields that only ppo leaves free, by their beginnings."""
+SET_BY = {
+    "ppo": (),
+    "a2c": SET_BY_ALGORITHM,
+    "vpg": SET_BY_ALGORITHM,
+    "reinforce": (*SET_BY_ALGORITHM, "ppo.stagger_resets", "ppo.advantage_normalization", "init.critic_warmup"),
+    "trpo": (
+        *(*SET_BY_ALGORITHM, "ppo.entropy_coef", "ppo.learning_rate_schedule", "ppo.advantage_normalization"),
+        *("init.anchor_coef", "init.step_size_warmup"),
+    ),
+}
 DEFAULTS = to_dict(Config(env="hopper"))
 
 
@@ -138,17 +156,33 @@ def good_value(name: str) -> st.SearchStrategy:
 def good_configs(draw) -> dict[str, typing.Any]:
     """Any values that the types allow, and that fit each other."""
     values: dict[str, typing.Any] = {"env": draw(st.sampled_from(list(TASKS)))}
-    for name in draw(st.lists(st.sampled_from(INDEPENDENT), unique=True, max_size=6)):
+    algorithm = draw(st.sampled_from(("ppo", *SET_BY)))
+    if algorithm != "ppo" or draw(st.booleans()):
+        values["algorithm"] = algorithm
+    free = [name for name in INDEPENDENT if not name.startswith(SET_BY[algorithm])]
+    own = [name for name in FIELDS if algorithm in SECTIONS.get(name.split(".")[0], ()) and name not in FITTING]
+    for name in draw(st.lists(st.sampled_from([*free, *own]), unique=True, max_size=6)):
         put(values, name, draw(good_value(name)))
+    if algorithm == "ppo" and draw(st.booleans()):
+        put(values, "ppo.loss", draw(st.sampled_from(("clip", "kl_penalty"))))
+        put(values, "ppo.max_kl", draw(st.floats(0.001, 1.0)))
+        put(values, "ppo.kl_stop", draw(st.sampled_from(("epoch", "step"))))
     if draw(st.booleans()):
         block, per_block = draw(st.sampled_from((1, 3, 16, 128))), draw(st.integers(1, 64))
         put(values, "ppo.block_size", block)
         put(values, "ppo.num_envs", block * per_block)
-        minibatches, length = draw(st.sampled_from((1, 2, 4))), 4 * draw(st.integers(1, 64))
+        minibatches = draw(st.sampled_from((1, 2, 4))) if algorithm == "ppo" else 1
+        length = 4 * draw(st.integers(1, 64))
         put(values, "ppo.num_minibatches", minibatches)
         put(values, "ppo.rollout_length", length)
+        if algorithm in SECTIONS["critic"]:
+            put(values, "critic.num_minibatches", draw(st.sampled_from((1, 2, 4))))
         put(values, "ppo.minibatch_size", draw(st.sampled_from((0, block * per_block * length // minibatches))))
-        put(values, "ppo.num_microbatches", 1 if minibatches == 4 else draw(st.sampled_from((1, 2))))
+        put(
+            values,
+            "ppo.num_microbatches",
+            1 if minibatches == 4 or algorithm == "trpo" else draw(st.sampled_from((1, 2))),
+        )
     if draw(st.booleans()):
         floor = draw(st.integers(-19, 0))
         put(values, "policy.min_log_std", floor)
@@ -160,6 +194,13 @@ def good_configs(draw) -> dict[str, typing.Any]:
         )
     for name in draw(st.lists(st.sampled_from(SPREADS), unique=True, max_size=2)):
         put(values, name, draw(good_spreads(name)))
+    if draw(st.booleans()):
+        every = draw(st.integers(1, 2**31))
+        put(values, "eval.every_env_steps", every)
+        put(values, "eval.video_every", draw(st.integers(0, 10)))
+        put(values, "eval.patience", draw(st.integers(0, 10)))
+        put(values, "eval.stop_at_return", draw(st.floats(-1e6, 1e6, width=32)))
+        put(values, "total_env_steps", every + draw(st.integers(1, 2**31)))
     redraw = draw(st.sampled_from((None, "episode", "never")))
     if redraw is not None:
         put(values, "randomize.redraw", redraw)
@@ -244,7 +285,8 @@ def test_no_good_configuration_is_refused(values, in_a_file):
         else:
             result, _, err = run("train", *as_options(values))
         assert isinstance(result, Config), err
-        asked = flatten(merge(defaults_for(values["env"]), values))
+        shipped = merge(defaults_for(values["env"]), settings_of_algorithm(values.get("algorithm", "ppo")))
+        asked = flatten(merge(shipped, values))
         got = flatten(to_dict(result))
         assert {name: got[name] for name in asked} == asked
 
@@ -291,7 +333,8 @@ def bad_configs(draw) -> dict[str, typing.Any]:
 
 
 def test_the_cases_reach_every_field_of_a_configuration():
-    known = {*FREE, *FITTING, *SPREADS, *INDEPENDENT}
+    of_one_algorithm = [name for name in FIELDS if name.split(".")[0] in SECTIONS]
+    known = {*FREE, *FITTING, *SPREADS, *INDEPENDENT, *of_one_algorithm}
     assert set(FIELDS) == known
     assert all(name.startswith("randomize.") for name in SPREADS) and len(SPREADS) == 11
 
@@ -421,6 +464,9 @@ COMMANDS = (
     "train",
     "sweep",
     "distill",
+    "record",
+    "clone",
+    "view",
     "evaluate",
     "render",
     "export",

@@ -15,7 +15,7 @@ import pytest
 
 from mjxppo import cli
 from mjxppo.run import checkpoint
-from mjxppo.run.metrics import read_rows
+from mjxppo.run.metrics import read_evaluations, read_rows
 
 TINY = [
     *("--env", "brax:fast", "--ppo.num-envs", "64", "--ppo.block-size", "16", "--ppo.rollout-length", "16"),
@@ -32,10 +32,44 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_bits_of_a_run_left_alone(tmp_path):
-    report = kill.kill_and_compare([*TINY, "--total-env-steps", str(480 * 1024)], kills=3, seed=1, directory=tmp_path)
+    options = [*TINY, "--total-env-steps", str(480 * 1024), "--eval.every-env-steps", str(24 * 1024)]
+    report = kill.kill_and_compare(options, kills=3, seed=1, directory=tmp_path)
+    assert len(read_evaluations(tmp_path / "killed")) == 20
     assert sum(report.kills.values()) == 3 and report.during_a_save >= 1
     assert report.interval == 6 and max(report.lost_updates) <= 12
     assert report.updates == 480
+
+
+KILLED = """import os, signal, sys
+from mjxppo import cli
+from mjxppo.run import checkpoint
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv[1] == "late":
+    checkpoint.write_checksums = kill
+else:
+    begin = checkpoint.CheckpointWriter.save
+    checkpoint.CheckpointWriter.save = lambda *arguments: kill(begin(*arguments))
+sys.exit(cli.main(["train", *sys.argv[2:]]))
+"""
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+@pytest.mark.parametrize("moment", [pytest.param("early", marks=pytest.mark.exhaustive), "late"])
+def test_a_run_killed_in_its_first_save_begins_again(moment, tmp_path, capsys):
+    arguments = [*TINY, "--total-env-steps", "8192", "--run-dir", "run"]
+    killed = subprocess.run([sys.executable, "-c", KILLED, moment, *arguments], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    left = sorted(path.name for path in Path("run/ckpt").iterdir())
+    assert left == ["6"] if moment == "late" else all("tmp" in name for name in left), left
+    assert cli.main(["evaluate", "run", "--engine", "own"]) == 2
+    assert "this run has no checkpoint yet" in capsys.readouterr().err
+    assert cli.main(["train", "--resume", "--run-dir", "run"]) == 0
+    told = capsys.readouterr().err
+    assert "no checkpoint yet: starting from the beginning" in told
+    assert ("; it is set aside\n" in told) == Path("run/damaged").exists() == (moment == "late")
+    assert [row["update"] for row in read_rows(Path("run"))] == list(range(1, 9))
+    assert checkpoint.newest_whole_step(Path("run/ckpt")).name == "8"
 
 
 WITHIN_S = 100
@@ -113,6 +147,7 @@ def test_a_signal_while_the_program_compiles_stops_at_once_and_the_run_can_be_re
         assert process.returncode == -number, said
         assert not [line for line in said.splitlines() if "Finished XLA" in line and "chunk" in line]
         assert "Traceback" not in said
+        assert ("stopped before training began: run holds no new checkpoint" in said) == (number == signal.SIGINT)
         assert checkpoint.newest_whole_step(tmp_path / "run" / "ckpt") is None and read_rows(tmp_path / "run") == []
     assert cli.main(["train", "--resume", "--run-dir", "run"]) == 0
     assert [row["update"] for row in read_rows(tmp_path / "run")] == [1, 2, 3, 4]

@@ -6,8 +6,10 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import warnings
 
+import browser
 import imageio_ffmpeg
 import mujoco
 import numpy as np
@@ -17,7 +19,7 @@ from PIL import Image
 from mjxppo import render
 from mjxppo.errors import UserError
 from mjxppo.physics.messages import without_model_warnings
-from mjxppo.render import drawing, gl, overlay, player, scene
+from mjxppo.render import drawing, edges, gl, overlay, player, scene, shapes
 from mjxppo.render.camera import camera_path
 from mjxppo.render.timeline import frame_rate, make_timeline
 from mjxppo.render.trajectory import Trajectory, record_episode
@@ -302,6 +304,46 @@ class TestFrames:
         assert cheetah.model.geom_type[floor] == mujoco.mjtGeom.mjGEOM_PLANE
 
 
+class TestEdges:
+    def test_a_slanted_edge_has_colours_between_and_the_rest_stays(self):
+        row, column = np.mgrid[0:48, 0:64]
+        picture = np.where((column < 30 + row // 4)[..., None], (200, 120, 60), (80, 90, 110)).astype(np.uint8)
+        smooth = picture.copy()
+        edges.smooth_edges(smooth)
+        changed = (smooth != picture).any(axis=2)
+        distance = np.abs(column - (30 + row // 4) + 0.5)
+        assert changed[1:-1][distance[1:-1] < 1].all() and not changed[distance > 2].any()
+        assert not changed[[0, -1]].any() and not changed[:, [0, -1]].any()
+        between = smooth[changed].astype(int)
+        assert (between[:, 0] > 80).all() and (between[:, 0] < 200).all()
+
+    def test_a_floor_with_gentle_lines_stays_as_it_is(self):
+        picture = np.full((48, 64, 3), 100, np.uint8)
+        picture[20:22] = 120
+        smooth = picture.copy()
+        edges.smooth_edges(smooth)
+        assert np.array_equal(smooth, picture)
+
+    @needs_gl
+    @pytest.mark.parametrize("threads", [2, 3])
+    def test_several_threads_draw_the_same_frames_in_the_same_order(self, cheetah, threads, monkeypatch):
+        timeline, backend = make_timeline(cheetah), gl.find_backend().backend
+        films = []
+        for count in (1, threads):
+            monkeypatch.setattr(scene.xla, "usable_cores", lambda count=count: count)
+            films.append(np.array(list(scene.draw_frames(cheetah, timeline, 160, 120, backend)), int))
+        assert films[0].shape == films[1].shape and np.abs(films[0] - films[1]).max() <= 2
+        assert np.abs(np.diff(films[0], axis=0)).reshape(len(films[0]) - 1, -1).max(1).min() > 20, "all differ"
+
+    @needs_gl
+    def test_what_is_left_over_when_a_film_is_given_up_is_closed(self, cheetah):
+        frames = scene.draw_frames(cheetah, make_timeline(cheetah), 160, 120, gl.find_backend().backend)
+        before = threading.active_count()
+        next(frames)
+        frames.close()
+        assert threading.active_count() == before
+
+
 class TestWithoutGl:
     def test_a_plain_drawing_is_made_and_one_line_says_so(self, tmp_path, no_gl, capfd):
         out = tmp_path / "video.mp4"
@@ -359,8 +401,9 @@ class TestPage:
         match = re.search(r'<script type="application/json" id="episode">(.*?)</script>', html, re.S)
         episode = json.loads(match.group(1))
         assert episode["task"] == "HalfCheetah-v5"
-        assert len(episode["ends"]) == len(episode["camera"]) == len(episode["returns"]) == cheetah.length + 1
-        assert all(len(row) == 4 * len(episode["radius"]) for row in episode["ends"])
+        assert len(episode["poses"]) == len(episode["camera"]) == len(episode["returns"]) == cheetah.length + 1
+        assert all(len(row) == 7 * 7 for row in episode["poses"]), "HalfCheetah has seven bodies"
+        assert len(episode["shapes"]) == 8
         assert episode["returns"][-1] == pytest.approx(cheetah.returns[-1], abs=0.01)
 
     def test_is_chosen_by_the_suffix(self, tmp_path):
@@ -368,3 +411,92 @@ class TestPage:
         summary = render.render(still("Hopper-v5"), "Hopper-v5", out, max_steps=4)
         assert summary["renderer"] == "html"
         assert "<canvas" in out.read_text()
+
+    def test_places_of_bodies_are_those_of_mujoco(self, html, cheetah):
+        episode = json.loads(re.search(r'id="episode">(.*?)</script>', html, re.S).group(1))
+        data = mujoco.MjData(cheetah.model)
+        data.qpos[:] = cheetah.qpos[9]
+        mujoco.mj_kinematics(cheetah.model, data)
+        rows = np.array(episode["poses"][9]).reshape(-1, 7) / 1000
+        np.testing.assert_allclose(rows[:, :3] * episode["tile"], data.xpos[1:], atol=1e-3)
+        np.testing.assert_allclose(rows[:, 3:], data.xquat[1:], atol=1e-3)
+        foot = episode["shapes"][-1]
+        assert (foot["kind"], foot["body"]) == ("capsule", 6)
+        np.testing.assert_allclose(foot["size"], [*cheetah.model.geom_size[-1][[0, 0, 1]]], rtol=1e-4)
+
+    def test_meshes_and_fixed_parts_are_in_their_places(self, monkeypatch):
+        model = mujoco.MjModel.from_xml_string("""<mujoco>
+          <asset><mesh name="m" vertex="0 0 0  1 0 0  0 2 0  0 0 3"/></asset>
+          <worldbody><geom type="plane" size="1 1 1"/>
+            <body pos="1 2 3" euler="0 0 90"><geom type="box" size=".1 .2 .3" pos="1 0 0" euler="90 0 0"/></body>
+            <body pos="0 0 1"><freejoint/><geom type="mesh" mesh="m" pos="5 0 0" euler="0 90 0"/></body>
+          </worldbody></mujoco>""")
+        data = mujoco.MjData(model)
+        mujoco.mj_kinematics(model, data)
+        mesh, box = shapes.make_shapes(model)
+        assert (mesh["kind"], mesh["body"], box["kind"], box["body"]) == ("mesh", 0, "box", -1)
+        turn = np.zeros(9)
+        mujoco.mju_quat2Mat(turn, np.array(box["quat"]))
+        np.testing.assert_allclose(box["pos"], data.geom_xpos[1], rtol=1e-4)
+        np.testing.assert_allclose(turn, data.geom_xmat[1], atol=1e-4)
+
+        def corners(shape, points):
+            mujoco.mju_quat2Mat(turn, np.array(shape["quat"]))
+            return points @ turn.reshape(3, 3).T + shape["pos"] + [0, 0, 1]
+
+        vertices = corners(mesh, np.array(mesh["vertices"]).reshape(-1, 3))
+        expected = data.geom_xpos[2] + model.mesh_vert @ data.geom_xmat[2].reshape(3, 3).T
+        np.testing.assert_allclose(vertices, expected, atol=1e-3)
+        assert len(mesh["faces"]) == 4 * 3
+        monkeypatch.setattr(shapes, "_MOST_FACES", 2)
+        as_box = shapes.make_shapes(model)[0]
+        assert as_box["kind"] == "box"
+        low, high = model.mesh_vert.min(0), model.mesh_vert.max(0)
+        np.testing.assert_allclose(as_box["size"], (high - low) / 2, atol=1e-3)
+        middle = data.geom_xpos[2] + data.geom_xmat[2].reshape(3, 3) @ (low + high) / 2
+        np.testing.assert_allclose(corners(as_box, np.zeros(3)), middle, atol=1e-3)
+
+    @pytest.mark.skipif(browser.find() is None, reason="needs a browser: apt install chromium")
+    def test_shows_the_whole_robot_in_windows_of_any_shape_from_every_side(self, html, cheetah, tmp_path):
+        corners = """(() => { const c = $("scene"), aspect = c.clientWidth / c.clientHeight; let most = 0;
+          for (position = 0; position <= last; position += 1) for (const shape of drawn) {
+            const m = times(viewOf(aspect, target()), modelOf(shape, target())), p = shape.corners;
+            for (let i = 0; i < p.length; i += 60) { const on = [0, 1, 3].map((r) =>
+              m[r] * p[i] + m[4 + r] * p[i + 1] + m[8 + r] * p[i + 2] + m[12 + r]);
+              most = Math.max(most, Math.abs(on[0] / on[2]), Math.abs(on[1] / on[2])); } }
+          position = 0; return most; })()"""
+        with browser.Browser(tmp_path / "profile") as chrome:
+            chrome.open(tmp_path / "episode.html")
+            chrome.evaluate("setPlaying(false)")
+            for width, height in ((390, 844), (1280, 800), (800, 300)):
+                chrome.size(width, height)
+                for azimuth in (0.0, 0.35, 1.6):
+                    chrome.evaluate(f"view.azimuth = {azimuth}")
+                    reach = chrome.evaluate(corners)
+                    assert 0.1 < reach <= 1, (width, height, azimuth, reach)
+            assert not chrome.errors
+
+    @pytest.mark.skipif(browser.find() is None, reason="needs a browser: apt install chromium")
+    def test_the_picture_plays_and_turns_with_the_mouse(self, html, tmp_path):
+        with browser.Browser(tmp_path / "profile") as chrome:
+            chrome.size(480, 400)
+            chrome.open(tmp_path / "episode.html")
+            chrome.evaluate("setPlaying(false); seek(0)")
+            first = self._picture(chrome)
+            brown = (first[..., 0].astype(int) - first[..., 2] > 40).mean()
+            assert 0.003 < brown < 0.3, "the robot is not there"
+            np.testing.assert_array_equal(self._picture(chrome), first)
+            chrome.evaluate("seek(last)")
+            assert (self._picture(chrome) != first).any(-1).mean() > 0.01
+            chrome.evaluate("seek(0)")
+            chrome.mouse("mousePressed", 240, 100)
+            chrome.mouse("mouseMoved", 340, 120)
+            chrome.mouse("mouseReleased", 340, 120)
+            assert chrome.evaluate("view.azimuth") == pytest.approx(0.35 - 100 / 150)
+            assert (self._picture(chrome) != first).any(-1).mean() > 0.1
+            assert not chrome.errors
+
+    def _picture(self, chrome):
+        """The scene, after it has been drawn again."""
+        chrome.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
+        return chrome.picture(160, 0, 320, 240)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toy import PointMass
 
+from mjxppo.config.check import make_config
 from mjxppo.config.schema import CheckpointConfig, Config
 from mjxppo.errors import UserError
-from mjxppo.run import checkpoint, load
+from mjxppo.run import checkpoint, directory, load, start
 from mjxppo.run.arrays import from_named_arrays, named_arrays
 
 
@@ -164,6 +170,64 @@ def test_if_no_step_is_whole_it_says_so_and_touches_nothing(saved):
     assert before == sorted((path, path.stat().st_mtime_ns) for path in saved.rglob("*"))
 
 
+def test_an_interrupted_first_save_is_set_aside_and_the_run_begins_again(tmp_path, capsys):
+    ppo = {"num_envs": 8, "block_size": 4, "rollout_length": 4, "num_minibatches": 2}
+    program = start.build(make_config({"env": "point_mass", "ppo": ppo}), PointMass())
+    ckpt = tmp_path / "run/ckpt"
+    (ckpt / "5/state").mkdir(parents=True)
+    assert start.restore(program, ckpt) is None
+    assert "the first checkpoint" in (said := capsys.readouterr().err) and "it is set aside" in said
+    assert not (ckpt / "5").exists() and len(list((tmp_path / "run/damaged").iterdir())) == 1
+    # Where another save had finished, something else is wrong, and nothing is thrown away.
+    for number in ("5", "9"):
+        (ckpt / number / "state").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"no step in .* is whole"):
+        start.restore(program, ckpt)
+    assert (ckpt / "5").exists()
+
+
+def test_runs_that_start_in_the_same_second_have_directories_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(directory.time, "strftime", lambda form: "20260101-000000")
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: directory.new_run_dir(Config(env="brax:ant")), range(16)))
+    assert len(set(made)) == 16 and all(path.is_dir() for path in made)
+    assert Path("runs/brax-ant-20260101-000000-s0-16") in made
+    monkeypatch.chdir(tmp_path / "runs")
+    Path("runs").write_text("a file")
+    with pytest.raises(UserError, match="run_dir: cannot create runs/"):
+        directory.new_run_dir(Config(env="hopper"))
+
+
+EIGHT = """import os, sys, time
+from pathlib import Path
+from mjxppo.config.schema import Config
+from mjxppo.run import directory
+children = []
+for _ in range(8):
+    children.append(os.fork())
+    if not children[-1]:
+        while not Path("go").exists():
+            time.sleep(0.001)
+        made = directory.new_run_dir(Config(env="hopper"))
+        with directory.open_run_dir(made, Config(env="hopper"), False):
+            time.sleep(0.3)
+        os._exit(0)
+Path("go").touch()
+sys.exit(max(os.waitpid(child, 0)[1] for child in children))
+"""
+
+
+def test_eight_processes_that_start_together_each_have_a_directory(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(Path(checkpoint.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", EIGHT], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    made = [path for path in (tmp_path / "runs").iterdir() if path.name != "latest"]
+    assert len(made) == 8 and all((path / "config.yaml").is_file() for path in made)
+    assert (tmp_path / "runs/latest").resolve() in made
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ckpt", "go", "runs"], "no link is left half made"
+
+
 @pytest.mark.parametrize("path, step", [("run", "4"), ("run/ckpt", "4"), ("run/ckpt/3", "3"), ("link", "4")])
 def test_a_run_its_ckpt_a_step_and_a_link_all_name_a_checkpoint(saved, tmp_path, path, step):
     (tmp_path / "link").symlink_to(saved)
@@ -222,3 +286,16 @@ def test_nothing_is_pickled(saved):
     for source in Path(checkpoint.__file__).parents[1].rglob("*.py"):
         text = source.read_text()
         assert "import pickle" not in text and "allow_pickle=True" not in text and "yaml.unsafe" not in text, source
+
+
+def test_the_first_is_due_within_a_minute_and_the_others_at_the_interval(tmp_path):
+    assert checkpoint.FIRST_AFTER_S < 60
+    config = Config(env="hopper", checkpoint=CheckpointConfig(every_updates=1000))
+    writer = checkpoint.CheckpointWriter(tmp_path / "ckpt", config, update=500)
+    assert not writer.due(600)
+    writer._opened -= checkpoint.FIRST_AFTER_S
+    assert writer.due(600)
+    writer.save(600, state_of(1), None)
+    writer._opened -= 1000
+    assert not writer.due(1599) and writer.due(1600)
+    writer.close()

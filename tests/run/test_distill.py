@@ -139,6 +139,7 @@ def test_the_share_falls_linearly_and_stays():
     assert float(schedules.teacher_share(at_once, 0.01)) == 0
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("compiled_quickly")
 def test_a_student_that_remembers_reaches_the_teacher_and_one_that_does_not_cannot(teacher):
     run = student(teacher)
@@ -179,6 +180,7 @@ def test_a_resumed_student_ends_with_the_same_bits_though_its_teacher_is_gone(te
     assert logged(whole) == logged(halves)
 
 
+@pytest.mark.exhaustive
 def test_two_devices_distil_alike_and_seeds_side_by_side(teacher):
     config = merge(
         distill.student_defaults(distill.load_teacher(str(teacher))),
@@ -214,7 +216,7 @@ class TestCommandLine:
         assert cli.main(["train", *teacher]) == 0
         assert json.loads(capsys.readouterr().out)["eval"]["episodes"] == 2, "in the worlds of its training"
 
-        assert cli.main(["distill", "runs/latest", "--policy.history", "3", "--run-dir", "student", *self.FEW]) == 0
+        assert cli.main(["distill", "teacher", "--policy.history", "3", "--run-dir", "student", *self.FEW]) == 0
         assert "imitating " in capsys.readouterr().err
         config = from_dict(read_yaml(tmp_path / "student/config.yaml"))
         assert config.distill.teacher == str(checkpoint.newest_whole_step(tmp_path.resolve() / "teacher/ckpt"))
@@ -225,8 +227,8 @@ class TestCommandLine:
         assert cli.main(more) == 0
         capsys.readouterr()
         for command in (
-            ["evaluate", "student", "--engine", "mjx", "--episodes", "2"],
-            ["evaluate", "teacher", "--engine", "mjx", "--episodes", "2", "--as-trained"],
+            ["evaluate", "student", "--engine", "own", "--episodes", "2"],
+            ["evaluate", "teacher", "--engine", "own", "--episodes", "2", "--as-trained"],
             ["export", "student"],
         ):
             assert cli.main(command) == 0
@@ -234,7 +236,7 @@ class TestCommandLine:
         assert result["history"] == 3 and result["obs_size"] == 2
 
         for arguments, message in (
-            (["evaluate", "teacher", "--engine", "mjx"], "observes what only the simulation knows"),
+            (["evaluate", "teacher", "--engine", "own"], "observes what only the simulation knows"),
             (["export", "teacher"], "mjxppo distill trains one that does not"),
             (["evaluate", "teacher", "--as-trained"], "as_trained: needs --engine own, planar or mjx"),
             (["distill", "teacher", "--env", "hopper"], "was trained on brax:fast, not on hopper"),

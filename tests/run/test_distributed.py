@@ -70,6 +70,7 @@ def cut(run: str, copy: str, last: int) -> None:
             shutil.rmtree(Path(copy) / "ckpt" / str(step))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_processes_train_as_one_and_either_resumes_what_the_other_began():
     steps = ["--total-env-steps", str(4 * 1024), *EVERY_UPDATE]

@@ -106,6 +106,7 @@ def test_what_is_carried_is_the_sources_to_the_bit_and_the_rest_is_fresh(source,
     assert changed == set(carry), "each part that is carried makes a difference"
 
 
+@pytest.mark.exhaustive
 def test_networks_and_discount_are_taken_over_unless_told_otherwise(source):
     tuned = run("tuned", 1, init={"path": "pretrained"}, policy={"min_log_std": -3.0})
     assert tuned.config.policy.hidden_sizes == (16,) and tuned.config.policy.critic_hidden_sizes == (8,)
@@ -130,25 +131,27 @@ def test_the_policy_stays_as_it_is_while_only_the_critic_learns(source):
     assert not np.array_equal(final_arrays("thawed")[mean], source[mean])
 
 
+@pytest.mark.exhaustive
 def test_the_step_size_that_is_logged_warms_up(source):
     init = {"path": "pretrained", "critic_warmup": 1, "step_size_warmup": 4}
     rates = {}
     # A target that is never reached: without warm-ups the step size would grow from the first update on.
     for schedule in ("constant", "adaptive_kl"):
         ppo = {"learning_rate_schedule": schedule, "target_kl": 1e3}
-        rates[schedule] = [row["learning_rate"] for row in run(schedule, 7, init=init, ppo=ppo).metrics]
+        rates[schedule] = [row["learning_rate"] for row in run(schedule, 7, init=init, ppo=ppo).rows]
     expected = np.array([1, 0.25, 0.5, 0.75, 1, 1, 1]) * 3e-3
     np.testing.assert_allclose(rates["constant"], expected, rtol=1e-6)
     np.testing.assert_allclose(rates["adaptive_kl"], expected * [1, 1, 1, 1, 1, 1, 1.5], rtol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_a_heavy_anchor_keeps_the_policy_where_it_was(source):
     divergence, distance = {}, {}
     kernel = f"{PARTS['policy']}/mlp/head/kernel"
     for name, weight in (("free", 1e-6), ("held", 1e6)):
         ppo = {"learning_rate_schedule": "constant", "max_grad_norm": 1e6}
         tuned = run(name, 20, init={"path": "pretrained", "anchor_coef": weight}, ppo=ppo)
-        divergence[name] = tuned.metrics[-1]["reference_kl"]
+        divergence[name] = tuned.rows[-1]["reference_kl"]
         distance[name] = np.abs(final_arrays(name)[kernel] - source[kernel]).max()
     assert divergence["held"] < 0.02 * divergence["free"] and distance["held"] < 0.2 * distance["free"]
     for name in ("free", "held"):
@@ -160,10 +163,11 @@ def test_a_heavy_anchor_keeps_the_policy_where_it_was(source):
 
 
 def test_at_the_beginning_the_anchor_is_where_the_policy_is(source):
-    rows = run("tuned", 1, init={"path": "pretrained", "anchor_coef": 1.0, "critic_warmup": 1}).metrics
+    rows = run("tuned", 1, init={"path": "pretrained", "anchor_coef": 1.0, "critic_warmup": 1}).rows
     assert abs(rows[0]["reference_kl"]) < 1e-6
 
 
+@pytest.mark.exhaustive
 def test_an_anchored_run_resumes_to_the_bit_without_its_source(source, monkeypatch):
     init = {"path": "pretrained", "anchor_coef": 0.5, "anchor_half_life": 3.0, "critic_warmup": 2}
     run("whole", 9, init=init)
@@ -211,6 +215,22 @@ def test_a_source_that_does_not_fit_is_refused_in_one_line_before_anything_is_wr
     assert "\n" not in str(error.value) and not Path("tuned").exists()
 
 
+@pytest.mark.exhaustive
+def test_an_optimizer_of_other_steps_is_refused(source):
+    every = ["policy", "critic", "normalizer", "optimizer"]
+    ppo = {"num_minibatches": 1, "learning_rate_schedule": "constant"}
+    with pytest.raises(
+        UserError,
+        match=r"init.carry: the optimizer of .* is that of other steps \(algorithm ppo, .* leave optimizer out",
+    ):
+        run("tuned", 1, algorithm="trpo", ppo=ppo, init={"path": "pretrained", "carry": every})
+    run("trpo", 1, algorithm="trpo", ppo=ppo, init={"path": "pretrained"})
+    run("again", 2, algorithm="trpo", ppo=ppo, init={"path": "trpo", "carry": every})
+    counts = [final_arrays(name)["learner/critic_opt_state/1/count"] for name in ("trpo", "again")]
+    assert counts[0] == 160 and counts[1] == 480, "Adam's moments of the critic go on as well"
+
+
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("field", ["init_log_std", "min_log_std"])
 def test_what_the_parameters_of_a_state_dependent_std_stand_for_must_stay(working_directory, field):  # noqa: F811
     policy = {"hidden_sizes": [16], "std": "state_dependent", "init_log_std": -0.5, "min_log_std": -2.5}
@@ -223,6 +243,7 @@ def test_what_the_parameters_of_a_state_dependent_std_stand_for_must_stay(workin
     assert run("critic", 1, init=init, policy={field: -1.0}).env, "a new actor may be another"
 
 
+@pytest.mark.exhaustive
 def test_networks_that_are_not_carried_may_differ(source):
     fields = {"init": {"path": "pretrained", "carry": ["policy", "normalizer"]}, "policy": {"critic_hidden_sizes": [4]}}
     assert run("tuned", 1, **fields).config.policy.critic_hidden_sizes == (4,)
@@ -234,19 +255,20 @@ FAST += ["--ppo.num-minibatches", "4", "--eval.episodes", "0", "--eval.no-video"
 
 def test_from_the_command_line(capsys):
     assert (
-        cli.main(["train", *FAST, "--run-dir", "pre", "--policy.hidden-sizes", "24", "--total-env-steps", "256"]) == 0
+        cli.main(["train", *FAST, "--run-dir", "runs/pre", "--policy.hidden-sizes", "24", "--total-env-steps", "256"])
+        == 0
     )
     Path("tune.yaml").write_text("init: {carry: [policy, normalizer], anchor_coef: 0.1, critic_warmup: 1}\n")
     tune = ["train", *FAST, "--init.path", "ckpt", "--config", "tune.yaml", "--total-env-steps", "256"]
     capsys.readouterr()
-    assert cli.main([*tune, "--run-dir", "tuned"]) == 0
+    assert cli.main([*tune, "--run-dir", "runs/tuned"]) == 0
     printed = capsys.readouterr()
-    step = Path("pre/ckpt/2").resolve()
+    step = Path("runs/pre/ckpt/2").resolve()
     assert f"starting from {step}: policy, normalizer, anchor" in printed.err
     assert json.loads(printed.out)["env_steps"] == 256
-    config = load.load(Path("tuned")).config
+    config = load.load(Path("runs/tuned")).config
     assert config.policy.hidden_sizes == (24,) and config.init.path == str(step), "ckpt is now another run's"
     assert cli.main([*tune, "--env", "half_cheetah", "--run-dir", "no"]) == 2
     assert "observations, and half_cheetah has 17" in capsys.readouterr().err
-    assert cli.main(["train", "--resume", "--run-dir", "tuned", "--init.carry", "normalizer"]) == 2
+    assert cli.main(["train", "--resume", "--run-dir", "runs/tuned", "--init.carry", "normalizer"]) == 2
     assert "init.carry: cannot change when a run is resumed" in capsys.readouterr().err

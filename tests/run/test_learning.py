@@ -19,7 +19,7 @@ def test_half_cheetah_learns_to_run_in_a_million_steps(tmp_path, monkeypatch, ca
     # A random policy scores about -280, a still one about 0. This learner reaches 3000 to 5000; with the advantage's
     # sign or order wrong, terminal values bootstrapped wrongly, or stale log-probs, it stays below 500.
     assert summary["eval"]["mean"] > 1500
-    engine = ["evaluate", "run", "--episodes", "10", "--engine"]
+    engine = ["evaluate", "run", "--episodes", "10", "--json", "--engine"]
     results = {}
     for name in ("gymnasium", "planar"):
         assert cli.main([*engine, name]) == 0

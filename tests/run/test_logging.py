@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from PIL import Image
 
 from mjxppo import cli
 from mjxppo.config.schema import Config, LogConfig
+from mjxppo.config.values import defaults_for, from_dict, merge
 from mjxppo.render.video import write_video
 from mjxppo.run import metrics
 from mjxppo.run.metrics import MetricsWriter
@@ -58,7 +60,8 @@ def video(tmp_path):
 def test_tensorboard_has_curves_hyperparameters_and_an_animation(tmp_path, video):
     from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
-    log_a_run(tmp_path / "run", Config(env="hopper", seed=3), video)
+    changed = from_dict(merge(defaults_for("hopper"), {"seed": 3, "ppo": {"adam_eps": 1e-3, "gamma": 0.5}}))
+    log_a_run(tmp_path / "run", changed, video)
     found = values(tmp_path / "run")
     assert found["episode/expected_return"].simple_value == 3.5 and "learning/policy_loss" not in found
     assert found["eval/mean"].simple_value == 3000.0
@@ -67,8 +70,12 @@ def test_tensorboard_has_curves_hyperparameters_and_an_animation(tmp_path, video
         return HParamsPluginData.FromString(found[tag].metadata.plugin_data.content)
 
     session = plugin("_hparams_/session_start_info").session_start_info.hparams
-    assert session["seed"].number_value == 3 and session["ppo.normalize_obs"].bool_value is True
-    assert session["policy.hidden_sizes"].string_value == "[64, 64]"
+    assert session["seed"].number_value == 3 and session["ppo.gamma"].number_value == 0.5
+    assert session["policy.hidden_sizes"].string_value == str(list(changed.policy.hidden_sizes))
+    # What was changed, and what matters most; not all of more than a hundred fields.
+    assert "ppo.adam_eps" in session and "ppo.adam_b1" not in session and "log.tensorboard" not in session
+    columns = [info.name for info in plugin("_hparams_/experiment").experiment.hparam_infos]
+    assert len(columns) < 20
     shown = {info.name.tag for info in plugin("_hparams_/experiment").experiment.metric_infos}
     assert {"eval/mean", "episode/expected_return"} <= shown <= set(found)
 
@@ -128,6 +135,15 @@ def test_wandb_gets_the_numbers_and_a_resumed_run_keeps_its_identity(tmp_path, v
     assert (fake.options["name"], fake.options["config"]["env"]) == (tmp_path.name, "hopper")
     MetricsWriter(tmp_path, config=WANDB).close()
     assert fake.options["id"] == first and fake.options["resume"] == "allow"
+
+
+def test_wandb_gets_an_evaluation_without_its_step_which_may_be_an_earlier_one(tmp_path, monkeypatch):
+    fake = with_wandb(monkeypatch)
+    writer = MetricsWriter(tmp_path, config=WANDB)
+    writer.write_evaluation({"update": 3, "env_steps": 500, "eval/return_mean": 7.0, "eval/return_std": None})
+    writer.close()
+    assert fake.calls[1] == ("log", {"eval/env_steps": 500, "eval/return_mean": 7.0}, None)
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["eval/return_std"] is None
 
 
 @pytest.mark.parametrize("failing", ["init", "log", "finish"])

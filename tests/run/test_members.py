@@ -52,7 +52,8 @@ def member(arrays: dict[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
     return {name: values[index] for name, values in arrays.items()}
 
 
-@pytest.mark.parametrize("num_devices", [pytest.param(1, marks=pytest.mark.exhaustive), 2])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("num_devices", [1, 2])
 def test_seeds_trained_in_turn_are_to_the_bit_what_they_are_alone(num_devices, monkeypatch):
     monkeypatch.setattr(placement, "VECTORIZED_WORLDS", 1)
     together, alone = trained(num_devices, seed=7, num_seeds=2), trained(num_devices, seed=8)
@@ -60,7 +61,8 @@ def test_seeds_trained_in_turn_are_to_the_bit_what_they_are_alone(num_devices, m
         np.testing.assert_array_equal(member(together, 1)[name], values, err_msg=name)
 
 
-@pytest.mark.parametrize("num_devices", [pytest.param(1, marks=pytest.mark.exhaustive), 2])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("num_devices", [1, 2])
 def test_vectorised_seeds_are_what_they_are_alone_to_rounding(num_devices):
     together = trained(num_devices, seed=7, num_seeds=2, total=256)
     alone = trained(num_devices, seed=8, total=256)
@@ -81,6 +83,7 @@ def test_a_grid_trains_every_combination_with_its_own_settings():
     assert len({head.tobytes() for head in heads}) == 4
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("compiled_quickly")
 def test_every_setting_that_may_be_swept_can_be():
     ppo = dataclasses.replace(PPO, loss="kl_penalty", learning_rate_schedule="adaptive_kl", entropy_coef=0.01)
@@ -135,6 +138,7 @@ def train(*arguments: str, command: str = "train") -> int:
     return cli.main([command, *SMALL, "--total-env-steps", "12288", "--num-devices", "2", *arguments])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("compiled_quickly")
 def test_each_seed_has_a_directory_like_that_of_a_run_of_its_own(working_directory, capsys):  # noqa: F811
     assert train("--run-dir", "run", "--seed", "5", "--num-seeds", "2", "--eval.episodes", "2") == 0
@@ -199,6 +203,7 @@ def test_several_policies_resume_to_the_same_bits(working_directory, monkeypatch
         assert logged(f"whole/{seed}") == logged(f"broken/{seed}")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("compiled_quickly")
 def test_a_sweep_ends_with_a_table_and_is_evaluated_and_drawn_policy_by_policy(working_directory, capsys):  # noqa: F811
     grid = ("--grid", "ppo.learning-rate=1e-3,1e-4", "--num-seeds", "2")
@@ -207,9 +212,9 @@ def test_a_sweep_ends_with_a_table_and_is_evaluated_and_drawn_policy_by_policy(w
     groups = json.loads(captured.out)["eval"]["groups"]
     assert [group["settings"]["ppo.learning_rate"] for group in groups] == [1e-3, 1e-4]
     assert "learning_rate  seeds" in captured.err
-    assert cli.main(["evaluate", "run", "--engine", "mjx", "--episodes", "2"]) == 0
+    assert cli.main(["evaluate", "run", "--engine", "own", "--episodes", "2"]) == 0
     assert len(json.loads(capsys.readouterr().out)["policies"]) == 4
-    assert cli.main(["evaluate", "run/learning_rate-0.001_seed-1", "--engine", "mjx", "--episodes", "2"]) == 0
+    assert cli.main(["evaluate", "run/learning_rate-0.001_seed-1", "--engine", "own", "--episodes", "2"]) == 0
     assert json.loads(capsys.readouterr().out)["episodes"] == 2
     assert cli.main(["plot", "run", "--y", "approx_kl"]) == 0
     drawn = json.loads(capsys.readouterr().out)

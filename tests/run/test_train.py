@@ -62,13 +62,13 @@ def logged(run_dir: str | Path) -> list[dict]:
 
 @pytest.mark.usefixtures("compiled_quickly")
 def test_a_run_leaves_everything_where_the_manual_says(capsys):
-    assert train("--eval.episodes", "3", "--run-dir", "out/run", steps=3 * 1024 + 100) == 0
+    assert train("--eval.episodes", "3", "--run-dir", "runs/mine", steps=3 * 1024 + 100) == 0
     printed = capsys.readouterr()
     summary = json.loads(printed.out)
     assert summary["env_steps"] == 3 * 1024 + 100 and summary["eval"]["episodes"] == 3
     assert summary["eval"]["engine"] == "own", "Gymnasium has no such task"
     assert "\r" not in printed.err and "\x1b" not in printed.err, "no live display where there is no terminal"
-    run = Path("out/run")
+    run = Path("runs/mine")
     assert json.loads((run / "eval.json").read_text())["seeds"] == [1_000_000, 1_000_001, 1_000_002]
     rows = read_rows(run)
     assert [row["env_steps"] for row in rows] == [1024, 2048, 3072, 3172]
@@ -121,7 +121,7 @@ def whole_runs(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize(("devices", "crash_at"), [(1, 1), (2, 2), (2, 7)])
+@pytest.mark.parametrize(("devices", "crash_at"), [pytest.param(1, 1, marks=pytest.mark.exhaustive), (2, 2), (2, 7)])
 def test_a_run_killed_and_resumed_ends_with_the_bits_of_one_that_was_not(monkeypatch, whole_runs, devices, crash_at):
     left_alone = whole_runs(devices)
     calls = []
@@ -146,9 +146,9 @@ def test_a_run_killed_and_resumed_ends_with_the_bits_of_one_that_was_not(monkeyp
 
 
 def test_resuming_goes_on_from_the_newest_run_and_may_be_given_more_steps():
-    assert train("--run-dir", "a", steps=3 * 1024) == 0
+    assert train("--run-dir", "runs/a", steps=3 * 1024) == 0
     assert cli.main(["train", "--resume", "--total-env-steps", str(5 * 1024)]) == 0
-    assert [row["update"] for row in logged("a")] == [1, 2, 3, 4, 5]
+    assert [row["update"] for row in logged("runs/a")] == [1, 2, 3, 4, 5]
     assert cli.main(["train", "--resume"]) == 0, "nothing left to do is no error"
 
 
@@ -200,7 +200,9 @@ def wait_for_updates(process: subprocess.Popen, run_dir: str, updates: int) -> N
 
 
 @pytest.mark.usefixtures("compiled_quickly")
-@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    "number, code", [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.exhaustive), (signal.SIGINT, 130)]
+)
 def test_a_signal_saves_and_stops_with_the_shells_exit_code(number, code):
     process = start("run")
     wait_for_updates(process, "run", 7)
@@ -208,6 +210,8 @@ def test_a_signal_saves_and_stops_with_the_shells_exit_code(number, code):
     out, err = process.communicate(timeout=100)  # the rest of the run would take many minutes
     assert process.returncode == code, err
     assert "--resume" in err
+    name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+    assert f"{name}: finishing the device call, then saving. Ctrl-C" in err and "stops at once: the" in err
     updates = [row["update"] for row in logged("run")]
     assert checkpoint.newest_whole_step(Path("run/ckpt")).name == str(updates[-1]), "nothing was lost"
     assert json.loads(out)["updates"] == updates[-1]
@@ -239,7 +243,7 @@ BAD = [
     (["--env", "hopper", "--run-dir", "file/inside"], "cannot write"),
     (["--env", "hopper", "--num-devices", "1024", "--ppo.num-envs", "131072"], "num_devices: 1024 asked for"),
     (["--resume", "--run-dir", "nowhere"], "there is no file nowhere/config.yaml"),
-    (["--resume"], "no run here to resume"),
+    (["--resume"], "there is no run here"),
     (["--resume", "--run-dir", "old", "--ppo.gamma", "0.5"], "ppo.gamma: cannot change"),
     (["--resume", "--run-dir", "old", "--env", "hopper"], "env: cannot change"),
 ]

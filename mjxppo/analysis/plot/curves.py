@@ -12,7 +12,7 @@ from mjxppo.config.values import flatten, read_yaml
 from mjxppo.errors import UserError, hint
 from mjxppo.files import read_json
 from mjxppo.run.directory import CONFIG, EVAL
-from mjxppo.run.metrics import JSONL, Row, read_rows
+from mjxppo.run.metrics import JSONL, RETURN, Row, read_evaluations, read_rows
 
 XAxis = Literal["env_steps", "time_s"]
 Settings = dict[str, Any]
@@ -52,6 +52,9 @@ class Run:
     smooth: np.ndarray
     """The metric averaged over the last episodes, [points]."""
     evaluation: Evaluation | None
+    evaluated: tuple[np.ndarray, np.ndarray] | None = None
+    """Where the policy was evaluated while training, and the mean returns, [evaluations] each; None where ``y`` is
+    another metric than a return of training, or there is none."""
 
 
 def read_run(directory: Path, y: str, x: XAxis, smooth: int) -> Run:
@@ -62,9 +65,14 @@ def read_run(directory: Path, y: str, x: XAxis, smooth: int) -> Run:
         UserError: there is no such metric (the message names the nearest), or the file holds no metrics.
     """
     rows = _rows(directory)
-    _check_metric(rows, y, directory)
-    steps, values = _column(rows, "env_steps"), _column(rows, y)
+    evaluations = read_evaluations(directory)
+    _check_metric([*rows, *evaluations], y, directory)
+    steps = _column(rows, "env_steps")
     positions = steps if x == "env_steps" else _training_time(steps, _column(rows, "time_s"))
+    where = np.interp(_column(evaluations, "env_steps"), steps, positions)
+    if y.startswith("eval/"):
+        rows, positions = evaluations, where
+    values = _column(rows, y)
     of_episodes = y.startswith("episode_")
     weights = np.nan_to_num(_column(rows, "episodes")) if of_episodes else np.ones(len(rows))
     kept = np.isfinite(positions) & np.isfinite(values) & (weights > 0)
@@ -74,8 +82,12 @@ def read_run(directory: Path, y: str, x: XAxis, smooth: int) -> Run:
     positions, values, weights = positions[kept], values[kept], weights[kept]
     averaged = trailing_mean(values, weights, smooth) if of_episodes else values
     env, seed, settings = _configured(directory)
-    evaluation = _evaluation(directory) if y in ("episode_return", "expected_return") else None
-    return Run(directory, y, env, seed, settings, positions, values, averaged, evaluation)
+    if y not in ("episode_return", "expected_return"):
+        return Run(directory, y, env, seed, settings, positions, values, averaged, None)
+    returns = _column(evaluations, RETURN)
+    sound = np.isfinite(returns)
+    evaluated = (where[sound], returns[sound]) if sound.any() else None
+    return Run(directory, y, env, seed, settings, positions, values, averaged, _evaluation(directory), evaluated)
 
 
 def _rows(directory: Path) -> list[Row]:

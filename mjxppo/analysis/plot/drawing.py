@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -20,7 +21,11 @@ from mjxppo.files import replacing
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _STYLES = ("-", "-.", ":")
 _DASHES = (5, 3)
+_MOST_WITH_LINES = 4
+"""Curves in a panel whose runs are drawn as well; with more, nothing could be told apart."""
 _GREY = "#666666"
+_EVALUATED: dict[str, Any] = {"linestyle": ":", "linewidth": 1.0, "marker": "o", "markersize": 4.5}
+_ALPHA_EVALUATED = 0.9
 _BANDS = {
     "range": "min to max of the seeds",
     "std": "± 1 standard deviation",
@@ -29,6 +34,7 @@ _BANDS = {
 _Y_LABELS = {
     "episode_return": "return of an episode (sum of rewards)",
     "expected_return": "expected return of an episode (sum of rewards)",
+    "eval/return_mean": "return of the deterministic policy, evaluated while training",
     "episode_length": "length of an episode (steps)",
     "episode_return_std": "standard deviation of episode returns",
     "approx_kl": "KL divergence per update (nats)",
@@ -81,8 +87,16 @@ def draw_panel(panel: Axes, curves: list[Curve], y: str, x: XAxis, smooth: int, 
     for i, curve in enumerate(curves):
         colour = _COLOURS[i % len(_COLOURS)]
         handles.append(_draw_curve(panel, curve, unit, colour, _STYLES[i // len(_COLOURS) % len(_STYLES)]))
+        if len(curves) <= _MOST_WITH_LINES and len(curve.runs) > 1:
+            for run in curve.runs:
+                panel.plot(run.x / unit, run.y, color=colour, alpha=0.35, linewidth=0.7)
         if curve.evaluation is not None:
             panel.axhline(curve.evaluation.mean, color=colour, linewidth=1.2, dashes=_DASHES)
+        for steps, returns in (run.evaluated for run in curve.runs if run.evaluated is not None):
+            panel.plot(steps / unit, returns, color=colour, alpha=_ALPHA_EVALUATED, **_EVALUATED)
+    if any(run.evaluated is not None for curve in curves for run in curve.runs):
+        label = "evaluated while training, deterministic policy"
+        handles.append(Line2D([], [], color=_GREY, label=label, **_EVALUATED))
     if any(len(curve.runs) > 1 for curve in curves):
         handles.append(Patch(facecolor=_GREY, alpha=0.25, label=f"band: {_BANDS[band]}"))
     evaluated = {curve.evaluation.over for curve in curves if curve.evaluation is not None}

@@ -15,7 +15,7 @@ from mjxppo.console import say
 
 Band = Literal["range", "std", "ci95"]
 _MAX_LABEL_SETTINGS = 3
-_LOGARITHMIC = ("value_loss", "grad_norm", "grad_norm_variance")
+LOGARITHMIC = ("value_loss", "grad_norm", "grad_norm_variance")
 """Metrics that are compared by their ratios: their means and bands are computed on the logarithms."""
 
 
@@ -104,7 +104,7 @@ def curve_of(label: str, members: list[Run], band: Band) -> Curve:
 
 
 def _logarithmic(runs: list[Run]) -> bool:
-    return runs[0].metric in _LOGARITHMIC and all((run.smooth > 0).all() for run in runs)
+    return runs[0].metric in LOGARITHMIC and all((run.smooth > 0).all() for run in runs)
 
 
 def _mean_and_band(values: np.ndarray, band: Band) -> np.ndarray:

@@ -40,7 +40,9 @@ def draw_grid(result: dict[str, Any], out: Path) -> None:
     (first, values), *others = result["axes"].items()
     mean = np.array(result["mean"])
     if others:
-        figure.colorbar(_heat_map(panel, result, mean, (mean.min(), mean.max())), label="mean return")
+        figure.colorbar(
+            _heat_map(panel, result, mean, _limits(mean, float(np.mean(result["nominal"])))), label="mean return"
+        )
     else:
         panel.plot(values, mean, "o-")
         panel.axhline(np.mean(result["nominal"]), color="#666666", linestyle="--", label="the model itself")
@@ -51,6 +53,13 @@ def draw_grid(result: dict[str, Any], out: Path) -> None:
     how = "; text: share of the return on the model itself" if others else ""
     panel.set_title(f"{result['env']}, {policies}, {result['episodes']} episodes each{how}", fontsize=9, loc="left")
     save_figure(figure, out)
+
+
+def _limits(mean: np.ndarray, nominal: float) -> tuple[float, float]:
+    """The returns at the ends of the colours: what is as good as on the model itself, or better, has the best one."""
+    if nominal > 0:
+        return 0.0, nominal
+    return min(float(mean.min()), nominal - max(1.0, abs(nominal))), nominal
 
 
 def _heat_map(panel: Axes, result: dict[str, Any], colors: np.ndarray, limits: tuple[float, float]) -> Any:

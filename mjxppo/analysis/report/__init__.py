@@ -11,12 +11,13 @@ from mjxppo.errors import UserError
 from mjxppo.files import write_bytes
 
 
-def report(run: Path, out: Path | None = None) -> dict[str, Any]:
+def report(run: Path, out: Path | None = None, of_best: bool = False) -> dict[str, Any]:
     """Writes the page.
 
     Args:
         run: a run directory, its ckpt/, or one step's folder; the run may still be training.
         out: a file ending in .html; default: report.html in the run's directory.
+        of_best: show evaluation and video of the best policy, which ``conclude.show_best`` has made.
 
     Returns:
         What was written, ready for JSON: path, run_dir, bytes, and the names of the page's sections.
@@ -28,7 +29,7 @@ def report(run: Path, out: Path | None = None) -> dict[str, Any]:
         raise UserError(f"out: {out} must end in .html")
     directory = run_directory(run)
     out = out or directory / FILE
-    page, sections = make_page(directory)
+    page, sections = make_page(directory, of_best)
     content = page.encode()
     write_bytes(out, content)
     return {"path": str(out), "run_dir": str(directory), "bytes": len(content), "sections": sections}

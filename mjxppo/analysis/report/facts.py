@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from mjxppo.analysis.runs import find_runs, with_metrics
+from mjxppo.analysis.runs import check_not_cloned, find_runs, with_metrics
 from mjxppo.config.schema import Config
-from mjxppo.config.values import defaults_for, flatten, from_dict, read_yaml, to_dict, to_yaml
+from mjxppo.config.values import changed_settings, from_dict, read_yaml, to_yaml
+from mjxppo.console import say
 from mjxppo.errors import UserError
 from mjxppo.files import read_json
-from mjxppo.run import machine
-from mjxppo.run.directory import CONFIG, EVAL, SUMMARY, VIDEO, run_of_member
-from mjxppo.run.metrics import Row, read_rows
+from mjxppo.run import best, machine
+from mjxppo.run.directory import CONFIG, EVAL, FILMS, SUMMARY, VIDEO, run_of_member
+from mjxppo.run.metrics import RETURN, Row, read_evaluations, read_rows
+from mjxppo.run.model_files import what_changed
 
 FILE, SPLIT = "report.html", "split.json"
 """Names of the report and of the measured parts of an update (``mjxppo report --split``) in a run's directory."""
 _MAX_VIDEO_BYTES = 64 * 2**20  # a page of this size still opens
+_MOST_CLIPS = 12
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,15 @@ class Times:
         return self.device_s + self.host_s
 
 
+class Clip(NamedTuple):
+    """A film that was made while training."""
+
+    env_steps: int
+    return_mean: float | None
+    """Mean return of the evaluation that it belongs to."""
+    content: bytes
+
+
 @dataclass(frozen=True)
 class Facts:
     """The contents of a report."""
@@ -53,7 +65,14 @@ class Facts:
     """Metrics of the first policy."""
     times: Times
     evaluation: dict[str, Any] | None
+    """Of the newest policy, or of the best one, as ``of_best`` says."""
     video: bytes | None
+    of_best: bool
+    best: Row | None
+    """The best evaluation while training; None where there is none, and for several policies."""
+    clips: list[Clip]
+    ended_by: str
+    """As in summary.json; "signal" where the run has not ended."""
     machines: list[dict[str, Any]] = field(default_factory=list)
     split: dict[str, Any] | None = None
 
@@ -64,8 +83,8 @@ class Facts:
 
     @property
     def complete(self) -> bool:
-        """Whether the run has reached its budget."""
-        return self.env_steps >= self.config.total_env_steps
+        """Whether the run has ended: at its budget, or before where a setting said so."""
+        return self.env_steps >= self.config.total_env_steps or self.ended_by not in ("budget", "signal")
 
 
 def run_directory(run: Path) -> Path:
@@ -77,8 +96,12 @@ def run_directory(run: Path) -> Path:
     return Path(os.path.commonpath(find_runs(run)))
 
 
-def read_facts(directory: Path) -> Facts:
-    """Reads a run directory; raises UserError where its configuration or its metrics are missing."""
+def read_facts(directory: Path, of_best: bool = False) -> Facts:
+    """Reads a run directory; raises UserError where its configuration or its metrics are missing.
+
+    ``of_best``: evaluation and video are those of the best policy, which ``conclude.show_best`` has made.
+    """
+    check_not_cloned(directory)
     values = read_yaml(directory / CONFIG)
     config = from_dict(values, str(directory / CONFIG))
     policies = with_metrics(directory, config)
@@ -86,20 +109,40 @@ def read_facts(directory: Path) -> Facts:
     if not rows:
         raise UserError(f"{directory}: has logged nothing yet; wait for its first updates")
     run = run_of_member(directory) or directory  # several policies share a machine and a program
+    if changed := what_changed(config, run):
+        say(f"{changed}: the report is about what it was")
     summary = read_json(run / SUMMARY) or {}
+    if summary.get("updates") != rows[-1]["update"]:  # of before the last resume
+        summary = {"compile_s": summary.get("compile_s")}
+    found = best.read_best(directory)
+    source = found[0] if of_best and found is not None else directory
     return Facts(
         directory=directory,
         policies=policies,
         config=config,
         yaml=to_yaml(config),
-        changed=_changed(config),
+        changed=changed_settings(config),
         rows=rows,
         times=_times(rows, summary.get("compile_s")),
-        evaluation=read_json(directory / EVAL),
-        video=_video(directory / VIDEO),
+        evaluation=read_json(source / EVAL),
+        video=_video(source / VIDEO),
+        of_best=source is not directory,
+        best=found[1] if found is not None else None,
+        clips=_clips(directory),
+        ended_by=str(summary.get("ended_by", "signal")),
         machines=machine.read(run),
         split=_split(read_json(directory / SPLIT)),
     )
+
+
+def _clips(directory: Path) -> list[Clip]:
+    """The films of one policy, oldest first, evenly chosen where there are many."""
+    returns = {row["env_steps"]: row[RETURN] for row in read_evaluations(directory)}
+    steps = sorted(int(path.stem) for path in (directory / FILMS).glob("*.mp4") if path.stem.isdigit())
+    if len(steps) > _MOST_CLIPS:
+        steps = [steps[round(i * (len(steps) - 1) / (_MOST_CLIPS - 1))] for i in range(_MOST_CLIPS)]
+    films = [(number, _video(directory / FILMS / f"{number}.mp4")) for number in steps]
+    return [Clip(number, returns.get(number), content) for number, content in films if content is not None]
 
 
 def _video(path: Path) -> bytes | None:
@@ -115,13 +158,6 @@ def _split(content: dict[str, Any] | None) -> dict[str, Any] | None:
     wanted = {"update_ms", "physics_ms", "policy_ms", "gae_ms", "gradient_steps_ms"}
     usable = isinstance(results, list) and len(results) == 1 and wanted <= set(results[0])
     return results[0] if usable and results else None
-
-
-def _changed(config: Config) -> dict[str, tuple[Any, Any]]:
-    """Settings that differ from the task's shipped configuration: (shipped, configured) by dotted name."""
-    shipped = flatten(to_dict(from_dict(defaults_for(config.env))))
-    values = flatten(to_dict(config))
-    return {name: (shipped.get(name), value) for name, value in values.items() if shipped.get(name) != value}
 
 
 def _times(rows: list[Row], compile_s: float | None) -> Times:

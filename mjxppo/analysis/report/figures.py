@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 
 from mjxppo.analysis.plot.curves import NoValues, read_run
 from mjxppo.analysis.plot.drawing import make_figure, x_unit
-from mjxppo.analysis.plot.groups import group
+from mjxppo.analysis.plot.groups import LOGARITHMIC, group
 from mjxppo.run.metrics import Row
 
 _BLUE, _GREY = "#0072B2", "#666666"
@@ -32,7 +31,6 @@ _PANELS = {
     "grad_norm": "norm of the gradient",
     "randomization_extent": "share of the randomisation's ranges",
 }
-_COLUMNS = 3
 
 
 def return_curve(policies: Sequence[Path]) -> str | None:
@@ -43,28 +41,34 @@ def return_curve(policies: Sequence[Path]) -> str | None:
             runs.append(read_run(directory, "episode_return", "env_steps", smooth=100))
     if not runs:
         return None
-    return _svg(make_figure(group(runs, "range"), "episode_return", "env_steps", 100, "range"))
+    figure = make_figure(group(runs, "range"), "episode_return", "env_steps", 100, "range")
+    figure.set_size_inches(5.6, 4.3)  # its text can be read on a phone
+    return _svg(figure)
 
 
-def learning_panels(rows: list[Row]) -> str | None:
-    """Draws small curves of the other logged metrics; returns SVG, or None where there are none."""
+def learning_panels(rows: list[Row]) -> list[str]:
+    """Draws a small curve of each other logged metric; returns an SVG of each, so that a narrow page stacks them."""
     names = [name for name in _PANELS if any(isinstance(row.get(name), int | float) for row in rows)]
-    if not names:
-        return None
-    height = math.ceil(len(names) / _COLUMNS)
-    figure = Figure(figsize=(10.8, 2.1 * height), layout="constrained")
-    places = list(figure.subplots(height, _COLUMNS, squeeze=False, sharex=True).flat)
     unit, axis = x_unit("env_steps", float(rows[-1]["env_steps"]))
     x = np.array([row["env_steps"] for row in rows]) / unit
-    for place, name in zip(places, names, strict=False):
-        y = np.array([value if isinstance(value := row.get(name), int | float) else np.nan for row in rows], float)
-        place.plot(x, y, color=_BLUE, linewidth=0.9, marker="o" if len(rows) == 1 else None)
-        place.set_title(_PANELS[name], loc="left", fontsize=9)
-        _style(place)
-    for place in places[len(names) :]:
-        place.set_visible(False)
-    figure.supxlabel(axis, fontsize=9, color=_GREY)
-    return _svg(figure)
+    return [_svg(_small_curve(x, axis, _PANELS[name], _values(rows, name), name in LOGARITHMIC)) for name in names]
+
+
+def _values(rows: list[Row], name: str) -> np.ndarray:
+    """One metric, [rows], NaN where it has no value."""
+    return np.array([value if isinstance(value := row.get(name), int | float) else np.nan for row in rows], float)
+
+
+def _small_curve(x: np.ndarray, axis: str, title: str, y: np.ndarray, logarithmic: bool) -> Figure:
+    figure = Figure(figsize=(3.6, 2.2), layout="constrained")
+    panel = figure.subplots()
+    panel.plot(x, y, color=_BLUE, linewidth=0.9, marker="o" if len(x) == 1 else None)
+    panel.set_title(title, loc="left", fontsize=9)
+    panel.set_xlabel(axis, fontsize=8, color=_GREY)
+    if logarithmic and np.nanmax(y) > 0:
+        panel.set_yscale("log")
+    _style(panel)
+    return figure
 
 
 def histogram(evaluation: dict[str, Any]) -> str | None:
@@ -89,13 +93,16 @@ def _style(panel: Axes) -> None:
     panel.set_axisbelow(True)
     panel.tick_params(labelsize=8)
     panel.margins(x=0.02)
-    if max(np.abs(panel.get_ylim())) >= 10_000:
+    if panel.get_yscale() == "linear" and max(np.abs(panel.get_ylim())) >= 10_000:
         panel.yaxis.set_major_formatter("{x:,.0f}")
 
 
 def _svg(figure: Figure) -> str:
-    """The figure's SVG; text becomes outlines, so that it looks the same on every machine."""
+    """The figure's SVG; text becomes outlines, so that it looks the same on every machine.
+
+    Its background is the page's, which may be dark.
+    """
     content = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "mjxppo", "svg.fonttype": "path"}):
-        figure.savefig(content, format="svg", metadata={"Date": None})
+        figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
     return content.getvalue()

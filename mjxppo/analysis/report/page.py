@@ -15,6 +15,7 @@ from mjxppo.analysis.report import figures
 from mjxppo.analysis.report.facts import Facts, read_facts
 from mjxppo.console import duration, human
 from mjxppo.policy.engine import physics_of
+from mjxppo.run.metrics import RETURN
 
 _PARTS = {
     "physics": ("physics", "#56B4E9", "stepping the worlds, rewards and resets"),
@@ -27,16 +28,17 @@ _PARTS = {
 }
 
 
-def make_page(directory: Path) -> tuple[str, list[str]]:
+def make_page(directory: Path, of_best: bool = False) -> tuple[str, list[str]]:
     """Makes the report of a run directory; returns its HTML and the names of its sections.
+
+    ``of_best``: as ``read_facts`` takes it.
 
     Raises:
         UserError: the run has no configuration or has logged nothing yet.
     """
-    facts = read_facts(directory)
+    facts = read_facts(directory, of_best)
     pictures = {
         "curve": figures.return_curve(facts.policies),
-        "panels": figures.learning_panels(facts.rows),
         "histogram": figures.histogram(facts.evaluation) if facts.evaluation else None,
     }
     values: dict[str, Any] = {
@@ -44,12 +46,17 @@ def make_page(directory: Path) -> tuple[str, list[str]]:
         "cards": _cards(facts),
         "time_bars": _time_bars(facts),
         "video": _data_uri("video/mp4", facts.video) if facts.video else None,
+        "films": [
+            (human(clip.env_steps), clip.return_mean, _data_uri("video/mp4", clip.content)) for clip in facts.clips
+        ],
+        "human": human,
         "physics_of": physics_of,
         "made": time.strftime("%Y-%m-%d %H:%M"),
+        "panels": [_data_uri("image/svg+xml", svg.encode()) for svg in figures.learning_panels(facts.rows)],
         **{name: _data_uri("image/svg+xml", svg.encode()) if svg else None for name, svg in pictures.items()},
     }
     parts = {"evaluation": facts.evaluation, "split": facts.split, "machine": facts.machines} | values
-    sections = [name for name in ("curve", "video", "evaluation", "split", "panels", "machine") if parts[name]]
+    sections = [name for name in ("curve", "films", "video", "evaluation", "split", "panels", "machine") if parts[name]]
     # Autoescape: a run's name and its options may contain HTML.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = resources.files("mjxppo.analysis.report").joinpath("page.html").read_text(encoding="utf-8")
@@ -65,11 +72,17 @@ def _cards(facts: Facts) -> list[tuple[str, str, str]]:
     times, config = facts.times, facts.config
     cards = []
     if facts.evaluation:
-        cards.append(_return_card(facts.evaluation))
+        cards.append(_return_card(facts.evaluation, config.env, facts.of_best))
+    if facts.best is not None and facts.best[RETURN] is not None:
+        where = f"at {human(facts.best['env_steps'])} steps, {facts.best['eval/episodes']} episodes while training"
+        cards.append(("best evaluation", f"{facts.best[RETURN]:,.0f}", where))
     last = next((row for row in reversed(facts.rows) if row.get("episode_return") is not None), None)
     if last is not None:
         cards.append(("training return", f"{last['episode_return']:,.0f}", "episodes of the last update"))
-    budget = "the whole budget" if facts.complete else f"of {human(config.total_env_steps)}"
+    whole = facts.env_steps >= config.total_env_steps
+    budget = "the whole budget" if whole else f"of {human(config.total_env_steps)}"
+    if facts.complete and not whole:
+        budget += f", ended by {facts.ended_by.replace('_', ' ')}"
     count = len(facts.policies)
     each = f"{budget}, each of {count} policies" if count > 1 else budget
     cards.append(("environment steps", human(facts.env_steps), each))
@@ -80,11 +93,11 @@ def _cards(facts: Facts) -> list[tuple[str, str, str]]:
     return cards
 
 
-def _return_card(result: dict[str, Any]) -> tuple[str, str, str]:
-    where = physics_of(result["engine"])
+def _return_card(result: dict[str, Any], env: str, of_best: bool) -> tuple[str, str, str]:
+    where = physics_of(result["engine"], env)
     if "groups" not in result:
         spread = f"± {result['std']:,.0f} over {result['episodes']} episodes, {where}"
-        return "return", f"{result['mean']:,.0f}", spread
+        return "return of the best policy" if of_best else "return", f"{result['mean']:,.0f}", spread
     best = max(result["groups"], key=lambda group: group["mean"])
     setting = "".join(f", {name} = {value:g}" for name, value in best["settings"].items())
     return "best return", f"{best['mean']:,.0f}", f"mean of {len(best['seeds'])} seeds{setting}; {where}"

@@ -14,11 +14,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mjxppo.config.values import plain, whole
+from mjxppo.envs.batch import MAX_VALUE, is_bounded
 from mjxppo.envs.task import Array, Task
 from mjxppo.errors import UserError
+from mjxppo.physics.compiler import allow_mjx, check_compiler
 from mjxppo.physics.messages import import_mjx
 
 _PRIVILEGED = "privileged_state"
+_ON_MJX = ("sys", "mjx_model")
+"""Where Brax's environments and Playground's have the model that Brax's pipelines or MJX simulate."""
 
 
 class BraxTask(Task):
@@ -42,11 +47,14 @@ class BraxTask(Task):
         missing = [part for part in ("reset", "step", "action_size") if not hasattr(env, part)]
         if missing:
             raise UserError(f"env: {name} has no {missing[0]}; an environment has reset, step and action_size")
+        max_episode_steps = whole("env_options.max_episode_steps", max_episode_steps)
         if max_episode_steps < 1:
             raise UserError(f"env_options.max_episode_steps: must be at least 1, not {max_episode_steps}")
+        if any(hasattr(env, part) for part in _ON_MJX):
+            check_compiler(name, "env")
         self._env = env
         self.name = name
-        state = jax.eval_shape(env.reset, jax.random.key(0))
+        self._types = state = _types_of_state(env, name)
         obs = _observation(state.obs)
         if not hasattr(obs, "shape") or len(obs.shape) != 1:
             raise UserError(f"env: {name} must observe a vector, or parts of which one, 'state', is a vector")
@@ -56,18 +64,21 @@ class BraxTask(Task):
         self.step_duration = float(getattr(env, "dt", math.nan))  # not every environment has it
 
     def initial(self, keys: Array) -> Any:
-        return jax.vmap(self._env.reset)(keys)
+        return _cast(jax.vmap(self._env.reset)(keys), self._types)
 
     def observe(self, worlds: Any) -> Array:
-        return _observation(worlds.obs)
+        return _bounded(_observation(worlds.obs))
+
+    def metrics(self, worlds: Any) -> dict[str, Array]:
+        return {"obs_bounded": is_bounded(self.observe(worlds))}
 
     def hidden(self, worlds: Any) -> dict[str, Array]:
         known = isinstance(worlds.obs, Mapping) and _PRIVILEGED in worlds.obs
-        return {_PRIVILEGED: worlds.obs[_PRIVILEGED]} if known else {}
+        return {_PRIVILEGED: _bounded(worlds.obs[_PRIVILEGED])} if known else {}
 
     def advance(self, worlds: Any, action: Array) -> tuple[Any, dict[str, Array], Array]:
-        worlds = jax.vmap(self._env.step)(worlds, action)
-        return worlds, {"reward": worlds.reward}, worlds.done.astype(bool)
+        worlds = _cast(jax.vmap(self._env.step)(worlds, action), self._types)
+        return worlds, {"reward": worlds.reward.astype(jnp.float32)}, worlds.done.astype(bool)
 
     def state_variables(self, worlds: Any) -> Any:
         # A solver's numbers may be larger than a sound world's: 0 for any number that is finite.
@@ -75,9 +86,44 @@ class BraxTask(Task):
         return [jnp.where(jnp.isfinite(x), 0, x) for x in floating]
 
 
+def _types_of_state(env: Any, name: str) -> Any:
+    """Shape and type of each part of a world's state, as ``step`` leaves it.
+
+    Raises UserError, which names the part, where ``reset`` and ``step`` give states that differ in more than the types
+    of numbers, or the reward or the end is no number.
+    """
+    begun = jax.eval_shape(env.reset, jax.random.key(0))
+    action = jax.ShapeDtypeStruct((int(env.action_size),), jnp.float32)
+    stepped = jax.eval_shape(env.step, begun, action)
+    before, after = (dict(jax.tree_util.tree_flatten_with_path(state)[0]) for state in (begun, stepped))
+    for path in [*before, *after]:
+        part = jax.tree_util.keystr(path, simple=True, separator=".")
+        for where, has, has_not in (("reset", before, after), ("step", after, before)):
+            if path in has and path not in has_not:
+                raise UserError(f"env: {name}'s state has {part} after {where} only; reset and step must give the same")
+        if before[path].shape != after[path].shape:
+            shapes = f"{list(before[path].shape)} after reset and {list(after[path].shape)} after step"
+            raise UserError(f"env: {name}'s state has {part} of shape {shapes}; they must be the same")
+    for part in ("reward", "done"):
+        if shape := getattr(stepped, part).shape:
+            raise UserError(f"env: {name}'s state has {part} of shape {list(shape)}; it must be a number, of shape []")
+    return stepped
+
+
+def _cast(worlds: Any, types: Any) -> Any:
+    """The states of N worlds with the types of numbers that ``_types_of_state`` has found."""
+    cast = lambda x, wanted: x if x.dtype == wanted.dtype else x.astype(wanted.dtype)  # noqa: E731
+    return jax.tree.map(cast, worlds, types)
+
+
 def _observation(obs: Any) -> Any:
     """The part of an observation that the policy has."""
     return obs.get("state") if isinstance(obs, Mapping) else obs
+
+
+def _bounded(obs: Array) -> Array:
+    """An observation as float32, whose square does not overflow."""
+    return jnp.clip(obs.astype(jnp.float32), -MAX_VALUE, MAX_VALUE)
 
 
 def from_brax(name: str, *, max_episode_steps: int = 1000, **options: Any) -> BraxTask:
@@ -86,11 +132,12 @@ def from_brax(name: str, *, max_episode_steps: int = 1000, **options: Any) -> Br
     Raises:
         UserError: Brax has no such environment or refuses the options.
     """
+    allow_mjx()
     import_mjx()  # before Brax, which imports MJX itself
     from brax import envs
 
     try:
-        env = envs.get_environment(name, **options)
+        env = envs.get_environment(name, **plain(options))
     except KeyError as error:
         raise UserError(f"env: Brax has no environment {name!r}") from error
     except TypeError as error:
@@ -106,17 +153,18 @@ def from_playground(name: str, *, max_episode_steps: int = 1000, **options: Any)
     Raises:
         UserError: Playground is not installed, has no such environment, or refuses the options.
     """
+    allow_mjx()
     import_mjx()
     try:
         from mujoco_playground import registry  # an optional package
     except ImportError as error:
-        raise UserError(f"env: playground:{name} needs MuJoCo Playground: pip install playground") from error
+        raise UserError(f"env: playground:{name} needs MuJoCo Playground: pip install 'playground<1'") from error
     if name not in registry.ALL_ENVS:
         raise UserError(f"env: Playground has no environment {name!r}")
     if find_spec("warp") is None and "impl" in registry.get_default_config(name):
         options = {"impl": "jax"} | options
     try:
-        env = registry.load(name, config_overrides=options)
+        env = registry.load(name, config_overrides=plain(options))
     except (KeyError, TypeError) as error:
         raise UserError(f"env_options: playground:{name} does not take these options: {error}") from error
     return BraxTask(env, f"playground:{name}", max_episode_steps=max_episode_steps)

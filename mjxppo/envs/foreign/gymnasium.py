@@ -8,6 +8,7 @@ that is not the present one.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -17,21 +18,22 @@ import flax.struct
 import gymnasium
 import jax
 import jax.numpy as jnp
-import mujoco
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from jax.experimental import io_callback
 
-from mjxppo.envs.host import HostTask
-from mjxppo.envs.randomize.changes import QUANTITIES, changed_fields
+from mjxppo.config.values import plain
+from mjxppo.envs.actions import ActionSpec
+from mjxppo.envs.batch import is_bounded
+from mjxppo.envs.foreign.adapted import MASK, adapted, adapted_in_process, make_one
+from mjxppo.envs.foreign.results import PREFIX, check_results
+from mjxppo.envs.foreign.spaces import action_spec
+from mjxppo.envs.host import HostTask, main_has_a_guard
 from mjxppo.envs.task import NO_LIMIT, Array, Ended
 from mjxppo.errors import UserError
-from mjxppo.physics import modify_model
 from mjxppo.physics.messages import without_model_warnings
 
 T = TypeVar("T")
-
-PREFIX = "gymnasium:"
 
 
 @flax.struct.dataclass
@@ -40,6 +42,8 @@ class GymnasiumWorlds:
 
     obs: Array
     """[N, obs_size]"""
+    mask: Array | None
+    """Whether each category may be chosen, [N, sum of categories] bool; None where the environment says nothing."""
     reward: Array
     truncated: Array
     vector_env: Array
@@ -62,18 +66,26 @@ class GymnasiumTask(HostTask):
         and those of ``gymnasium.make_vec`` and the environment.
 
         Raises:
-            UserError: there is no such environment, it refuses the options, or its spaces are not vectors.
+            UserError: there is no such environment, it refuses the options, or a policy cannot act in its spaces.
         """
+        options = plain(options)
         self._mode = options.pop("vectorization_mode", "sync")
         if self._mode not in ("sync", "async"):
             raise UserError(f"env_options.vectorization_mode: must be sync or async, not {self._mode!r}")
+        if self._mode == "async" and not main_has_a_guard():
+            raise UserError(
+                "env_options.vectorization_mode: async starts processes that run the script again; put what it does "
+                "below if __name__ == '__main__':"
+            )
         env = make_one(gym_id, options)
         self.name, self.gym_id = f"{PREFIX}{gym_id}", gym_id
-        self.obs_size, self.action_size = _size(env, "observation"), _size(env, "action")
+        self.obs_size, self._actions = _obs_size(env), action_spec(env.action_space, self.name)
+        self.action_size, self.categories = self._actions.size, self._actions.categories
         self.max_episode_steps = (env.spec and env.spec.max_episode_steps) or NO_LIMIT
         self.step_duration = float(getattr(env.unwrapped, "dt", math.nan))  # not every environment has it
+        self._gives_masks = MASK in check_results(env, self.name, self._actions)
         env.close()
-        self._vector_envs = _VectorEnvs(partial(self._make_vector_env, gym_id, options))
+        self._vector_envs = _VectorEnvs(partial(self._make_vector_env, gym_id, options), self._actions)
 
     @property
     def failure(self) -> Exception | None:
@@ -82,19 +94,29 @@ class GymnasiumTask(HostTask):
     def _make_vector_env(self, gym_id: str, options: Mapping[str, Any], num_envs: int) -> VectorEnv[Any, Any, Any]:
         options = dict(options)
         arguments: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED}
+        changes = options.pop("perturb", {})
+        adapt: Any = partial(adapted, changes=changes)
         if self._mode == "async":
             arguments["context"] = "spawn"  # forking a process in which JAX runs threads may hang it
-        adapt: Any = partial(_adapted, changes=options.pop("perturb", {}))
+            adapt = partial(adapted_in_process, changes=changes, trainer=os.getpid())
         with without_model_warnings():
             options |= {"vectorization_mode": self._mode, "vector_kwargs": arguments, "wrappers": [adapt]}
             return gymnasium.make_vec(gym_id, num_envs=num_envs, **options)
 
+    @property
+    def actions(self) -> ActionSpec:
+        return self._actions
+
+    def action_mask(self, worlds: GymnasiumWorlds) -> Array | None:
+        return worlds.mask
+
     def initial(self, keys: Array) -> GymnasiumWorlds:
         count = keys.shape[0]
-        shapes = self._obs_shape(count), _shape(count, jnp.int32)
-        obs, vector_env = self._call_host(self._vector_envs.add, shapes, _seeds(keys))
+        shapes = self._seen_shapes(count), _shape(count, jnp.int32)
+        (obs, mask), vector_env = self._call_host(self._vector_envs.add, shapes, _seeds(keys))
         return GymnasiumWorlds(
             obs=obs,
+            mask=mask,
             reward=jnp.zeros(count),
             truncated=jnp.zeros(count, bool),
             vector_env=vector_env,
@@ -103,10 +125,10 @@ class GymnasiumTask(HostTask):
 
     def restart(self, worlds: GymnasiumWorlds, ended: Ended, keys: Array) -> GymnasiumWorlds:
         count = keys.shape[0]
-        shapes = self._obs_shape(count), _shape(count, jnp.int32)
+        shapes = self._seen_shapes(count), _shape(count, jnp.int32)
         arguments = worlds.vector_env, _seeds(keys), ended.done
-        obs, steps_taken = self._call_host(self._vector_envs.reset_some, shapes, *arguments)
-        return replace(worlds, obs=obs, steps_taken=steps_taken)
+        (obs, mask), steps_taken = self._call_host(self._vector_envs.reset_some, shapes, *arguments)
+        return replace(worlds, obs=obs, mask=mask, steps_taken=steps_taken)
 
     def observe(self, worlds: GymnasiumWorlds) -> Array:
         return worlds.obs
@@ -114,14 +136,18 @@ class GymnasiumTask(HostTask):
     def advance(self, worlds: GymnasiumWorlds, action: Array) -> tuple[GymnasiumWorlds, dict[str, Array], Array]:
         count = action.shape[0]
         of_worlds = (_shape(count, dtype) for dtype in (jnp.float32, jnp.bool_, jnp.bool_, jnp.int32))
-        shapes = self._obs_shape(count), *of_worlds
+        shapes = self._seen_shapes(count), *of_worlds
         arguments = worlds.vector_env, worlds.steps_taken, action
-        obs, reward, terminated, truncated, steps_taken = self._call_host(self._vector_envs.step, shapes, *arguments)
-        worlds = replace(worlds, obs=obs, reward=reward, truncated=truncated, steps_taken=steps_taken)
+        seen, reward, terminated, truncated, steps_taken = self._call_host(self._vector_envs.step, shapes, *arguments)
+        obs, mask = seen
+        worlds = replace(worlds, obs=obs, mask=mask, reward=reward, truncated=truncated, steps_taken=steps_taken)
         return worlds, {"reward": reward}, terminated
 
     def truncated(self, worlds: GymnasiumWorlds) -> Array:
         return worlds.truncated
+
+    def metrics(self, worlds: GymnasiumWorlds) -> dict[str, Array]:
+        return {"obs_bounded": is_bounded(worlds.obs)}
 
     def reward_term_names(self, worlds: GymnasiumWorlds, action: Array) -> list[str]:
         return ["reward"]
@@ -130,8 +156,10 @@ class GymnasiumTask(HostTask):
         """Calls a method of ``_VectorEnvs`` from the device program; ``shapes`` are those of its results."""
         return io_callback(partial(self._vector_envs.keep_failure, method), shapes, *arguments)
 
-    def _obs_shape(self, count: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((count, self.obs_size), jnp.float32)
+    def _seen_shapes(self, count: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct | None]:
+        """Shapes of the observations and the masks, if there are any, of ``count`` worlds."""
+        mask = jax.ShapeDtypeStruct((count, self._actions.logits), jnp.bool_)
+        return jax.ShapeDtypeStruct((count, self.obs_size), jnp.float32), mask if self._gives_masks else None
 
 
 class _VectorEnvs:
@@ -141,9 +169,11 @@ class _VectorEnvs:
     which is busy with the call.
     """
 
-    def __init__(self, make: Callable[[int], VectorEnv[Any, Any, Any]]):
+    def __init__(self, make: Callable[[int], VectorEnv[Any, Any, Any]], actions: ActionSpec):
         self.failure: Exception | None = None
         self._make = make
+        self._actions = actions
+        self._masks: list[np.ndarray | None] = []
         self._envs: list[VectorEnv[Any, Any, Any]] = []
         self._steps_taken: list[int] = []
 
@@ -155,16 +185,28 @@ class _VectorEnvs:
             self.failure = error
             raise
 
-    def add(self, seeds: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Builds a vector environment with a world for each seed; returns observations and its index."""
+    def _seen(self, index: int, obs: np.ndarray, info: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
+        """Observations and masks of a vector environment's worlds, after a reset or a step with this ``info``."""
+        if MASK in info:
+            given, present = np.asarray(info[MASK], bool), np.asarray(info[f"_{MASK}"], bool)
+            before = self._masks[index]
+            self._masks[index] = np.where(present[:, None], given, True if before is None else before)
+        return _float32(obs), self._masks[index]
+
+    def add(self, seeds: Any) -> tuple[Any, np.ndarray]:
+        """Builds a vector environment with a world for each seed; returns what is seen (``_seen``) and its index."""
         env = self._make(len(seeds))
         self._envs.append(env)
         self._steps_taken.append(0)
-        obs, _ = env.reset(seed=np.asarray(seeds).tolist())
-        return obs.astype(np.float32), np.full(len(seeds), len(self._envs) - 1, np.int32)
+        self._masks.append(None)
+        obs, info = env.reset(seed=np.asarray(seeds).tolist())
+        index = len(self._envs) - 1
+        return self._seen(index, obs, info), np.full(len(seeds), index, np.int32)
 
-    def step(self, vector_env: Any, steps_taken: Any, action: Any) -> tuple[np.ndarray, ...]:
-        """Steps a vector environment; returns obs, reward, terminated, truncated and the steps that it has taken.
+    def step(self, vector_env: Any, steps_taken: Any, action: Any) -> tuple[Any, ...]:
+        """Steps a vector environment by action vectors [N, action_size].
+
+        Returns what is seen (``_seen``), reward, terminated, truncated and the steps that it has taken.
 
         Raises:
             RuntimeError: it has not taken ``steps_taken`` steps.
@@ -173,76 +215,30 @@ class _VectorEnvs:
         own = self._steps_taken[index]
         if (np.asarray(steps_taken) != own).any():
             raise RuntimeError(f"the worlds on the host have taken {own} steps, and not {steps_taken}")
-        obs, reward, terminated, truncated, _ = self._envs[index].step(np.array(action))
+        own_form = self._actions.decode(np.array(action))
+        obs, reward, terminated, truncated, info = self._envs[index].step(own_form)
         self._steps_taken[index] += 1
         taken = np.full(len(obs), self._steps_taken[index], np.int32)
-        return obs.astype(np.float32), reward.astype(np.float32), terminated, truncated, taken
+        return self._seen(index, obs, info), _float32(reward), terminated, truncated, taken
 
-    def reset_some(self, vector_env: Any, seeds: Any, mask: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Resets the worlds of a vector environment where ``mask``; returns observations and the steps taken."""
+    def reset_some(self, vector_env: Any, seeds: Any, mask: Any) -> tuple[Any, np.ndarray]:
+        """Resets the worlds of a vector environment where ``mask``; returns what is seen and the steps taken."""
         index = int(np.asarray(vector_env)[0])
         options = {"reset_mask": np.array(mask, bool)}
-        obs, _ = self._envs[index].reset(seed=np.asarray(seeds).tolist(), options=options)
-        return obs.astype(np.float32), np.full(len(obs), self._steps_taken[index], np.int32)
+        obs, info = self._envs[index].reset(seed=np.asarray(seeds).tolist(), options=options)
+        return self._seen(index, obs, info), np.full(len(obs), self._steps_taken[index], np.int32)
 
 
-def make_one(gym_id: str, options: Mapping[str, Any], **kwargs: Any) -> gymnasium.Env[Any, Any]:
-    """One environment of Gymnasium that takes actions in [-1, 1].
-
-    ``options`` are those of ``gymnasium.make`` and the environment, and ``perturb``: changes of a MuJoCo environment's
-    model, by factors, such as ``{"friction": 0.6, "mass": 1.15}`` (``randomize.changes.QUANTITIES``). ``kwargs`` are
-    further arguments of ``gymnasium.make``.
-
-    Raises:
-        UserError: there is no such environment, or it refuses the options.
-    """
-    options = {name: value for name, value in options.items() if name != "vectorization_mode"}
-    changes = _checked_changes(options.pop("perturb", {}))
-    try:
-        with without_model_warnings():
-            env = gymnasium.make(gym_id, **options, **kwargs)
-    except (gymnasium.error.Error, ModuleNotFoundError) as error:
-        raise UserError(f"env: {PREFIX}{gym_id}: {_first_line(error)}") from error
-    except (TypeError, OSError, ValueError) as error:
-        raise UserError(f"env_options: {PREFIX}{gym_id} does not take these options: {_first_line(error)}") from error
-    return _adapted(env, changes)
+def _float32(x: np.ndarray) -> np.ndarray:
+    """Numbers as a training program has them; a reward that is too large is infinite."""
+    with np.errstate(over="ignore"):
+        return x.astype(np.float32)
 
 
-def _adapted(env: gymnasium.Env[Any, Any], changes: Mapping[str, float]) -> gymnasium.Env[Any, Any]:
-    """The environment with its model changed, and its actions scaled to [-1, 1]."""
-    name = env.spec.id if env.spec else type(env).__name__
-    if changes:
-        model = getattr(env.unwrapped, "model", None)
-        if not isinstance(model, mujoco.MjModel):
-            raise UserError(f"env_options.perturb: {PREFIX}{name} is no MuJoCo environment")
-        modify_model(model, changed_fields(model, changes))
-    space = env.action_space
-    if not isinstance(space, gymnasium.spaces.Box) or ((space.low == -1).all() and (space.high == 1).all()):
-        return env
-    if not space.is_bounded():
-        raise UserError(f"env: the actions of {PREFIX}{name} have no bounds to scale [-1, 1] to")
-    return gymnasium.wrappers.RescaleAction(env, np.float32(-1), np.float32(1))
-
-
-def _checked_changes(changes: Any) -> dict[str, float]:
-    """``env_options.perturb`` as a dictionary; raises UserError where it is wrong."""
-    if not isinstance(changes, Mapping):
-        raise UserError(f"env_options.perturb: must be a mapping such as {{friction: 0.6}}, not {changes!r}")
-    for name, change in changes.items():
-        if name not in QUANTITIES:
-            raise UserError(f"env_options.perturb: {name!r} is none of {', '.join(QUANTITIES)}")
-        number = isinstance(change, int | float) and not isinstance(change, bool) and math.isfinite(change)
-        if not number or (change <= 0 and name != "slope"):
-            raise UserError(f"env_options.perturb.{name}: must be a positive factor, not {change!r}")
-    return dict(changes)
-
-
-def _size(env: gymnasium.Env[Any, Any], what: str) -> int:
-    """The size of the environment's observations or actions; raises UserError where they are not vectors."""
-    space = getattr(env, f"{what}_space")
-    if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
-        raise UserError(f"env: the {what}s of {PREFIX}{env.spec and env.spec.id} must be a vector, not {space}")
-    return int(space.shape[0])
+def _obs_size(env: gymnasium.Env[Any, Any]) -> int:
+    """The length of the environment's observations, which ``make_one`` has made vectors."""
+    assert env.observation_space.shape is not None
+    return int(env.observation_space.shape[0])
 
 
 def _shape(count: int, dtype: Any) -> jax.ShapeDtypeStruct:
@@ -252,7 +248,3 @@ def _shape(count: int, dtype: Any) -> jax.ShapeDtypeStruct:
 def _seeds(keys: Array) -> Array:
     """A seed for each random key, [N] uint32."""
     return jax.vmap(lambda key: jax.random.bits(key, (), jnp.uint32))(keys)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mjxppo.envs.batch import all_sound, is_sound
-from mjxppo.envs.locomotion import Locomotion
+from mjxppo.envs.robot_task import RobotTask
 from mjxppo.envs.task import Task
 from mjxppo.physics.messages import import_mjx
 
@@ -62,7 +62,7 @@ class ToBrax(Env):
     @property
     def backend(self) -> str:
         """The physics backend's name; of a task that is not locomotion the task's name."""
-        return self.task.physics.name if isinstance(self.task, Locomotion) else self.task.name
+        return self.task.physics.name if isinstance(self.task, RobotTask) else self.task.name
 
     @property
     def dt(self) -> float:

@@ -13,9 +13,9 @@ from jax import lax
 
 from mjxppo.config.randomize import RandomizeConfig
 from mjxppo.envs.batch import select
-from mjxppo.envs.locomotion import Locomotion
 from mjxppo.envs.randomize import draw, noise, quantities
 from mjxppo.envs.randomize.hidden import hidden_parameters
+from mjxppo.envs.robot_task import RobotTask
 from mjxppo.envs.task import Array, Ended, Task, WrappedTask
 from mjxppo.errors import UserError
 from mjxppo.physics import Parameters
@@ -71,9 +71,9 @@ class RandomizedTask(WrappedTask):
     def __init__(self, inner: Task, config: RandomizeConfig):
         """Wraps a task; raises UserError where its physics cannot be varied as ``config`` says."""
         physical = [*config.physical, *(["push"] if config.push else [])]
-        if physical and not isinstance(inner, Locomotion):
+        if physical and not isinstance(inner, RobotTask):
             raise UserError(f"randomize.{physical[0]}: {inner.name} is not simulated by this package's physics")
-        if isinstance(inner, Locomotion):
+        if isinstance(inner, RobotTask):
             if config.physical and not (physics := inner.physics).takes_parameters:
                 raise UserError(
                     f"randomize.{physical[0]}: cannot vary in {physics.name}; set physics.backend to planar or mjx"
@@ -140,7 +140,7 @@ class RandomizedTask(WrappedTask):
         config = self.config
         parameters = bias = delay = None
         if config.physical:
-            assert isinstance(self.inner, Locomotion)
+            assert isinstance(self.inner, RobotTask)
             parameters = draw.draw_parameters(config, self.inner.model, keys, share)
         if config.observation_bias.on:
             each = replace(config.observation_bias, each=True)
@@ -180,7 +180,7 @@ class RandomizedTask(WrappedTask):
     def hidden(self, worlds: RandomizedWorlds) -> dict[str, Array]:
         known, variation = super().hidden(worlds), self.variation_in_use(worlds)
         if variation.parameters is not None:
-            assert isinstance(self.inner, Locomotion)
+            assert isinstance(self.inner, RobotTask)
             known |= hidden_parameters(self.config, self.inner.model, variation.parameters)
         if self.config.observation_noise or variation.observation_bias is not None:
             known["observation"] = self.inner.observe(worlds.inner)
@@ -221,7 +221,7 @@ class RandomizedTask(WrappedTask):
 
     def _pushed_dofs(self) -> np.ndarray:
         """The dofs that pushes change: those of the first body's own joints."""
-        if not isinstance(self.inner, Locomotion):
+        if not isinstance(self.inner, RobotTask):
             return np.zeros(0, int)
         model = self.inner.model
         return model.body_dofadr[1] + np.arange(model.body_dofnum[1])

@@ -39,14 +39,14 @@ class Assumptions:
     cycles_per_instruction: float = 5.0
     """Clock cycles from one instruction of a warp to the next that needs its result."""
     tensor_core_factor: float = 8.0
-    """Multiply-adds in products of a kernel of ours in the time of one elsewhere; a half of what tensor cores could."""
+    """Multiply-adds in products of an own kernel in the time of one elsewhere; a half of what tensor cores could."""
     solver_iterations: float = 2.0
-    """Iterations of a loop in a kernel of ours that ends when its worlds have converged."""
+    """Iterations of a loop in an own kernel that ends when its worlds have converged."""
 
 
 @dataclass(frozen=True)
 class OwnKernel:
-    """A kernel of ours, as traced and as assembled."""
+    """An own kernel, as traced and as assembled."""
 
     name: str
     programs: int
@@ -126,7 +126,7 @@ def _work(each: Launch, own: dict[str, OwnKernel], device: Device, assumptions: 
 
 
 def own_kernel(kernel: TracedKernel, assembled: dict[str, Kernel]) -> OwnKernel:
-    """A kernel of ours with what the assembler says of it, where the name begins with ours."""
+    """An own kernel with what the assembler says of it, where the name begins with ours."""
     threads = WARP * kernel.warps
     per_thread = kernel.operations / threads, kernel.products / threads
     known = kernel.name, kernel.programs, kernel.warps, *per_thread

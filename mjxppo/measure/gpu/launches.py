@@ -12,7 +12,7 @@ PHASES = ("rollout", "values", "gae", "gradient_steps")
 """The scopes that ``mjxppo.ppo`` names in its operations; all else is "rest"."""
 REST = "rest"
 PRODUCT, OURS, ELEMENTWISE, REDUCTION, COPY, COLLECTIVE = (
-    *("product", "kernel of ours", "elementwise", "reduction"),
+    *("product", "own kernel", "elementwise", "reduction"),
     *("copy", "collective"),
 )
 _NOTHING = frozenset(
@@ -180,7 +180,7 @@ def kernel_name(each: Instruction) -> str:
 
 
 def kind_of(module: Module, each: Instruction) -> str:
-    """The kind of an instruction that is not a kernel of ours."""
+    """The kind of an instruction that is not an own kernel."""
     if each.opcode.startswith(_COLLECTIVES):
         return COLLECTIVE
     if each.opcode.startswith("copy"):

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def tables(report: dict[str, Any]) -> list[list[dict[str, Any]]]:
-    """The tables of a report: launches by phase, launches by kind, kernels of ours, and predicted time by part."""
+    """The tables of a report: launches by phase, launches by kind, own kernels, and predicted time by part."""
     update_s = report["predicted_update_s"]
     by_part = report["predicted_update_s_by_part"]
     return [

@@ -1,4 +1,4 @@
-"""The kernels of ours in a traced program: their programs, warps and operations."""
+"""The own kernels of this package in a traced program: their programs, warps and operations."""
 
 from __future__ import annotations
 

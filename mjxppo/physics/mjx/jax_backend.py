@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -13,11 +14,13 @@ from mujoco.mjx._src import math as mjx_math
 
 from mjxppo import xla
 from mjxppo.physics import sparse
-from mjxppo.physics.base import Physics, PhysicsState
+from mjxppo.physics.base import Evaluation, Physics, PhysicsState
+from mjxppo.physics.compiler import check_compiler
 from mjxppo.physics.maths import total
 from mjxppo.physics.mjx import newton
-from mjxppo.physics.mjx.model import check_compiler, check_supported, constants, host_constants
+from mjxppo.physics.mjx.model import constants, host_constants
 from mjxppo.physics.mjx.rows import RowGroup, row_groups
+from mjxppo.physics.mjx.support import check_supported
 from mjxppo.physics.parameters import Parameters
 from mjxppo.physics.worlds import map_blocks
 
@@ -75,25 +78,52 @@ class MjxPhysics(Physics):
         self._scale = float(model.stat.meaninertia) * model.nv
 
     def _step(self, state: PhysicsState, ctrl: Array) -> PhysicsState:
-        m, d = constants((self._host_model, self._host_data), state.qpos.dtype)
-        own = {name: x.astype(state.qpos.dtype) for name, x in (state.parameters or {}).items()}
-        on_cpu = xla.platform(self.platform) == "cpu"
+        worlds = self._worlds(state)
 
         def env_step(qpos: Array, qvel: Array, warmstart: Array, ctrl: Array, own: Parameters) -> Carry:
-            worlds = Worlds(m, d, own, on_cpu)
+            own_worlds = worlds._replace(parameters=own)
 
             def one(carry: Carry, _: None) -> tuple[Carry, None]:
-                return self._mujoco_step(worlds, carry, ctrl), None
+                return self._mujoco_step(own_worlds, carry, ctrl)[0], None
 
             return lax.scan(one, (qpos, qvel, warmstart), None, length=self.frame_skip)[0]
 
-        arrays = state.qpos, state.qvel, state.qacc_warmstart, ctrl, own
-        return PhysicsState(*(map_blocks(env_step, arrays, CPU_BLOCK) if on_cpu else env_step(*arrays)))
+        return PhysicsState(*_in_blocks(env_step, worlds, state, ctrl))
 
-    def _mujoco_step(self, worlds: Worlds, carry: Carry, ctrl: Array) -> Carry:
+    def check_contact_forces(self) -> None:
+        pass
+
+    def _step_with_contact_forces(self, state: PhysicsState, ctrl: Array) -> tuple[PhysicsState, Evaluation]:
+        worlds = self._worlds(state)
+
+        def env_step(
+            qpos: Array, qvel: Array, warmstart: Array, ctrl: Array, own: Parameters
+        ) -> tuple[Carry, Evaluation]:
+            own_worlds = worlds._replace(parameters=own)
+
+            def one(carry: tuple[Carry, Any], _: None) -> tuple[tuple[Carry, Any], None]:
+                return self._mujoco_step(own_worlds, carry[0], ctrl, keep_position=True), None
+
+            start = (qpos, qvel, warmstart), (qpos, qvel)
+            (moved, (qpos, qvel)), _ = lax.scan(one, start, None, length=self.frame_skip)
+            return moved, Evaluation(qpos, contact_forces(own_worlds, qpos, qvel, moved[2]))
+
+        moved, evaluation = _in_blocks(env_step, worlds, state, ctrl)
+        return PhysicsState(*moved), evaluation
+
+    def _worlds(self, state: PhysicsState) -> Worlds:
+        """The model with the parameters of all worlds, in the precision of their state."""
+        m, d = constants((self._host_model, self._host_data), state.qpos.dtype)
+        own = {name: x.astype(state.qpos.dtype) for name, x in (state.parameters or {}).items()}
+        return Worlds(m, d, own, xla.platform(self.platform) == "cpu")
+
+    def _mujoco_step(
+        self, worlds: Worlds, carry: Carry, ctrl: Array, keep_position: bool = False
+    ) -> tuple[Carry, tuple[Array | None, Array]]:
+        """The new state, and qpos (of RK4 only with ``keep_position``) and qvel of the last evaluated dynamics."""
         if self.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4:
-            return self._rk4(worlds, carry, ctrl)
-        return self._semi_implicit(worlds, carry, ctrl)
+            return self._rk4(worlds, carry, ctrl, keep_position)
+        return self._semi_implicit(worlds, carry, ctrl), carry[:2]
 
     def _forward(
         self, worlds: Worlds, qpos: Array, qvel: Array, warmstart: Array, ctrl: Array
@@ -123,26 +153,53 @@ class MjxPhysics(Physics):
         qvel = qvel + dt * acceleration.T
         return _integrate_pos(m, qpos, qvel, dt), qvel, qacc.T
 
-    def _rk4(self, worlds: Worlds, carry: Carry, ctrl: Array) -> Carry:
-        """Classical Runge-Kutta of order 4; each stage's solve starts from the stage before."""
+    def _rk4(
+        self, worlds: Worlds, carry: Carry, ctrl: Array, keep_position: bool
+    ) -> tuple[Carry, tuple[Array | None, Array]]:
+        """Classical Runge-Kutta of order 4; each stage's solve starts from the stage before.
+
+        Returns the new state, and qpos (None without ``keep_position``) and qvel of the last stage.
+        """
         m, (qpos, qvel, warmstart) = worlds.model, carry
         dt, zero = m.opt.timestep, jnp.zeros_like(qvel)
         nodes = jnp.array([0, 0.5, 0.5, 1], qpos.dtype)
         weights = jnp.array([1, 2, 2, 1], qpos.dtype) / 6
 
-        def stage(
-            carry: tuple[Array, Array, Array, Array, Array], tableau: tuple[Array, Array]
-        ) -> tuple[tuple[Array, Array, Array, Array, Array], None]:
-            velocity, acceleration, start, velocity_sum, acceleration_sum = carry
+        def stage(carry: tuple[Any, ...], tableau: tuple[Array, Array]) -> tuple[tuple[Any, ...], None]:
+            velocity, acceleration, start, velocity_sum, acceleration_sum, _ = carry
             node, weight = tableau
             stage_qpos = _integrate_pos(m, qpos, node * velocity, dt)
             velocity = qvel + node * dt * acceleration
             qacc = self._forward(worlds, stage_qpos, velocity, start, ctrl)[0].T
-            return (velocity, qacc, qacc, velocity_sum + weight * velocity, acceleration_sum + weight * qacc), None
+            sums = velocity_sum + weight * velocity, acceleration_sum + weight * qacc
+            return (velocity, qacc, qacc, *sums, stage_qpos if keep_position else None), None
 
-        init = (zero, zero, warmstart, zero, zero)
-        (_, _, last, velocity, acceleration), _ = lax.scan(stage, init, (nodes, weights))
-        return _integrate_pos(m, qpos, velocity, dt), qvel + dt * acceleration, last
+        init = (zero, zero, warmstart, zero, zero, qpos if keep_position else None)
+        (last_velocity, _, last, velocity, acceleration, position), _ = lax.scan(stage, init, (nodes, weights))
+        moved = _integrate_pos(m, qpos, velocity, dt), qvel + dt * acceleration, last
+        return moved, (position, last_velocity)
+
+
+def _in_blocks(env_step: Callable[..., Any], worlds: Worlds, state: PhysicsState, ctrl: Array) -> Any:
+    """``env_step(qpos, qvel, warmstart, ctrl, parameters)`` of all worlds, on a CPU a block at a time."""
+    arrays = state.qpos, state.qvel, state.qacc_warmstart, ctrl, worlds.parameters
+    return map_blocks(env_step, arrays, CPU_BLOCK) if worlds.on_cpu else env_step(*arrays)
+
+
+def contact_forces(worlds: Worlds, qpos: Array, qvel: Array, qacc: Array) -> Array:
+    """``cfrc_ext`` of N worlds, [N, nbody, 6], from qpos [N, nq], qvel and the acceleration qacc, [N, nv]."""
+
+    def one_world(m: mjx.Model, qpos: Array, qvel: Array, qacc: Array) -> tuple[Array, ...]:
+        data = worlds.data.replace(qpos=qpos, qvel=qvel)
+        for stage in (mjx.kinematics, mjx.com_pos, mjx.tendon, mjx.collision, mjx.make_constraint):
+            data = stage(m, data)
+        impl: Any = data._impl
+        # The forces of contacts; those of other rows are not read.
+        force = jnp.maximum(-impl.efc_D * (impl.efc_J @ qacc - impl.efc_aref), 0)
+        after: Any = mjx.rne_postconstraint(m, data.tree_replace({"_impl.efc_force": force}))._impl
+        return (after.cfrc_ext,)
+
+    return jnp.moveaxis(_over_worlds(worlds, one_world, qpos, qvel, qacc)[0], -1, 0)
 
 
 def build_problem(
@@ -190,11 +247,10 @@ def _mjx_arrays(worlds: Worlds, qpos: Array, qvel: Array, ctrl: Array) -> list[A
         M [nv, nv, N], qfrc_smooth [nv, N], the rows' J [rows, nv, N], D, aref and frictionloss [rows, N], and minus
         the derivative of the forces with respect to the velocities [nv, nv, N], empty but for implicitfast.
     """
-    d, implicitfast = worlds.data, worlds.model.opt.integrator == mjx.IntegratorType.IMPLICITFAST
+    implicitfast = worlds.model.opt.integrator == mjx.IntegratorType.IMPLICITFAST
 
-    def one_world(qpos: Array, qvel: Array, ctrl: Array, own: Parameters) -> tuple[Array, ...]:
-        m = worlds.model.tree_replace(own) if own else worlds.model
-        data = d.replace(qpos=qpos, qvel=qvel, ctrl=ctrl)
+    def one_world(m: mjx.Model, qpos: Array, qvel: Array, ctrl: Array) -> tuple[Array, ...]:
+        data = worlds.data.replace(qpos=qpos, qvel=qvel, ctrl=ctrl)
         for stage in (mjx.kinematics, mjx.com_pos, mjx.tendon, mjx.crb, mjx.tendon_armature):
             data = stage(m, data)
         for stage in (mjx.collision, mjx.make_constraint, mjx.transmission, mjx.fwd_velocity, mjx.fwd_actuation):
@@ -205,10 +261,19 @@ def _mjx_arrays(worlds: Worlds, qpos: Array, qvel: Array, ctrl: Array) -> list[A
         derivative = mjx.deriv_smooth_vel(m, data) if implicitfast else None
         return (impl.M, force, *rows, jnp.zeros(0) if derivative is None else -derivative)
 
-    inputs = (qpos, qvel, ctrl, worlds.parameters)
+    return _over_worlds(worlds, one_world, qpos, qvel, ctrl)
+
+
+def _over_worlds(worlds: Worlds, one_world: Callable[..., tuple[Array, ...]], *arrays: Array) -> list[Array]:
+    """The results of ``one_world(model, *arrays)`` for arrays [N, ...], [..., N]."""
+
+    def own_world(own: Parameters, *arrays: Array) -> tuple[Array, ...]:
+        return one_world(worlds.model.tree_replace(own) if own else worlds.model, *arrays)
+
+    inputs: tuple[Any, ...] = (worlds.parameters, *arrays)
     if worlds.on_cpu:
         inputs = jax.tree.map(lambda x: jnp.concatenate([x, x[:CPU_SPARE]]), inputs)
-    return [x[..., : qpos.shape[0]] for x in jax.vmap(one_world, out_axes=-1)(*inputs)]
+    return [x[..., : arrays[0].shape[0]] for x in jax.vmap(own_world, out_axes=-1)(*inputs)]
 
 
 def _share_a_branch(m: mjx.Model, i: int, j: int) -> bool:

@@ -1,10 +1,8 @@
-"""From a MuJoCo model to MJX's model, kept as host constants; and what the ``mjx`` backend refuses."""
+"""From a MuJoCo model to MJX's model, kept as host constants."""
 
 from __future__ import annotations
 
 import copy
-import os
-import re
 from typing import Any
 
 import jax
@@ -14,57 +12,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from mujoco import mjx
 
-from mjxppo import xla
 from mjxppo.errors import UserError
-
-INTEGRATORS = {
-    mujoco.mjtIntegrator.mjINT_EULER: "Euler",
-    mujoco.mjtIntegrator.mjINT_RK4: "RK4",
-    mujoco.mjtIntegrator.mjINT_IMPLICITFAST: "implicitfast",
-}
-
-
-def compiler_aborts() -> bool:
-    """Whether compiling MJX's functions would end this process.
-
-    Before JAX 0.12, XLA:CPU fails an internal check on the scatters in MJX (``symbolic_map.cc``: "Number of
-    dimensions of this map must match") if multi-output fusion is on; merely naming the option turns it on.
-    """
-    fusion = re.search(r"xla_cpu_use_multi_output_fusion(?!\w)", os.environ.get("XLA_FLAGS", ""))
-    return jax.__version_info__ < (0, 12) and fusion is not None and xla.platform() == "cpu"
-
-
-def check_compiler() -> None:
-    """Removes the setting that makes the compiler abort; raises UserError where the JAX backend has already started."""
-    if not xla.backend_is_up() and jax.__version_info__ < (0, 12):
-        xla.forgo_multi_output_fusion()
-    if compiler_aborts():
-        raise UserError(
-            f"physics.backend: JAX {jax.__version__} cannot compile mjx with the settings that planar is fast with; "
-            "make the mjx simulation before any other JAX computation of the process, or use jax>=0.12"
-        )
-
-
-def check_supported(model: mujoco.MjModel) -> None:
-    """Raises UserError, which names the feature, where the backend would not compute what MuJoCo computes."""
-    if model.opt.integrator not in INTEGRATORS:
-        name = mujoco.mjtIntegrator(model.opt.integrator).name
-        raise UserError(f"mjx: integrator {name} is not supported; use {', '.join(INTEGRATORS.values())}")
-    if model.opt.cone != mujoco.mjtCone.mjCONE_PYRAMIDAL:
-        raise UserError("mjx: elliptic friction cones are not supported; set cone='pyramidal' or use mjx-warp")
-    check_carried_state(model, "mjx")
-
-
-def check_carried_state(model: mujoco.MjModel, backend: str) -> None:
-    """Raises UserError for models with state beyond positions, velocities and the warm start."""
-    for count, what in (
-        (model.na, "stateful actuators"),
-        (model.nhistory, "delays (history buffers)"),
-        (model.nplugin, "plugins"),
-        (model.nflex, "flexes"),
-    ):
-        if count:
-            raise UserError(f"{backend}: {what} are not supported, their state is not carried between steps")
 
 
 def host_constants(model: mujoco.MjModel) -> tuple[Any, Any]:

@@ -113,7 +113,8 @@ def _row_dofs(m: mujoco.MjModel, mjx_model: mjx.Model, mjx_data: mjx.Data) -> li
         for (geom1, geom2), dim in zip(geoms, impl.contact.dim, strict=True):
             # A dof above both bodies moves them together, so its entry is 0: dofs of one body only.
             dofs = _moving_dofs(m, m.geom_bodyid[geom1]) ^ _moving_dofs(m, m.geom_bodyid[geom2])
-            rows += [tuple(sorted(dofs))] * (1 if dim == 1 else 2 * (int(dim) - 1))
+            # Two geoms that nothing moves, such as the floor and a mocap body, touch none; any entry of theirs is 0.
+            rows += [tuple(sorted(dofs)) or (0,)] * (1 if dim == 1 else 2 * (int(dim) - 1))
     return rows
 
 

@@ -12,7 +12,8 @@ from mujoco.mjx._src.collision_driver import geom_pairs
 
 from mjxppo.errors import UserError
 from mjxppo.physics.base import Physics, PhysicsState
-from mjxppo.physics.mjx.model import check_carried_state, constants
+from mjxppo.physics.mjx.model import constants
+from mjxppo.physics.mjx.support import check_carried_state
 from mjxppo.physics.worlds import fold_vmap
 
 Array = jax.Array
@@ -38,6 +39,7 @@ class MjxWarpPhysics(Physics):
     """
 
     name = "mjx-warp"
+    follows_solver_settings = True
     takes_parameters = False
 
     def __init__(self, model: mujoco.MjModel, frame_skip: int):

@@ -4,14 +4,13 @@ MuJoCo's own algorithm, specialised when it is traced to one robot that moves in
 
 * ``compile``: an ``MjModel`` to a ``PlanarModel`` (model.py), or a refusal that names the unsupported feature;
 * ``kinematics``, ``inertia``, ``smooth``: positions, velocities, M and the unconstrained forces;
-* ``constraint``, ``pair``, ``rows``: limits and contacts as rows of the solver's problem;
-* ``problem``, ``solver``, ``solution``: the convex problem, Newton's method, derivatives and ``vmap``;
-* ``integrate``, ``backend``: Euler and Runge-Kutta, frame skip and blocks;
+* ``constraint``, ``pair``, ``rows``: contacts as rows of the solver's problem;
+* ``problem``: the convex problem, which ``physics.solver`` solves;
+* ``backend``: what ``physics.columns`` needs to know;
 * ``kernel``, ``pallas_backend``: the same as one GPU kernel. ``kernel`` loads Pallas, and is imported on a GPU only.
 """
 
 from mjxppo.physics.planar.backend import PlanarPhysics
-from mjxppo.physics.planar.errors import UnsupportedModelError
 from mjxppo.physics.planar.pallas_backend import PlanarPallasPhysics
 
-__all__ = ["PlanarPallasPhysics", "PlanarPhysics", "UnsupportedModelError"]
+__all__ = ["PlanarPallasPhysics", "PlanarPhysics"]

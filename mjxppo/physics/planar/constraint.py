@@ -1,39 +1,16 @@
-"""Joint limits and contacts with planes as constraint rows (mj_instantiateLimit, mj_instantiateContact)."""
+"""Contacts with planes as constraint rows (mj_instantiateContact)."""
 
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 
-from mjxppo.physics.maths import Scalar, add, as_array, dot, mul, sub
+from mjxppo.physics.elements import diagonal
+from mjxppo.physics.maths import add, as_array, dot, mul, sub
 from mjxppo.physics.planar.kinematics import Kinematics, point_motion
-from mjxppo.physics.planar.model import ContactParameters, Limit, PlanarModel, PlaneContact
-from mjxppo.physics.planar.rows import MINVAL, PlaneRows, Row, impedance, row_offset, row_weight
+from mjxppo.physics.planar.model import PlanarModel, PlaneContact
+from mjxppo.physics.planar.rows import PlaneRows
 from mjxppo.physics.planar.vector import scale2, sub2
-
-
-def limit_rows(limit: Limit, qpos: jax.Array, qvel: jax.Array) -> list[Row]:
-    """The rows of a joint's limits: one, or two where both ends can be active at once."""
-    rows = []
-    below, above = qpos - limit.lower, limit.upper - qpos
-    for side in limit.sides:
-        sign: Scalar
-        if side == "nearest":
-            position = jnp.minimum(below, above) - limit.margin
-            sign = jnp.where(below < above, 1.0, -1.0).astype(qpos.dtype)
-        else:
-            position = (below if side == "lower" else above) - limit.margin
-            sign = 1.0 if side == "lower" else -1.0
-        imp = impedance(limit.impedance, position)
-        rows.append(
-            Row(
-                jacobian={limit.dof: sign},
-                weight=row_weight(imp, limit.inv_weight, 1.0, position < 0.0, qpos.dtype),
-                offset=row_offset(limit.impedance, imp, mul(sign, qvel), position),
-                unit=True,
-            )
-        )
-    return rows
+from mjxppo.physics.rows import impedance, row_offset, row_weight
 
 
 def plane_rows(model: PlanarModel, contact: PlaneContact, kin: Kinematics, like: jax.Array) -> PlaneRows:
@@ -53,21 +30,8 @@ def plane_rows(model: PlanarModel, contact: PlaneContact, kin: Kinematics, like:
         link=link,
         normal=normal,
         point=point,
-        weight=row_weight(imp, *diagonal(model, parameters), position < 0.0, distance.dtype),
+        weight=row_weight(imp, *diagonal(model.impratio, parameters), position < 0.0, distance.dtype),
         friction=friction,
         normal_offset=row_offset(parameters.impedance, imp, dot(normal, velocity), position),
         tangent_offset=mul(parameters.impedance.damping, slip),
     )
-
-
-def diagonal(model: PlanarModel, parameters: ContactParameters) -> tuple[Scalar, Scalar]:
-    """A contact's approximate J M^-1 J^T, and the factor on R of its pyramid's edges (mj_makeImpedance).
-
-    All edges of a pyramid get R = 2 mu^2 R_0 with the regularised mu^2 = friction^2 / impratio, R_0 being that
-    of the first edge, whose diagonal is (1 + friction^2) inv_weight.
-    """
-    if parameters.condim == 1:
-        return parameters.inv_weight, 1.0
-    squared = parameters.friction * parameters.friction
-    impratio = max(model.impratio, MINVAL) if isinstance(model.impratio, float) else model.impratio
-    return parameters.inv_weight + squared * parameters.inv_weight, 2.0 * squared / impratio

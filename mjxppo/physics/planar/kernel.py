@@ -21,10 +21,11 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from mjxppo.physics.base import PhysicsState
+from mjxppo.physics.integrate import step
 from mjxppo.physics.maths import separate_arrays
-from mjxppo.physics.planar.integrate import step
+from mjxppo.physics.planar.backend import DYNAMICS
 from mjxppo.physics.planar.model import PlanarModel
-from mjxppo.physics.planar.solver import minimize
+from mjxppo.physics.solver import minimize
 
 
 def kernel_step(
@@ -55,7 +56,9 @@ def kernel_step(
         loaded = (triton.load(inputs.at[world, i]) for i in range(together.shape[1]))
         *start, controls = (list(islice(loaded, x.shape[1])) for x in (*columns, ctrl))
         solver = partial(minimize, keep_residuals=False)
-        stepped = lax.fori_loop(0, frame_skip, lambda _, s: step(worlds_model, s, controls, solver), tuple(start))
+        stepped = lax.fori_loop(
+            0, frame_skip, lambda _, s: step(DYNAMICS, worlds_model, s, controls, solver), tuple(start)
+        )
         for ref, values in zip(outputs, stepped, strict=True):
             for i, value in enumerate(values):
                 triton.store(ref.at[world, i], value)

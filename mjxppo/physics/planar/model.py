@@ -19,6 +19,7 @@ from typing import Literal
 
 from jax.tree_util import register_dataclass
 
+from mjxppo.physics.elements import Actuator, ContactParameters, Limit
 from mjxppo.physics.maths import Scalar
 from mjxppo.physics.planar.vector import Vector
 
@@ -64,63 +65,6 @@ class Tree:
     root: int
     prefix: tuple[int, ...]
     """Leading slides that carry nothing but the next link, except the last. May be empty (a fixed base)."""
-
-
-@register_dataclass
-@dataclass(frozen=True)
-class Impedance:
-    """solref and solimp of one constraint, as MuJoCo uses them (Computation: "Solver parameters")."""
-
-    stiffness: Scalar
-    """k = 1 / (dmax timeconst dampratio)^2; multiplied by the impedance and the violation."""
-    damping: Scalar
-    """b = 2 / (dmax timeconst)."""
-    dmin: Scalar
-    dmax: Scalar
-    width: Scalar
-    midpoint: Scalar
-    power: float
-
-
-@register_dataclass
-@dataclass(frozen=True)
-class Limit:
-    """A joint limit: active where a distance to an end of the range is below the margin."""
-
-    dof: int
-    sides: tuple[Literal["lower", "upper", "nearest"], ...]
-    """One row for each; "nearest" where both ends can never be active at once."""
-    lower: Scalar
-    upper: Scalar
-    margin: Scalar
-    inv_weight: Scalar
-    impedance: Impedance
-
-
-@register_dataclass
-@dataclass(frozen=True)
-class Actuator:
-    """A joint actuator: force = gain * ctrl + bias, both affine in the actuator's length and velocity."""
-
-    dof: int
-    gear: Scalar
-    gain: tuple[Scalar, Scalar, Scalar]
-    bias: tuple[Scalar, Scalar, Scalar]
-    ctrlrange: tuple[float, float] | None
-    forcerange: tuple[float, float] | None
-
-
-@register_dataclass
-@dataclass(frozen=True)
-class ContactParameters:
-    """Contact parameters that MuJoCo combines from two geoms."""
-
-    condim: Literal[1, 3]
-    friction: Scalar
-    margin: Scalar
-    inv_weight: Scalar
-    """Sum of the two bodies' translational ``body_invweight0``."""
-    impedance: Impedance
 
 
 @register_dataclass
@@ -188,6 +132,11 @@ class PlanarModel:
     def nv(self) -> int:
         """Number of degrees of freedom."""
         return len(self.links)
+
+    @property
+    def dof_damping(self) -> list[Scalar]:
+        """Damping of each dof."""
+        return [link.damping for link in self.links]
 
     def ancestors(self, link: int) -> tuple[int, ...]:
         """The links that move ``link``, itself included, root first; empty for WORLD."""

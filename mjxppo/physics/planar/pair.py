@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from mjxppo.physics.elements import diagonal
 from mjxppo.physics.maths import Scalar, as_array, dot, is_zero
-from mjxppo.physics.planar.constraint import diagonal
 from mjxppo.physics.planar.kinematics import Kinematics
 from mjxppo.physics.planar.model import WORLD, Capsule, PairContact, PlanarModel
-from mjxppo.physics.planar.rows import MINVAL, Row, impedance, row_offset, row_weight
 from mjxppo.physics.planar.vector import Vector, add2, cross2, scale2, sub2
+from mjxppo.physics.rows import MINVAL, Row, impedance, row_offset, row_weight
 
 _PARALLEL = 1e-4
 """Two axes are parallel where the sine of their angle is below this (measured on MuJoCo 3.17: sin^2 < 1e-8)."""
@@ -144,7 +144,7 @@ def _rows_at(
     position = distance - parameters.margin
     active = position < 0.0 if exists is None else (position < 0.0) & exists
     imp = impedance(parameters.impedance, position)
-    row_d = row_weight(imp, *diagonal(model, parameters), active, like.dtype)
+    row_d = row_weight(imp, *diagonal(model.impratio, parameters), active, like.dtype)
     contact_point = add2(point1, scale2(contact.first.radius + 0.5 * distance, normal))
 
     def row(direction: Vector) -> Row:

@@ -1,11 +1,7 @@
-"""The constraint rows of one state: contacts and limits as terms of the solver's cost.
+"""The rows of contacts with planes.
 
-Every row i contributes D_i/2 min(0, r_i)^2 to the solver's cost, with the residual r = J qacc - aref (MuJoCo
-documentation, Computation: "Constraint model"). Two forms:
-
-* ``Row``: one scalar row with its Jacobian; limits and contacts between two links.
-* ``PlaneRows``: all rows of one contact with a fixed plane, kept as a point, because their Jacobian is that of
-  the point: the residuals come from the links' spatial accelerations, and their Hessian is a 3x3 inertia.
+``PlaneRows`` are all rows of one contact with a fixed plane, kept as a point, because their Jacobian is that of the
+point: the residuals come from the links' spatial accelerations, and their Hessian is a 3x3 inertia.
 """
 
 from __future__ import annotations
@@ -19,41 +15,7 @@ from jax.tree_util import register_dataclass
 from mjxppo.physics.maths import Scalar, add, dot, mul, sub, total
 from mjxppo.physics.planar.inertia import Force, SpatialInertia, moment
 from mjxppo.physics.planar.kinematics import Motion, point_motion
-from mjxppo.physics.planar.model import Impedance
 from mjxppo.physics.planar.vector import Vector, add2, scale2
-
-MINVAL = 1e-15
-"""mjMINVAL."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A scalar row: r = J qacc + offset."""
-
-    jacobian: dict[int, Scalar]
-    """The nonzero entries, by dof."""
-    weight: jax.Array
-    """D where the row exists in this state, else 0, [N]."""
-    offset: Scalar
-    """-aref, [N]."""
-    unit: bool = False
-    """Whether the Jacobian is a single +1 or -1."""
-
-    def residual(self, qacc: list[jax.Array]) -> Scalar:
-        """J qacc - aref."""
-        return add(self.offset, self.along(qacc))
-
-    def along(self, x: list[jax.Array]) -> Scalar:
-        """J x."""
-        return total(*(mul(entry, x[dof]) for dof, entry in self.jacobian.items()))
-
-    def derivatives(self, residual: jax.Array, rate: jax.Array) -> tuple[Scalar, Scalar]:
-        """First and second derivative of this row's cost while its residual changes at ``rate``."""
-        pull = jnp.where(residual < 0.0, self.weight, 0.0) * rate
-        return pull * residual, pull * rate
-
-
-register_dataclass(Row, data_fields=["jacobian", "weight", "offset"], meta_fields=["unit"])
 
 
 @dataclass(frozen=True)
@@ -75,6 +37,11 @@ class PlaneRows:
     """-aref of the row n."""
     tangent_offset: Scalar
     """Half the difference of the two edges' -aref: mu b times the tangential velocity."""
+
+    @property
+    def size(self) -> int:
+        """Number of residuals."""
+        return 1 if self.friction is None else 2
 
     @property
     def tangent(self) -> Vector:
@@ -145,46 +112,3 @@ register_dataclass(
     data_fields=["point", "weight", "friction", "normal_offset", "tangent_offset"],
     meta_fields=["link", "normal"],
 )
-
-
-def impedance(parameters: Impedance, position: jax.Array) -> Scalar:
-    """The impedance d(r) (Computation: "Impedance"; engine_core_constraint.c: getimpedance).
-
-    ``position`` is r, the distance less the margin, [N].
-    """
-    dmin, dmax, width = parameters.dmin, parameters.dmax, parameters.width
-    mid, power = parameters.midpoint, parameters.power
-    if isinstance(dmin, float) and isinstance(dmax, float) and dmin == dmax:
-        return dmin
-    if isinstance(width, float) and width <= MINVAL:
-        return 0.5 * (dmin + dmax)
-    x = jnp.abs(position) * (1.0 / width)
-    if power == 1.0:
-        y = x
-    else:
-        # Clipped so that the branch not taken has a finite value and derivative.
-        rising = jnp.minimum(x, 1.0) ** _exponent(power) / mid ** (power - 1.0)
-        falling = 1.0 - jnp.maximum(1.0 - x, 0.0) ** _exponent(power) / (1.0 - mid) ** (power - 1.0)
-        y = jnp.where(x <= mid, rising, falling)
-    return jnp.where(x >= 1.0, dmax, dmin + y * (dmax - dmin))
-
-
-def _exponent(power: float) -> int | float:
-    return int(power) if power == int(power) else power
-
-
-def row_weight(imp: Scalar, inv_weight: Scalar, scale: Scalar, active: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """D = 1/R with R = scale max(MINVAL, (1 - d)/d inv_weight) where active, else 0 (mj_makeImpedance)."""
-    scaled = inv_weight * (1.0 - imp)
-    least = MINVAL * imp
-    scaled = max(scaled, least) if isinstance(scaled, float) else jnp.maximum(scaled, least)
-    return jnp.where(active, imp / (scale * scaled), 0.0).astype(dtype)
-
-
-def row_offset(parameters: Impedance, imp: Scalar, velocity: Scalar, position: jax.Array) -> Scalar:
-    """-aref = b v + k d(r) r (Computation: "Reference acceleration").
-
-    ``imp`` is d(r), ``velocity`` v, the rate of the row's distance, and ``position`` r, the distance less the margin,
-    [N].
-    """
-    return mul(parameters.damping, velocity) + mul(parameters.stiffness, mul(imp, position))

@@ -38,12 +38,14 @@ def supports(network: ActorCritic, samples: losses.Samples) -> bool:
     """Whether the kernel takes these networks and samples.
 
     It does for one to three hidden layers in each network, at most 128 inputs, units and outputs of each layer,
-    float32, and no reference policy: no imitation, no divergence from a loaded policy in the loss.
+    float32, actions of numbers alone, and no reference policy: no imitation, no divergence from a loaded policy in the
+    loss.
     """
     widths = (samples.obs.shape[-1], 2 * network.action_size, *network.hidden_sizes, *network.critic_hidden_sizes)
     depths = len(network.hidden_sizes), len(network.critic_hidden_sizes)
     return (
         samples.reference is None
+        and not network.categories
         and max(widths) <= MAX_WIDTH
         and all(1 <= depth <= MAX_HIDDEN_LAYERS for depth in depths)
         and samples.obs.dtype == "float32"

@@ -22,6 +22,7 @@ from jax.experimental.pallas import triton
 from mjxppo.config.schema import PpoConfig
 from mjxppo.ppo import losses
 from mjxppo.ppo.fused.layout import Layer, Layout, Matrix, Mlp, Step, padded
+from mjxppo.ppo.heads import Gaussian
 from mjxppo.ppo.networks import ACTIVATIONS, ActorCritic, state_dependent_log_std
 
 Array = jax.Array
@@ -205,7 +206,8 @@ def _backward(
             log_std = state_dependent_log_std(outputs[1], network.init_log_std, network.min_log_std)
         where = lax.broadcasted_iota(jnp.int32, (1, mean.shape[1]), 1) < network.action_size
         log_std = jnp.broadcast_to(log_std, mean.shape)
-        return losses.loss_of_policy(mean, log_std, samples, step.divisor, config, step.kl_penalty, where=where)
+        head = Gaussian(network.action_size, where)
+        return losses.loss_of_policy(head, (mean, log_std), samples, step.divisor, config, step.kl_penalty)
 
     # One network after the other: both networks' activations would not fit into the registers.
     (values,), backward = _forward(layout.critic, samples.obs, activation, load)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
+from mjxppo.physics.errors import UnsupportedModelError
 from mjxppo.physics.maths import Scalar
-from mjxppo.physics.planar.errors import UnsupportedModelError
-from mjxppo.physics.planar.model import WORLD, Impedance
-from mjxppo.physics.planar.rows import MINVAL
+from mjxppo.physics.planar.model import WORLD
 from mjxppo.physics.planar.vector import Vector
+from mjxppo.physics.rows import MINVAL, Impedance
 
 OUT_OF_PLANE = 1e-9
 """Components along y below this are rounding errors of MuJoCo's quaternions."""
@@ -18,8 +18,11 @@ _MINIMP, _MAXIMP = 1e-4, 0.9999  # mjMINIMP, mjMAXIMP
 
 
 def unsupported(reason: str) -> UnsupportedModelError:
-    """The exception for one unsupported feature; ``reason`` names it and the element that has it."""
-    return UnsupportedModelError(f"planar physics cannot represent {reason}")
+    """The exception for one unsupported feature; ``reason`` names it and the element that has it.
+
+    ``ColumnPhysics`` says which physics cannot represent it.
+    """
+    return UnsupportedModelError(reason)
 
 
 def name_of(model: mujoco.MjModel, kind: str, index: int) -> str:
@@ -55,6 +58,12 @@ def link_of(model: mujoco.MjModel, body: int) -> int:
     if body == 0:
         return WORLD
     return int(model.body_dofadr[body] + model.body_dofnum[body] - 1)
+
+
+def link_of_joints(model: mujoco.MjModel, body: int) -> int:
+    """The joint that carries the body (the last one), or WORLD for a body that is fixed to the world."""
+    dof = link_of(model, body)
+    return WORLD if dof == WORLD else int(model.dof_jntid[dof])
 
 
 def impedance(model: mujoco.MjModel, solref: np.ndarray, solimp: np.ndarray, owner: str) -> Impedance:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
+from mjxppo.physics.elements import ContactParameters
 from mjxppo.physics.maths import Scalar, dot, maximum, total
 from mjxppo.physics.planar.compile.common import (
     OUT_OF_PLANE,
@@ -18,7 +19,7 @@ from mjxppo.physics.planar.compile.common import (
 )
 from mjxppo.physics.planar.compile.positions import Positions
 from mjxppo.physics.planar.compile.values import Values
-from mjxppo.physics.planar.model import WORLD, Capsule, ContactParameters, PairContact, PlaneContact
+from mjxppo.physics.planar.model import WORLD, Capsule, PairContact, PlaneContact
 from mjxppo.physics.planar.vector import Vector, add2, scale2, sub2
 
 _MINMU = 1e-5  # mjMINMU
@@ -39,7 +40,7 @@ def compile_contacts(
         return (), ()
     for a in range(model.ngeom):
         for b in range(a + 1, model.ngeom):
-            if not _can_touch(model, a, b):
+            if not can_touch(model, a, b):
                 continue
             # MuJoCo's collision functions take the geom of the lower type first, else of the lower index.
             first, second = (b, a) if model.geom_type[a] > model.geom_type[b] else (a, b)
@@ -51,7 +52,7 @@ def compile_contacts(
     return tuple(planes), tuple(pairs)
 
 
-def _can_touch(model: mujoco.MjModel, a: int, b: int) -> bool:
+def can_touch(model: mujoco.MjModel, a: int, b: int) -> bool:
     """MuJoCo's filters that do not depend on the state (filterBitmask, filterBodyPair, excludes)."""
     mask = model.geom_contype[a] & model.geom_conaffinity[b] or model.geom_contype[b] & model.geom_conaffinity[a]
     bodies = sorted((int(model.geom_bodyid[a]), int(model.geom_bodyid[b])))
@@ -65,7 +66,8 @@ def _can_touch(model: mujoco.MjModel, a: int, b: int) -> bool:
     return (bodies[0] << 16) + bodies[1] not in set(model.exclude_signature.tolist())
 
 
-def _both(model: mujoco.MjModel, a: int, b: int) -> str:
+def both(model: mujoco.MjModel, a: int, b: int) -> str:
+    """The names of two geoms, for a message."""
     return f"{name_of(model, 'geom', a)} with {name_of(model, 'geom', b)}"
 
 
@@ -73,12 +75,12 @@ def _check_types(model: mujoco.MjModel, first: int, second: int) -> None:
     for geom in (first, second):
         if model.geom_type[geom] not in (_PLANE, _SPHERE, _CAPSULE):
             kind = mujoco.mjtGeom(model.geom_type[geom]).name.removeprefix("mjGEOM_").lower()
-            raise unsupported(f"contact of the {kind} {_both(model, geom, second if geom == first else first)}")
+            raise unsupported(f"contact of the {kind} {both(model, geom, second if geom == first else first)}")
 
 
-def _parameters(model: mujoco.MjModel, values: Values, a: int, b: int) -> ContactParameters:
+def contact_parameters(model: mujoco.MjModel, values: Values, a: int, b: int) -> ContactParameters:
     """engine_collision_driver.c: mj_contactParam."""
-    owner = f"the contact of {_both(model, a, b)}"
+    owner = f"the contact of {both(model, a, b)}"
     priority = model.geom_priority[[a, b]]
     solmix = model.geom_solmix[[a, b]]
     if priority[0] != priority[1]:
@@ -127,7 +129,7 @@ def _plane_contacts(
     plane: int,
     geom: int,
 ) -> list[PlaneContact]:
-    parameters = _parameters(model, values, plane, geom)
+    parameters = contact_parameters(model, values, plane, geom)
     normal = _axis(pose, plane)
     if abs(normal[1]) > OUT_OF_PLANE:
         raise unsupported(f"the normal of {name_of(model, 'geom', plane)}: it is not in the xz plane")
@@ -165,16 +167,16 @@ def _pair_contacts(
     a: int,
     b: int,
 ) -> list[PairContact]:
-    parameters = _parameters(model, values, a, b)
+    parameters = contact_parameters(model, values, a, b)
     for geom in (a, b):
         if model.geom_type[geom] == _CAPSULE and abs(_axis(pose, geom)[1]) > OUT_OF_PLANE:
-            raise unsupported(f"contact of {_both(model, a, b)}: an axis is not in the xz plane")
+            raise unsupported(f"contact of {both(model, a, b)}: an axis is not in the xz plane")
     apart = abs(float(pose.geom_xpos[a, 1] - pose.geom_xpos[b, 1]))
     sizes_vary = any(values.vary(name) for name in ("body_pos", "geom_pos", "geom_size"))
     if apart >= model.geom_size[a, 0] + model.geom_size[b, 0] + parameters.margin and not sizes_vary:
         return []  # They are too far apart in y to touch.
     if apart > OUT_OF_PLANE:
-        raise unsupported(f"contact of {_both(model, a, b)}: they are not in the same xz plane")
+        raise unsupported(f"contact of {both(model, a, b)}: they are not in the same xz plane")
     first, second = (_capsule(model, values, pose, positions, origins, geom) for geom in (a, b))
     return [PairContact(first, second, parameters)]
 

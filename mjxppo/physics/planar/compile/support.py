@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 
 from mjxppo.physics.planar.compile.common import name_of, unsupported
-from mjxppo.physics.planar.rows import MINVAL
+from mjxppo.physics.rows import MINVAL
 
 _ABSENT_SIZES = {
     "neq": "equality constraints",
@@ -37,7 +37,7 @@ _ABSENT_FIELDS = {
     "actuator_delay": ("actuator", "delay"),
     "actuator_dyntype": ("actuator", "activation dynamics"),
 }
-"""Fields of MjModel that must be 0 everywhere. For scalar joints a dof and its joint have the same index."""
+"""Fields of MjModel that must be 0 everywhere."""
 
 _HARMLESS_DISABLE = (
     *("CONSTRAINT", "EQUALITY", "FRICTIONLOSS", "LIMIT", "CONTACT", "SPRING", "DAMPER", "GRAVITY", "CLAMPCTRL"),
@@ -57,21 +57,28 @@ def check_features(model: mujoco.MjModel) -> None:
 
     Joint axes and contacts are checked where they are compiled.
     """
-    _check_options(model)
+    check_options(model)
+    _check_joints(model)
+    check_absent(model)
+    check_actuators(model)
+    check_inertia(model)
+
+
+def check_absent(model: mujoco.MjModel) -> None:
+    """Raises UnsupportedModelError for features that a model must not have at all."""
     for size, feature in _ABSENT_SIZES.items():
         if getattr(model, size):
             raise unsupported(f"{feature}{_first_owner(model, size)}")
-    _check_joints(model)
     for field, (kind, feature) in _ABSENT_FIELDS.items():
         values = np.asarray(getattr(model, field))
         for index, value in enumerate(values):
             if np.any(value):
+                index = int(model.dof_jntid[index]) if field.startswith("dof_") else index
                 raise unsupported(f"{feature} of {name_of(model, kind, index)}")
-    _check_actuators(model)
-    _check_inertia(model)
 
 
-def _check_options(model: mujoco.MjModel) -> None:
+def check_options(model: mujoco.MjModel) -> None:
+    """Raises UnsupportedModelError for options of the simulation that are not known to be exact."""
     opt = model.opt
     integrators = (mujoco.mjtIntegrator.mjINT_EULER, mujoco.mjtIntegrator.mjINT_RK4)
     if opt.integrator not in integrators:
@@ -100,7 +107,8 @@ def _check_joints(model: mujoco.MjModel) -> None:
             raise unsupported(f"{kind} {name_of(model, 'joint', joint)}: only slides and hinges")
 
 
-def _check_actuators(model: mujoco.MjModel) -> None:
+def check_actuators(model: mujoco.MjModel) -> None:
+    """Raises UnsupportedModelError for actuators that are not affine in one joint's position and velocity."""
     if model.nu != model.nactuator:
         raise unsupported("actuators with several controls")
     allowed = (
@@ -116,7 +124,7 @@ def _check_actuators(model: mujoco.MjModel) -> None:
                 raise unsupported(f"the {kind} {feature} of {name_of(model, 'actuator', u)}")
 
 
-def _check_inertia(model: mujoco.MjModel) -> None:
+def check_inertia(model: mujoco.MjModel) -> None:
     """Raises for a singular inertia matrix: a joint moves no mass that other joints do not move in the same way.
 
     An example is two slides of one body along the same axis. MuJoCo adds mjMINVAL, 1e-15, to such a matrix and goes on.

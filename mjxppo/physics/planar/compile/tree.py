@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import jax
 import mujoco
 import numpy as np
 
+from mjxppo.physics.elements import Actuator, Limit
 from mjxppo.physics.maths import Scalar, add, dot, is_zero, mul, total
 from mjxppo.physics.planar.compile.common import (
     OUT_OF_PLANE,
@@ -25,7 +27,7 @@ from mjxppo.physics.planar.compile.contacts import compile_contacts
 from mjxppo.physics.planar.compile.positions import Positions
 from mjxppo.physics.planar.compile.support import check_features
 from mjxppo.physics.planar.compile.values import Values
-from mjxppo.physics.planar.model import WORLD, Actuator, Limit, Link, PlanarModel, Tree
+from mjxppo.physics.planar.model import WORLD, Link, PlanarModel, Tree
 from mjxppo.physics.planar.vector import Vector, scale2, sub2
 
 _HINGE = int(mujoco.mjtJoint.mjJNT_HINGE)
@@ -62,13 +64,13 @@ def compile_model(model: mujoco.MjModel, parameters: Mapping[str, jax.Array] | N
         implicit_damping=not disabled(model, "EULERDAMP"),
         mean_inertia=float(model.stat.meaninertia),
         links=links,
-        trees=tuple(_tree(links, root, loaded) for root, link in enumerate(links) if link.parent == WORLD),
-        tree_of=_tree_of(links),
-        actuators=_actuators(model, values),
+        trees=tuple(Tree(root, slides(links, root, loaded)) for root, link in enumerate(links) if link.parent == WORLD),
+        tree_of=tree_of([link.parent for link in links]),
+        actuators=compile_actuators(model, values),
         actuator_force_ranges=tuple(
             float_pair(model.jnt_actfrcrange[j]) if model.jnt_actfrclimited[j] else None for j in range(model.njnt)
         ),
-        limits=_limits(model, values),
+        limits=compile_limits(model, values),
         plane_contacts=plane_contacts,
         pair_contacts=pair_contacts,
     )
@@ -155,8 +157,11 @@ def _squares(pose: mujoco.MjData, body: int) -> tuple[float, ...]:
     return tuple(float(x) ** 2 for x in pose.ximat[body].reshape(3, 3)[1])
 
 
-def _tree(links: tuple[Link, ...], root: int, loaded: set[int]) -> Tree:
-    """A tree with its prefix; ``loaded`` are the links that carry a mass or a geom."""
+def slides(links: Sequence[Any], root: int, loaded: set[int]) -> tuple[int, ...]:
+    """The leading slides of a tree that carry nothing but the next link, except the last.
+
+    ``loaded`` are the links that carry a mass or a geom.
+    """
     prefix: list[int] = []
     k = root
     while links[k].kind == "slide":
@@ -165,14 +170,15 @@ def _tree(links: tuple[Link, ...], root: int, loaded: set[int]) -> Tree:
         if k in loaded or len(children) != 1:
             break
         k = children[0]
-    return Tree(root=root, prefix=tuple(prefix))
+    return tuple(prefix)
 
 
-def _tree_of(links: tuple[Link, ...]) -> tuple[int, ...]:
-    roots = [k for k, link in enumerate(links) if link.parent == WORLD]
+def tree_of(parents: Sequence[int]) -> tuple[int, ...]:
+    """The index of each link's tree, from the links' parents."""
+    roots = [k for k, parent in enumerate(parents) if parent == WORLD]
     trees: list[int] = []
-    for k, link in enumerate(links):
-        trees.append(roots.index(k) if link.parent == WORLD else trees[link.parent])
+    for k, parent in enumerate(parents):
+        trees.append(roots.index(k) if parent == WORLD else trees[parent])
     return tuple(trees)
 
 
@@ -181,7 +187,8 @@ def _affine(values: Values, name: str, actuator: int) -> tuple[Scalar, Scalar, S
     return values(name, actuator, 0), values(name, actuator, 1), values(name, actuator, 2)
 
 
-def _actuators(model: mujoco.MjModel, values: Values) -> tuple[Actuator, ...]:
+def compile_actuators(model: mujoco.MjModel, values: Values) -> tuple[Actuator, ...]:
+    """The actuators that act, by control."""
     if disabled(model, "ACTUATION"):
         return ()
     actuators = []
@@ -206,7 +213,8 @@ def _actuators(model: mujoco.MjModel, values: Values) -> tuple[Actuator, ...]:
     return tuple(actuators)
 
 
-def _limits(model: mujoco.MjModel, values: Values) -> tuple[Limit, ...]:
+def compile_limits(model: mujoco.MjModel, values: Values) -> tuple[Limit, ...]:
+    """The limits of slides and hinges."""
     if disabled(model, "CONSTRAINT") or disabled(model, "LIMIT"):
         return ()
     limits = []

@@ -10,14 +10,13 @@ from __future__ import annotations
 import jax
 
 from mjxppo.physics.maths import Scalar, as_array, separate_arrays
-from mjxppo.physics.planar.model import PlanarModel
-from mjxppo.physics.planar.problem import Arrays, Problem, gradient_and_hessian, residuals
-from mjxppo.physics.planar.solver import minimize
+from mjxppo.physics.problem import Arrays, Model, Problem
+from mjxppo.physics.solver import minimize
 from mjxppo.physics.sparse import factorize, solve
 from mjxppo.physics.worlds import fold_vmap
 
 
-def constrained_acceleration(model: PlanarModel, problem: Problem, start: Arrays, early_exit: bool = True) -> Arrays:
+def constrained_acceleration(model: Model, problem: Problem, start: Arrays, early_exit: bool = True) -> Arrays:
     """The qacc by Newton's method, nv arrays [N], as is ``start``; the problem's leaves are constants or arrays [N].
 
     For ``early_exit`` see ``minimize``.
@@ -40,11 +39,11 @@ def constrained_acceleration(model: PlanarModel, problem: Problem, start: Arrays
 
         def gradient(arrays: Arrays) -> list[Scalar]:
             problem = rebuild(arrays)
-            return gradient_and_hessian(model, problem, qacc, residuals(model, problem, qacc))[0]
+            return problem.gradient_and_hessian(model, qacc, problem.residuals(model, qacc))[0]
 
         _, change = jax.jvp(gradient, (arrays,), (tangents[0],))
         problem = rebuild(arrays)
-        _, hessian = gradient_and_hessian(model, problem, qacc, residuals(model, problem, qacc))
+        _, hessian = problem.gradient_and_hessian(model, qacc, problem.residuals(model, qacc))
         return qacc, [as_array(-x, qacc[0]) for x in solve(factorize(hessian, model.nv), change)]
 
     return solution(arrays, start)

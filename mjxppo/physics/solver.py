@@ -21,16 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mjxppo.physics.maths import as_array, dot
-from mjxppo.physics.planar.model import PlanarModel
-from mjxppo.physics.planar.problem import (
-    Arrays,
-    Problem,
-    Residuals,
-    gradient_and_hessian,
-    residuals,
-    rows_derivatives,
-    scalar_rows,
-)
+from mjxppo.physics.problem import Arrays, Model, Problem, Residuals
 from mjxppo.physics.sparse import factorize, solve
 
 FIXED_STEPS, FULL_STEPS, MAX_STEPS = 3, 6, 32
@@ -43,7 +34,7 @@ Carry = tuple[int | jax.Array, State, jax.Array]
 """Number of steps taken, where they led, and which worlds have not converged."""
 
 
-def tolerance(model: PlanarModel, dtype: jnp.dtype) -> float:
+def tolerance(model: Model, dtype: jnp.dtype) -> float:
     """The predicted decrease of the cost below which a world has converged.
 
     In float32 MuJoCo's own default (1e-8 mean inertia times nv, on half the predicted decrease); in float64
@@ -53,19 +44,17 @@ def tolerance(model: PlanarModel, dtype: jnp.dtype) -> float:
     return relative * model.mean_inertia * model.nv
 
 
-def newton_direction(
-    model: PlanarModel, problem: Problem, qacc: Arrays, residual: Residuals
-) -> tuple[Arrays, jax.Array]:
+def newton_direction(model: Model, problem: Problem, qacc: Arrays, residual: Residuals) -> tuple[Arrays, jax.Array]:
     """The Newton step at ``qacc`` and the cost's slope along it (minus twice the predicted decrease)."""
-    gradient, hessian = gradient_and_hessian(model, problem, qacc, residual)
+    gradient, hessian = problem.gradient_and_hessian(model, qacc, residual)
     step = [as_array(-x, qacc[0]) for x in solve(factorize(hessian, model.nv), gradient)]
     return step, as_array(dot(tuple(gradient), tuple(step)), qacc[0])
 
 
 def active_rows(problem: Problem, residual: Residuals) -> list[jax.Array]:
-    """The rows that push, one bit each, in as many int32 [N] as their number needs."""
+    """The rows that push, one bit each, in int32 arrays [N], 32 bits in each."""
     masks: list[jax.Array] = []
-    for i, (weight, value) in enumerate(scalar_rows(problem, residual)):
+    for i, (weight, value) in enumerate(problem.scalar_rows(residual)):
         bit = jnp.where((value < 0.0) & (weight > 0.0), jnp.int32(1 << i % _BITS), jnp.int32(0))
         if i % _BITS:
             masks[-1] |= bit
@@ -90,8 +79,8 @@ def line_search(problem: Problem, slope: jax.Array, at_start: Residuals, at_full
 
     def improve(i: int | jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         length, low, high, constant, linear = state
-        rows_slope, rows_curvature = rows_derivatives(
-            problem, tuple(r + length * rate for r, rate in zip(at_start, rates, strict=True)), rates
+        rows_slope, rows_curvature = problem.rows_derivatives(
+            tuple(r + length * rate for r, rate in zip(at_start, rates, strict=True)), rates
         )
         # At the start, from which the full step is taken. Without the rows the cost along the step is quadratic:
         # p^T M p is what the active rows leave of the slope.
@@ -111,7 +100,7 @@ def line_search(problem: Problem, slope: jax.Array, at_start: Residuals, at_full
 
 
 def minimize(
-    model: PlanarModel, problem: Problem, qacc: Arrays, early_exit: bool = True, keep_residuals: bool = True
+    model: Model, problem: Problem, qacc: Arrays, early_exit: bool = True, keep_residuals: bool = True
 ) -> Arrays:
     """The qacc that minimises the cost, by Newton's method from the given one, nv arrays [N].
 
@@ -119,16 +108,16 @@ def minimize(
     read after each step whether they have. Without it the host reads only in the third stage, because the first two
     take all their steps. Without ``keep_residuals`` they are computed twice, which saves a kernel a register a row.
     """
-    if not problem.planes and not problem.rows:
+    if not problem.has_rows:
         step, _ = newton_direction(model, problem, qacc, ())
         return _move(qacc, step)
     least = tolerance(model, qacc[0].dtype)
 
     def state_of(qacc: Arrays) -> State:
-        return qacc, residuals(model, problem, qacc) if keep_residuals else None
+        return qacc, problem.residuals(model, qacc) if keep_residuals else None
 
     def at(state: State) -> Residuals:
-        return residuals(model, problem, state[0]) if state[1] is None else state[1]
+        return problem.residuals(model, state[0]) if state[1] is None else state[1]
 
     def newton_step(carry: Carry, stage: int | None = None) -> Carry:
         """One step. ``stage`` is its stage where that is known while tracing; else the number of the step decides."""
@@ -138,7 +127,7 @@ def minimize(
         active = None if keep_residuals else active_rows(problem, residual)
         step, slope = newton_direction(model, problem, qacc, residual)
         moved = _move(qacc, step)
-        full = residuals(model, problem, moved)
+        full = problem.residuals(model, moved)
 
         def keep_converged(new: State) -> tuple[State, jax.Array]:
             before = active or active_rows(problem, residual)
@@ -160,17 +149,19 @@ def minimize(
             state, pending = lax.switch(stage_now, branches)
         return i + 1, state, pending
 
-    def unfinished(carry: Carry) -> jax.Array:
-        i, _, pending = carry
-        # A maximum, because Triton reduces no booleans.
-        return (jnp.max(pending.astype(jnp.int32)) > 0) & (i < MAX_STEPS)
-
     carry: Carry = (0, state_of(list(qacc)), qacc[0] == qacc[0])
     if early_exit:
-        return lax.while_loop(unfinished, newton_step, carry)[1][0]
+        return lax.while_loop(_unfinished, newton_step, carry)[1][0]
     carry = lax.fori_loop(0, FIXED_STEPS - 1, lambda _, carry: newton_step(carry, stage=0), carry)
     carry = lax.fori_loop(FIXED_STEPS - 1, FULL_STEPS, lambda _, carry: newton_step(carry, stage=1), carry)
-    return lax.while_loop(unfinished, lambda carry: newton_step(carry, stage=2), carry)[1][0]
+    return lax.while_loop(_unfinished, lambda carry: newton_step(carry, stage=2), carry)[1][0]
+
+
+def _unfinished(carry: Carry) -> jax.Array:
+    """Whether another step is needed: a world has not converged, and steps are left."""
+    i, _, pending = carry
+    # A maximum, because Triton reduces no booleans.
+    return (jnp.max(pending.astype(jnp.int32)) > 0) & (i < MAX_STEPS)
 
 
 def _move(qacc: Arrays, step: Arrays) -> Arrays:

@@ -1,0 +1,185 @@
+"""The robot's model: which file is meant, what a task needs of it, and what its actions mean."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import mujoco
+import numpy as np
+
+from mjxppo.errors import UserError
+from mjxppo.physics.messages import without_model_warnings
+
+_FIELD = "env_options.xml_file"
+
+
+def model_file(xml_file: str | os.PathLike[str]) -> str:
+    """The name of a file that comes with Gymnasium, as it is, or the absolute path of any other.
+
+    A name without a directory is Gymnasium's, where it has a file of that name. Everything else is a path: absolute,
+    from the home directory (``~``), or from the working directory. Raises UserError where there is no such file.
+    """
+    name = os.fspath(xml_file)
+    if Path(name).name == name and (_assets() / name).is_file():
+        return name
+    path = Path(name).expanduser().absolute()
+    if not path.is_file():
+        raise UserError(f"{_FIELD}: there is no file {path}")
+    return str(path)
+
+
+def robot_model(xml_file: str | os.PathLike[str]) -> mujoco.MjModel:
+    """Compiles the model in a file, named as in ``model_file``; raises UserError where MuJoCo cannot simulate it."""
+    path = _assets() / model_file(xml_file)
+    try:
+        with without_model_warnings():
+            model = mujoco.MjModel.from_xml_path(str(path))
+            mujoco.mj_step(model, mujoco.MjData(model))  # it may not fit into the memory that the file gives it
+            return model
+    except (ValueError, mujoco.FatalError) as error:
+        raise UserError(f"{_FIELD}: MuJoCo cannot load {path}: {' '.join(str(error).split())}") from error
+
+
+def _assets() -> Path:
+    """The folder of the models that come with the installed ``gymnasium`` package."""
+    spec = find_spec("gymnasium")
+    assert spec is not None and spec.origin is not None, "gymnasium is a dependency of this package"
+    return Path(spec.origin).parent / "envs" / "mujoco" / "assets"
+
+
+def check_root(model: mujoco.MjModel, axes: tuple[str, ...]) -> None:
+    """Checks that the model's first joints are the root's, one for each of ``axes``: "x", "z", "angle", or "free".
+
+    Gymnasium's environments, in which policies are evaluated, take the first numbers of qpos for the root's position.
+    Raises UserError, which names the joint and what it has to be.
+    """
+    if axes == ("free",):
+        return _check_free_root(model)
+    wanted = {
+        "x": (mujoco.mjtJoint.mjJNT_SLIDE, (1, 0, 0), "slide along x"),
+        "z": (mujoco.mjtJoint.mjJNT_SLIDE, (0, 0, 1), "slide along z"),
+        "angle": (mujoco.mjtJoint.mjJNT_HINGE, (0, 1, 0), "hinge about y"),
+    }
+    ordinals = ("first", "second", "third")
+    needed = ", ".join(f"{ordinal} {wanted[axis][2]}" for ordinal, axis in zip(ordinals, axes, strict=False))
+    if model.njnt < len(axes):
+        raise UserError(f"{_FIELD}: has {model.njnt} joints; the task needs a root of {len(axes)}: {needed}")
+    rest = _at_rest(model)
+    for i, (ordinal, axis) in enumerate(zip(ordinals, axes, strict=False)):
+        kind, direction, text = wanted[axis]
+        along = np.abs(rest.xmat[model.jnt_bodyid[i]].reshape(3, 3) @ model.jnt_axis[i] @ direction)
+        if int(model.jnt_type[i]) != kind or not np.isclose(along, 1):
+            name = _name(model, mujoco.mjtObj.mjOBJ_JOINT, i)
+            raise UserError(f"{_FIELD}: the {ordinal} joint, {name}, must {text}; the root is: {needed}")
+
+
+def _check_free_root(model: mujoco.MjModel) -> None:
+    """Raises UserError unless the first body has a free joint: Gymnasium takes this body for the torso."""
+    needed = "the first body must be the torso, with a free joint"
+    if not model.njnt or model.jnt_type[0] != mujoco.mjtJoint.mjJNT_FREE:
+        named = (
+            f"the first joint, {_name(model, mujoco.mjtObj.mjOBJ_JOINT, 0)}, is not free"
+            if model.njnt
+            else "has no joint"
+        )
+        raise UserError(f"{_FIELD}: {named}; {needed}")
+    if model.jnt_bodyid[0] != 1:
+        raise UserError(
+            f"{_FIELD}: the first body, {_name(model, mujoco.mjtObj.mjOBJ_BODY, 1)}, has no joint; {needed}"
+        )
+
+
+def check_actuators(model: mujoco.MjModel) -> None:
+    """Checks that there are actuators and that each has a range; raises UserError, which names what has not."""
+    if model.nu == 0:
+        raise UserError(f"{_FIELD}: has no actuator, and a policy nothing to act with")
+    for i in range(model.nu):
+        if not model.actuator_ctrllimited[i]:
+            name = _name(model, mujoco.mjtObj.mjOBJ_ACTUATOR, i)
+            raise UserError(
+                f"{_FIELD}: the actuator {name} has no ctrlrange, for which [-1, 1] could stand; give it one"
+            )
+
+
+def check_ground(model: mujoco.MjModel) -> None:
+    """Raises UserError where the robot would fall without end: its root can move along z, and nothing can hold it.
+
+    The model's first joints are the root's (``check_root``).
+    """
+    option, flags = model.opt, mujoco.mjtDisableBit
+    weightless = not option.gravity[2] or option.disableflags & flags.mjDSBL_GRAVITY or model.ngravcomp
+    if weightless or option.density or option.viscosity or model.neq or model.ntendon:
+        return
+    rest = _at_rest(model)
+    for joint in range(min(model.njnt, 3)):
+        kind = int(model.jnt_type[joint])
+        slides = kind == mujoco.mjtJoint.mjJNT_SLIDE and abs(rest.xaxis[joint, 2]) > 0.5
+        slides |= kind == mujoco.mjtJoint.mjJNT_FREE
+        held = model.jnt_limited[joint] or model.jnt_stiffness[joint] or np.any(model.jnt_stiffnesspoly[joint])
+        if slides and not held and joint not in model.actuator_trnid[:, 0] and not _can_touch_the_world(model):
+            name = _name(model, mujoco.mjtObj.mjOBJ_JOINT, joint)
+            raise UserError(
+                f"{_FIELD}: has no ground: the joint {name} lets the robot fall, and it can touch nothing; add a "
+                "plane, or let contype and conaffinity of their geoms meet"
+            )
+
+
+def _can_touch_the_world(model: mujoco.MjModel) -> bool:
+    """Whether a geom of the robot's and one that is not its can be in contact."""
+    if model.opt.disableflags & (mujoco.mjtDisableBit.mjDSBL_CONTACT | mujoco.mjtDisableBit.mjDSBL_CONSTRAINT):
+        return False
+    own = model.body_rootid[model.geom_bodyid] == model.body_rootid[model.jnt_bodyid[0]]
+    meets = (model.geom_contype[own][:, None] & model.geom_conaffinity[~own]) | (
+        model.geom_conaffinity[own][:, None] & model.geom_contype[~own]
+    )
+    return bool(meets.any() or (own[model.pair_geom1] != own[model.pair_geom2]).any())
+
+
+def control_range(model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray] | None:
+    """Lower and upper ends of the controls, each [nu], for which -1 and 1 stand; None where they are -1 and 1."""
+    low, high = np.array(model.actuator_ctrlrange.T, np.float32)
+    return None if (low == -1).all() and (high == 1).all() else (low, high)
+
+
+def depends_on_x(model: mujoco.MjModel, axes: str = "x") -> str | None:
+    """What in the model tells one place along x from another, for a message; None where nothing does.
+
+    The model's first joint is the root's slide along x, or a free joint (``check_root``). With ``axes`` "xy": what
+    tells one place along x or y from another.
+    """
+    if model.jnt_limited[0]:
+        return f"the limit of the joint {_name(model, mujoco.mjtObj.mjOBJ_JOINT, 0)}"
+    if model.jnt_stiffness[0] or np.any(model.jnt_stiffnesspoly[0]):
+        return f"the spring of the joint {_name(model, mujoco.mjtObj.mjOBJ_JOINT, 0)}"
+    if model.neq or model.ntendon or model.nmocap:
+        return "an equality constraint, a tendon or a mocap body"
+    for i in range(model.nu):
+        on_joint = int(model.actuator_trntype[i]) in (mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT)
+        if not on_joint or model.actuator_trnid[i, 0] == 0:
+            return f"the actuator {_name(model, mujoco.mjtObj.mjOBJ_ACTUATOR, i)}"
+    root, rest = model.body_rootid[model.jnt_bodyid[0]], _at_rest(model)
+    for geom in range(model.ngeom):
+        body = model.geom_bodyid[geom]
+        touches = model.geom_contype[geom] or model.geom_conaffinity[geom] or model.npair
+        if model.body_rootid[body] == root or not touches:
+            continue
+        plane = int(model.geom_type[geom]) == mujoco.mjtGeom.mjGEOM_PLANE
+        normal = rest.geom_xmat[geom].reshape(3, 3)[: len(axes), 2]
+        if model.body_weldid[body] != 0 or not plane or np.abs(normal).max() >= 1e-12:
+            return f"the geom {_name(model, mujoco.mjtObj.mjOBJ_GEOM, geom)}"
+    return None
+
+
+def _name(model: mujoco.MjModel, kind: mujoco.mjtObj, index: int) -> str:
+    """An object's quoted name, or its number where it has none."""
+    name = mujoco.mj_id2name(model, kind, index)
+    return repr(name) if name else str(index)
+
+
+def _at_rest(model: mujoco.MjModel) -> mujoco.MjData:
+    """Where the bodies and geoms are at qpos0."""
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    return data

@@ -1,0 +1,123 @@
+"""Joint limits, actuators and contact parameters, in the plane and in three dimensions (mj_instantiateLimit)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from mjxppo.physics.maths import Scalar, add, is_zero, mul, total
+from mjxppo.physics.rows import MINVAL, Impedance, Row, impedance, row_offset, row_weight
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Limit:
+    """A joint limit: active where a distance to an end of the range is below the margin."""
+
+    dof: int
+    sides: tuple[Literal["lower", "upper", "nearest"], ...]
+    """One row for each; "nearest" where both ends can never be active at once."""
+    lower: Scalar
+    upper: Scalar
+    margin: Scalar
+    inv_weight: Scalar
+    impedance: Impedance
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Actuator:
+    """A joint actuator: force = gain * ctrl + bias, both affine in the actuator's length and velocity."""
+
+    dof: int
+    gear: Scalar
+    gain: tuple[Scalar, Scalar, Scalar]
+    bias: tuple[Scalar, Scalar, Scalar]
+    ctrlrange: tuple[float, float] | None
+    forcerange: tuple[float, float] | None
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class ContactParameters:
+    """Contact parameters that MuJoCo combines from two geoms."""
+
+    condim: Literal[1, 3]
+    friction: Scalar
+    margin: Scalar
+    inv_weight: Scalar
+    """Sum of the two bodies' translational ``body_invweight0``."""
+    impedance: Impedance
+
+
+def limit_rows(limit: Limit, qpos: jax.Array, qvel: jax.Array) -> list[Row]:
+    """The rows of a joint's limits: one, or two where both ends can be active at once."""
+    rows = []
+    below, above = qpos - limit.lower, limit.upper - qpos
+    for side in limit.sides:
+        sign: Scalar
+        if side == "nearest":
+            position = jnp.minimum(below, above) - limit.margin
+            sign = jnp.where(below < above, 1.0, -1.0).astype(qpos.dtype)
+        else:
+            position = (below if side == "lower" else above) - limit.margin
+            sign = 1.0 if side == "lower" else -1.0
+        imp = impedance(limit.impedance, position)
+        rows.append(
+            Row(
+                jacobian={limit.dof: sign},
+                weight=row_weight(imp, limit.inv_weight, 1.0, position < 0.0, qpos.dtype),
+                offset=row_offset(limit.impedance, imp, mul(sign, qvel), position),
+                unit=True,
+            )
+        )
+    return rows
+
+
+def diagonal(impratio: Scalar, parameters: ContactParameters) -> tuple[Scalar, Scalar]:
+    """A contact's approximate J M^-1 J^T, and the factor on R of its pyramid's edges (mj_makeImpedance).
+
+    All edges of a pyramid get R = 2 mu^2 R_0 with the regularised mu^2 = friction^2 / impratio, R_0 being that
+    of the first edge, whose diagonal is (1 + friction^2) inv_weight.
+    """
+    if parameters.condim == 1:
+        return parameters.inv_weight, 1.0
+    squared = parameters.friction * parameters.friction
+    impratio = max(impratio, MINVAL) if isinstance(impratio, float) else impratio
+    return parameters.inv_weight + squared * parameters.inv_weight, 2.0 * squared / impratio
+
+
+def actuator_forces(
+    actuators: Sequence[Actuator],
+    force_ranges: Sequence[tuple[float, float] | None],
+    positions: list[jax.Array],
+    velocities: list[jax.Array],
+    ctrl: list[jax.Array],
+) -> list[Scalar]:
+    """qfrc_actuator, by dof, from positions and velocities by dof; ``force_ranges`` bound the sum of each dof."""
+    forces: list[Scalar] = [0.0] * len(velocities)
+    for actuator, control in zip(actuators, ctrl, strict=False):
+        force = actuator_force(actuator, positions[actuator.dof], velocities[actuator.dof], control)
+        forces[actuator.dof] = add(forces[actuator.dof], mul(actuator.gear, force))
+    for k, limits in enumerate(force_ranges):
+        if limits is not None and not is_zero(forces[k]):
+            forces[k] = jnp.clip(forces[k], *limits)
+    return forces
+
+
+def actuator_force(actuator: Actuator, qpos: jax.Array, qvel: jax.Array, ctrl: jax.Array) -> Scalar:
+    """Scalar force of one actuator: gain * ctrl + bias, clamped."""
+    length, velocity = mul(actuator.gear, qpos), mul(actuator.gear, qvel)
+
+    def affine(constant: Scalar, by_length: Scalar, by_velocity: Scalar) -> Scalar:
+        return total(constant, mul(by_length, length), mul(by_velocity, velocity))
+
+    if actuator.ctrlrange is not None:
+        ctrl = jnp.clip(ctrl, *actuator.ctrlrange)
+    force = add(mul(affine(*actuator.gain), ctrl), affine(*actuator.bias))
+    return force if actuator.forcerange is None else jnp.clip(force, *actuator.forcerange)

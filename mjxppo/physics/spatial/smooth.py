@@ -1,0 +1,31 @@
+"""The unconstrained dynamics: inertia, passive and actuator forces (mj_passive, mj_fwdActuation)."""
+
+from __future__ import annotations
+
+import jax
+
+from mjxppo.physics.elements import actuator_forces
+from mjxppo.physics.maths import Scalar, is_zero, mul, sub
+from mjxppo.physics.sparse import Matrix
+from mjxppo.physics.spatial.inertia import inertia_and_bias
+from mjxppo.physics.spatial.kinematics import Kinematics
+from mjxppo.physics.spatial.model import SpatialModel
+
+
+def smooth_dynamics(
+    model: SpatialModel, kin: Kinematics, qpos: list[jax.Array], qvel: list[jax.Array], ctrl: list[jax.Array]
+) -> tuple[Matrix, list[Scalar]]:
+    """M and qfrc_smooth = qfrc_passive - qfrc_bias + qfrc_actuator; ``kin`` is the kinematics at qpos and qvel."""
+    matrix, bias = inertia_and_bias(model, kin)
+    # Of balls and free joints, which have neither actuators nor springs, any number stands here.
+    by_dof = [qpos[index] for index in model.qpos_of_dof]
+    actuation = actuator_forces(model.actuators, model.actuator_force_ranges, by_dof, qvel, ctrl)
+    forces: list[Scalar] = []
+    for k, dof in enumerate(model.dofs):
+        force = sub(actuation[k], bias[k])
+        if not is_zero(dof.damping):
+            force = sub(force, mul(dof.damping, qvel[k]))
+        if not is_zero(dof.stiffness):
+            force = sub(force, mul(dof.stiffness, sub(by_dof[k], dof.qpos_spring)))
+        forces.append(force)
+    return matrix, forces

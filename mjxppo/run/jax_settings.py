@@ -1,0 +1,27 @@
+"""JAX's own settings, of a user's shell or script, that a training program cannot work with."""
+
+from __future__ import annotations
+
+import jax
+
+from mjxppo.errors import UserError
+
+_REFUSED = {
+    "jax_enable_x64": (True, "training computes in float32"),
+    "jax_disable_jit": (True, "a run would take hours for seconds"),
+    "jax_numpy_rank_promotion": ("raise", "arrays are broadcast"),
+    "jax_numpy_dtype_promotion": ("strict", "counts are multiplied by floats"),
+    "jax_transfer_guard": ("disallow", "programs take constants from the host"),
+    "jax_transfer_guard_host_to_device": ("disallow", "programs take constants from the host"),
+    "jax_transfer_guard_device_to_host": ("disallow", "metrics come to the host"),
+}
+"""By the setting's name the value that is refused, and why; ``disallow_explicit`` as ``disallow``."""
+
+
+def check_jax_settings() -> None:
+    """Raises UserError, which names the environment variable and the setting, where one of them is refused."""
+    for name, (refused, why) in _REFUSED.items():
+        value = getattr(jax.config, name)
+        if value is refused or (isinstance(refused, str) and str(value).startswith(refused)):
+            given = str(value).lower() if isinstance(value, bool) else value
+            raise UserError(f"{name.upper()}: {given} cannot be used ({why}); unset it, or jax.config's {name}")

@@ -1,0 +1,111 @@
+"""Strategies for robots as MJCF: a plain robot that one of the tasks takes, with a few features that may not suit it.
+
+A feature is a function that changes the file. Hypothesis draws which features a robot has, and a seed for the numbers:
+``make_case`` with some of a failing case's features makes a smaller one.
+"""
+
+from __future__ import annotations
+
+import random
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+from mjcf_features import FEATURES, MJX_FEATURES, Feature, numbers
+
+ROOTS = {"half_cheetah": 1, "hopper": 3, "walker2d": 3}
+"""The tasks, and how many joints of the root they need."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A robot for a task."""
+
+    task: str
+    features: tuple[str, ...]
+    frame_skip: int
+    seed: int
+    xml: str
+
+    def __repr__(self) -> str:
+        features = ", ".join(self.features) or "plain"
+        return f"{self.task}, frame_skip {self.frame_skip}, seed {self.seed}, {features}\n{self.xml}"
+
+
+def cases(features: dict[str, Feature] = FEATURES, at_least: int = 0) -> st.SearchStrategy[Case]:
+    """Robots with some of ``features``."""
+    return st.builds(
+        make_case,
+        st.sampled_from(sorted(ROOTS)),
+        st.lists(st.sampled_from(sorted(features)), unique=True, min_size=at_least, max_size=3),
+        st.integers(1, 3),
+        st.integers(0, 2**32 - 1),
+    )
+
+
+def make_case(task: str, features: list[str], frame_skip: int, seed: int) -> Case:
+    rng = random.Random(seed)
+    robot = plain_robot(rng, ROOTS[task])
+    for name in features:
+        ALL[name](robot, rng)
+    ET.indent(robot)
+    return Case(task, tuple(features), frame_skip, seed, ET.tostring(robot, encoding="unicode"))
+
+
+ALL = {**FEATURES, **MJX_FEATURES}
+
+
+def plain_robot(rng: random.Random, num_roots: int) -> ET.Element:
+    """A planar robot of up to three limbs, on a floor that it stands on or soon falls on.
+
+    Its root is a slide along x, and with 3 of ``num_roots`` always, with 1 mostly, a slide along z and a hinge about y.
+    """
+    robot = ET.Element("mujoco")
+    ET.SubElement(robot, "compiler", angle="radian")
+    ET.SubElement(
+        robot,
+        "option",
+        timestep=rng.choice(("0.002", "0.005", "0.01")),
+        integrator=rng.choice(("Euler", "Euler", "RK4")),
+    )
+    world = ET.SubElement(robot, "worldbody")
+    ET.SubElement(world, "geom", name="floor", type="plane", size="20 20 1", condim=rng.choice(("1", "3")))
+    torso = ET.SubElement(world, "body", name="torso", pos=f"0 0 {rng.uniform(0.75, 1):.6g}")
+    ET.SubElement(torso, "joint", name="rootx", type="slide", axis="1 0 0")
+    if num_roots == 3 or rng.random() < 0.9:
+        # As in Gymnasium's files, z is the torso's height, which the health rules of its tasks are about.
+        ref = f"{rng.uniform(0.85, 1.2):.6g}" if rng.random() < 0.9 else "0"
+        ET.SubElement(torso, "joint", name="rootz", type="slide", axis="0 0 1", ref=ref)
+        ET.SubElement(torso, "joint", name="rooty", type="hinge", axis="0 1 0")
+    ET.SubElement(torso, "geom", name="torso", **_capsule(rng, 0.3))
+    actuators = ET.SubElement(robot, "actuator")
+    for limb in range(rng.choice((1, 1, 2))):
+        parent = torso
+        for part in range(rng.choice((1, 1, 2))):
+            name = f"limb{limb}{part}"
+            parent = ET.SubElement(
+                parent, "body", name=name, pos=numbers(rng.uniform(-0.2, 0.2), 0, rng.uniform(-0.4, -0.2))
+            )
+            joint = ET.SubElement(parent, "joint", name=name, type="hinge", axis=rng.choice(("0 1 0", "0 -1 0")))
+            joint.set("damping", f"{rng.uniform(0.1, 2):.6g}")
+            joint.set("armature", f"{rng.uniform(0.01, 0.5):.6g}")
+            if rng.random() < 0.5:
+                joint.set("range", numbers(rng.uniform(-1, -0.3), rng.uniform(0.3, 1)))
+            ET.SubElement(parent, "geom", name=name, **_capsule(rng, 0.25))
+            gear = f"{rng.uniform(5, 60):.6g}"
+            ET.SubElement(
+                actuators,
+                "motor",
+                name=name,
+                joint=name,
+                gear=gear,
+                ctrlrange=rng.choice(("-1 1", "-1 1", "-2 2", "-0.4 1")),
+            )
+    return robot
+
+
+def _capsule(rng: random.Random, length: float) -> dict[str, str]:
+    if rng.random() < 0.2:
+        return {"type": "sphere", "size": f"{rng.uniform(0.05, 0.15):.6g}"}
+    tip = numbers(rng.uniform(-length, length), 0, rng.uniform(-length, 0))
+    return {"type": "capsule", "fromto": f"0 0 0 {tip}", "size": f"{rng.uniform(0.03, 0.08):.6g}"}

@@ -1,0 +1,153 @@
+"""The spatial backend against C MuJoCo: one step in float64, from any state, of given and of generated models."""
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+from compiling import QUICKLY
+from hypothesis import given
+from parameter_cases import c_step_of_each, random_parameters
+from planar_generated import generated
+from planar_models import LEG, gymnasium_model, hard_worlds
+from spatial_models import TOP, relative_errors, spatial_models, spatial_step, tumbler, tumbling_worlds
+
+from mjxppo import physics
+from mjxppo.physics.base import PhysicsState
+from mjxppo.physics.errors import UnsupportedModelError
+from mjxppo.physics.planar import PlanarPhysics
+from mjxppo.physics.spatial import SpatialPhysics
+
+
+@pytest.mark.parametrize(
+    ("integrator", "tilt"), [("RK4", "10 20 0"), pytest.param("Euler", "0 0 0", marks=pytest.mark.exhaustive)]
+)
+def test_a_step_is_that_of_c(integrator, tilt):
+    model = tumbler(integrator, tilt)
+    assert relative_errors(model, tumbling_worlds(model, 256)).max() < 1e-9
+
+
+@generated(max_examples=4)
+@given(xml=spatial_models())
+def test_a_step_of_any_model_is_that_of_c(xml):
+    model = mujoco.MjModel.from_xml_string(xml)
+    errors = relative_errors(model, tumbling_worlds(model, 256))
+    assert errors.max() < 1e-9, np.argmax(errors)
+
+
+@pytest.mark.exhaustive
+def test_a_step_of_gymnasiums_ant_is_that_of_c():
+    model = gymnasium_model("ant")
+    assert relative_errors(model, tumbling_worlds(model, 256)).max() < 1e-9
+
+
+def test_a_planar_robot_moves_as_in_the_planar_backend():
+    model = mujoco.MjModel.from_xml_string(LEG)
+    worlds = hard_worlds(model, 64)
+    with jax.enable_x64(True):
+        out = jax.jit(PlanarPhysics(model, 3).step, compiler_options=QUICKLY)(*worlds.state(jnp.float64))
+    qpos, qvel = spatial_step(model, worlds, 3)
+    np.testing.assert_allclose(qvel, out.qvel, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(qpos, out.qpos, rtol=1e-9, atol=1e-9)
+
+
+def test_every_world_is_c_mujoco_on_its_own_model():
+    model = mujoco.MjModel.from_xml_string(TOP)
+    worlds = tumbling_worlds(model, 32)
+    fields = random_parameters(model, len(worlds))
+    # C MuJoCo has no quaternion's spring to move.
+    fields["jnt_stiffness"][:, model.jnt_type < mujoco.mjtJoint.mjJNT_SLIDE.value] = 0
+    expected = c_step_of_each(model, fields, worlds, 1)
+    with jax.enable_x64(True):
+        sim = SpatialPhysics(model)
+        start, ctrl = worlds.state(jnp.float64)
+
+        def run(fields):
+            own = sim.init(start.qpos, start.qvel, physics.set_const(model, fields))
+            return sim.step(own.replace(qacc_warmstart=start.qacc_warmstart), ctrl)
+
+        actual = np.asarray(jax.jit(run, compiler_options=QUICKLY)(fields).qvel)
+    error = np.abs(actual - expected).max(axis=1) / np.maximum(1.0, np.abs(expected).max(axis=1))
+    assert error.max() < 1e-9
+
+
+def test_the_derivative_is_that_of_finite_differences():
+    """In the median world: a difference across the making of a contact says nothing."""
+    model = mujoco.MjModel.from_xml_string(TOP)
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        sim, worlds = SpatialPhysics(model), tumbling_worlds(model, 64)
+        start, ctrl = worlds.state(jnp.float64)
+
+        def step(qvel, ctrl):
+            return sim.step(start.replace(qvel=qvel), ctrl).qvel
+
+        point, direction = (start.qvel, ctrl), tuple(jnp.asarray(rng.normal(size=x.shape)) for x in (start.qvel, ctrl))
+        compiled = jax.jit(step, compiler_options=QUICKLY)
+        forward = jax.jit(lambda: jax.jvp(step, point, direction)[1], compiler_options=QUICKLY)()
+        h = 1e-6
+        ahead, behind = (compiled(*(x + s * d for x, d in zip(point, direction, strict=True))) for s in (h, -h))
+    quotient = (ahead - behind) / (2 * h)
+    error = np.abs(forward - quotient).max(axis=1) / np.abs(quotient).max(axis=1)
+    assert np.median(error) < 1e-6
+
+
+ROBOT = """
+<mujoco>
+  <option {option}/>
+  <worldbody>
+    <geom name="floor" type="plane" size="1 1 1"/>
+    <body name="trunk" pos="0 0 1">
+      <joint name="root" {root}/>
+      <geom name="hull" {geom}/>
+      <body pos="1 0 0"><joint name="arm" axis="1 0 0"/><geom size="0.1" contype="0"/></body>
+    </body>
+    <body pos="3 0 1"><freejoint/><geom name="stone" size="0.1" conaffinity="{hit}"/></body>
+  </worldbody>
+  {rest}
+</mujoco>
+"""
+REFUSED = {
+    "box": ({"geom": 'type="box" size="0.1 0.1 0.1"'}, 'contact of geom "floor" with geom "hull"'),
+    "pair": ({"hit": "1"}, 'contact of geom "hull" with geom "stone"'),
+    "ball's spring": ({"root": 'type="ball" stiffness="3"'}, 'the spring of ball joint "root"'),
+    "ball's limit": ({"root": 'type="ball" limited="true" range="0 30"'}, 'the limit of ball joint "root"'),
+    "motor on a ball": (
+        {"root": 'type="ball"', "rest": '<actuator><motor name="m" joint="root" ctrlrange="-1 1"/></actuator>'},
+        'actuator "m" on ball joint "root"',
+    ),
+    "elliptic cones": ({"option": 'cone="elliptic"'}, "option cone elliptic"),
+    "frictionloss": ({"root": 'axis="0 0 1" frictionloss="1"'}, 'frictionloss of joint "root"'),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_represented_is_named(case):
+    changes, named = REFUSED[case]
+    parts = {"option": "", "root": 'type="free"', "geom": 'size="0.2" conaffinity="0"', "hit": "0", "rest": ""}
+    model = mujoco.MjModel.from_xml_string(ROBOT.format(**parts | changes))
+    with pytest.raises(UnsupportedModelError) as refusal:
+        SpatialPhysics(model)
+    assert str(refusal.value).startswith("spatial physics cannot represent ") and named in str(refusal.value)
+
+
+def test_auto_takes_the_fastest_that_can_represent_the_model_and_says_why_it_is_no_faster_one():
+    made = physics.make(mujoco.MjModel.from_xml_string(TOP))
+    assert made.name == "spatial" and made.not_planar.startswith("planar physics cannot represent free joint")
+    made = physics.make(gymnasium_model("humanoid"))
+    assert made.name == "mjx"
+    assert made.not_planar.startswith("planar physics cannot represent free joint")
+    assert made.not_planar.endswith('; spatial physics cannot represent tendons (tendon "left_hipknee")')
+    made = physics.make(gymnasium_model("swimmer"))
+    assert made.not_planar == "planar and spatial physics cannot represent option density 4000: only 0"
+
+
+def test_a_world_does_not_depend_on_the_others():
+    model = mujoco.MjModel.from_xml_string(TOP)
+    worlds, sim = tumbling_worlds(model, 24), SpatialPhysics(model, block_size=8)
+    step = jax.jit(sim.step, compiler_options=QUICKLY)
+    together = step(*worlds.state())
+    alone = step(*worlds[5:6].state())
+    assert isinstance(alone, PhysicsState)
+    for whole, part in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_array_equal(whole[5:6], part)
