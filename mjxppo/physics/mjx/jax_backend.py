@@ -18,6 +18,7 @@ from mjxppo.physics.base import Evaluation, Physics, PhysicsState
 from mjxppo.physics.compiler import check_compiler
 from mjxppo.physics.maths import total
 from mjxppo.physics.mjx import newton
+from mjxppo.physics.mjx.crossing import has_capsule_pairs, with_crossing_normals
 from mjxppo.physics.mjx.model import constants, host_constants
 from mjxppo.physics.mjx.rows import RowGroup, row_groups
 from mjxppo.physics.mjx.support import check_supported
@@ -47,6 +48,8 @@ class Worlds(NamedTuple):
     """The fields of the model that each world has its own values of, [N, ...]."""
     on_cpu: bool
     """Whether the program is built for a CPU."""
+    has_capsule_pairs: bool
+    """Whether two capsules can touch each other."""
 
 
 class MjxPhysics(Physics):
@@ -115,7 +118,7 @@ class MjxPhysics(Physics):
         """The model with the parameters of all worlds, in the precision of their state."""
         m, d = constants((self._host_model, self._host_data), state.qpos.dtype)
         own = {name: x.astype(state.qpos.dtype) for name, x in (state.parameters or {}).items()}
-        return Worlds(m, d, own, xla.platform(self.platform) == "cpu")
+        return Worlds(m, d, own, xla.platform(self.platform) == "cpu", has_capsule_pairs(self.model))
 
     def _mujoco_step(
         self, worlds: Worlds, carry: Carry, ctrl: Array, keep_position: bool = False
@@ -191,8 +194,9 @@ def contact_forces(worlds: Worlds, qpos: Array, qvel: Array, qacc: Array) -> Arr
 
     def one_world(m: mjx.Model, qpos: Array, qvel: Array, qacc: Array) -> tuple[Array, ...]:
         data = worlds.data.replace(qpos=qpos, qvel=qvel)
-        for stage in (mjx.kinematics, mjx.com_pos, mjx.tendon, mjx.collision, mjx.make_constraint):
+        for stage in (mjx.kinematics, mjx.com_pos, mjx.tendon):
             data = stage(m, data)
+        data = mjx.make_constraint(m, _collision(worlds, m, data))
         impl: Any = data._impl
         # The forces of contacts; those of other rows are not read.
         force = jnp.maximum(-impl.efc_D * (impl.efc_J @ qacc - impl.efc_aref), 0)
@@ -253,7 +257,8 @@ def _mjx_arrays(worlds: Worlds, qpos: Array, qvel: Array, ctrl: Array) -> list[A
         data = worlds.data.replace(qpos=qpos, qvel=qvel, ctrl=ctrl)
         for stage in (mjx.kinematics, mjx.com_pos, mjx.tendon, mjx.crb, mjx.tendon_armature):
             data = stage(m, data)
-        for stage in (mjx.collision, mjx.make_constraint, mjx.transmission, mjx.fwd_velocity, mjx.fwd_actuation):
+        data = _collision(worlds, m, data)
+        for stage in (mjx.make_constraint, mjx.transmission, mjx.fwd_velocity, mjx.fwd_actuation):
             data = stage(m, data)
         force = data.qfrc_passive - data.qfrc_bias + data.qfrc_actuator
         impl: Any = data._impl  # MJX has no public name for the fields of its JAX implementation.
@@ -262,6 +267,12 @@ def _mjx_arrays(worlds: Worlds, qpos: Array, qvel: Array, ctrl: Array) -> list[A
         return (impl.M, force, *rows, jnp.zeros(0) if derivative is None else -derivative)
 
     return _over_worlds(worlds, one_world, qpos, qvel, ctrl)
+
+
+def _collision(worlds: Worlds, m: mjx.Model, data: mjx.Data) -> mjx.Data:
+    """The contacts of one world."""
+    data = mjx.collision(m, data)
+    return with_crossing_normals(m, data) if worlds.has_capsule_pairs else data
 
 
 def _over_worlds(worlds: Worlds, one_world: Callable[..., tuple[Array, ...]], *arrays: Array) -> list[Array]:

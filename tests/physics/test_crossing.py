@@ -1,0 +1,85 @@
+"""Capsules whose axes cross, in the ``mjx`` backend: the contacts and steps of C MuJoCo."""
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+from mujoco import mjx
+
+from mjxppo.physics.compiler import compiler_aborts
+from mjxppo.physics.mjx.crossing import has_capsule_pairs, with_crossing_normals
+
+pytestmark = pytest.mark.skipif(compiler_aborts(), reason="XLA of this JAX aborts on MJX with multi-output fusion")
+
+TWO_CAPSULES = """
+<mujoco><worldbody>
+  <body><freejoint/><geom type="capsule" size="0.1 0.5"/></body>
+  <body><freejoint/><geom type="capsule" size="0.07 0.3"/></body>
+</worldbody></mujoco>
+"""
+
+
+def turned(rng: np.random.Generator, planar: bool) -> np.ndarray:
+    """A quaternion at random, with ``planar`` a turn about y."""
+    angle = rng.uniform(-np.pi, np.pi)
+    quat = np.array([np.cos(angle / 2), 0, np.sin(angle / 2), 0]) if planar else rng.normal(size=4)
+    return quat / np.linalg.norm(quat)
+
+
+def axis(quat: np.ndarray) -> np.ndarray:
+    """The direction of a capsule that is turned by ``quat``."""
+    matrix = np.zeros(9)
+    mujoco.mju_quat2Mat(matrix, quat)
+    return matrix.reshape(3, 3)[:, 2]
+
+
+def crossing_poses(model: mujoco.MjModel, count: int, planar: bool, apart: float) -> np.ndarray:
+    """qpos [count, nq] of capsules whose axes meet somewhere inside both, or pass at the distance ``apart``."""
+    rng = np.random.default_rng(0)
+    qpos = np.zeros((count, model.nq))
+    for row in qpos:
+        across = np.zeros(3)
+        while np.linalg.norm(across) < 0.3:  # the nearest points of nearly parallel axes are inexact in MJX
+            row[3:7], row[10:14] = turned(rng, planar), turned(rng, planar)
+            one, other = axis(row[3:7]), axis(row[10:14])
+            across = np.cross(one, other)
+        between = across / np.linalg.norm(across) * rng.choice([-apart, apart])
+        row[7:10] = rng.uniform(-0.4, 0.4) * one - rng.uniform(-0.2, 0.2) * other + between
+    return qpos
+
+
+def contacts_of_c(model: mujoco.MjModel, qpos: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Distance [N], position [N, 3] and normal [N, 3] of the one contact of each pose."""
+    data = mujoco.MjData(model)
+    rows = []
+    for one in qpos:
+        data.qpos[:] = one
+        mujoco.mj_forward(model, data)
+        assert data.ncon == 1
+        rows.append((data.contact[0].dist, data.contact[0].pos.copy(), data.contact[0].frame[:3].copy()))
+    return tuple(np.array(column) for column in zip(*rows, strict=True))
+
+
+@pytest.mark.parametrize(("planar", "apart"), [(True, 0.0), (False, 0.0), (False, 1e-5)])
+def test_the_normal_of_capsules_that_cross_is_that_of_c_mujoco(planar, apart):
+    model = mujoco.MjModel.from_xml_string(TWO_CAPSULES)
+    qpos = crossing_poses(model, 50, planar, apart)
+    expected = contacts_of_c(model, qpos)
+    with jax.enable_x64(True):
+        mjx_model = mjx.put_model(model, impl="jax")
+        start = mjx.make_data(mjx_model)
+
+        def contact(qpos):
+            data = mjx.kinematics(mjx_model, start.replace(qpos=qpos))
+            found = with_crossing_normals(mjx_model, mjx.collision(mjx_model, data))._impl.contact
+            return found.dist[0], found.pos[0], found.frame[0, 0]
+
+        got = jax.vmap(contact)(jnp.asarray(qpos))
+    for actual, wanted in zip(got, expected, strict=True):
+        np.testing.assert_allclose(actual, wanted, atol=2e-5)
+
+
+@pytest.mark.parametrize(("xml", "found"), [(TWO_CAPSULES, True), (TWO_CAPSULES.replace("capsule", "sphere"), False)])
+def test_only_models_whose_capsules_touch_each_other_look_for_crossings(xml, found):
+    assert has_capsule_pairs(mujoco.MjModel.from_xml_string(xml)) is found
