@@ -12,23 +12,21 @@ from mjxppo.envs import robot
 from mjxppo.envs.healthy import Range, check_start
 from mjxppo.envs.locomotion import LocomotionOptions
 from mjxppo.envs.registry import TASKS
-from mjxppo.envs.robot_task import RobotTask
 from mjxppo.envs.task import Array
-from mjxppo.physics import BackendName, PhysicsState
+from mjxppo.envs.xy_task import XYTask, XYWorlds
+from mjxppo.physics import BackendName
 
 
 @flax.struct.dataclass
-class AntWorlds(PhysicsState):
+class AntWorlds(XYWorlds):
     """The state of N worlds, and what Gymnasium's environment reads from ``mjData`` after a step.
 
     Those numbers are of the last evaluation of the dynamics (``physics.base.Evaluation``), whose positions differ a
-    little from those that the step ends in.
+    little from those that the step ends in. The velocity is that of ``xpos``.
     """
 
     lag: Array = flax.struct.field(kw_only=True)
     """How far the torso's ``xpos`` is from its qpos, x and y (m), [N, 2]."""
-    velocity: Array = flax.struct.field(kw_only=True)
-    """Difference of ``xpos`` over the last step, by the step's duration, x and y (m/s), [N, 2]."""
     contact_forces: Array = flax.struct.field(kw_only=True)
     """``cfrc_ext`` of all bodies but the world, clipped, [N, (nbody - 1) * 6]."""
 
@@ -55,7 +53,7 @@ class AntOptions(LocomotionOptions):
     reset_noise_scale: float = 0.1
 
 
-class Ant(RobotTask):
+class Ant(XYTask):
     """A four-legged robot that runs along x.
 
     Observation [105]: qpos without x and y, qvel, the contact forces on the 13 bodies (moment, force), clipped to
@@ -77,7 +75,6 @@ class Ant(RobotTask):
         if options.terminate_when_unhealthy:
             start = float(self.model.qpos0[2])
             check_start("z", start, options.reset_noise_scale, options.healthy_z_range, "the height of its first body")
-        self._depends_on_place = robot.depends_on_x(self.model, "xy") is not None
         observed = (self.model.nbody - 1) * 6 * options.include_cfrc_ext_in_observation
         self.obs_size = self.model.nq - 2 + self.model.nv + observed
 
@@ -98,31 +95,17 @@ class Ant(RobotTask):
             parts.append(worlds.contact_forces)
         return jnp.concatenate(parts, axis=-1)
 
-    def reset_info(self, worlds: AntWorlds) -> dict[str, Array]:
-        place = worlds.qpos[:, :2]
-        distance = jnp.sqrt(jnp.square(place).sum(-1))
-        return {"x_position": place[:, 0], "y_position": place[:, 1], "distance_from_origin": distance}
-
-    def step_info(self, worlds: AntWorlds, reward_terms: dict[str, Array]) -> dict[str, Array]:
-        velocity = {f"{axis}_velocity": worlds.velocity[:, i] for i, axis in enumerate("xy")}
-        return super().step_info(worlds, reward_terms) | velocity
-
     def advance(self, worlds: AntWorlds, action: Array) -> tuple[AntWorlds, dict[str, Array], Array]:
-        ctrl = self.controls(action)
-        place = worlds.qpos[:, :2]
-        # Stepping from x = y = 0 keeps the displacement, and with it the reward, exact in float32 however far the robot
-        # has run.
-        start = place if self._depends_on_place else jnp.zeros_like(place)
-        state = PhysicsState(_at(start, worlds.qpos), worlds.qvel, worlds.qacc_warmstart, worlds.parameters)
-        moved, last = self.physics.step_with_contact_forces(state, ctrl)
+        ctrl, start = self.controls(action), self._start_of_step(worlds)
+        moved, last = self.physics.step_with_contact_forces(start, ctrl)
         seen = last.qpos[:, :2]
         after = AntWorlds(
-            qpos=_at(place + (moved.qpos[:, :2] - start), moved.qpos),
+            qpos=self._end_of_step(worlds, start, moved),
             qvel=moved.qvel,
             qacc_warmstart=moved.qacc_warmstart,
             parameters=moved.parameters,
             lag=seen - moved.qpos[:, :2],
-            velocity=(seen - start - worlds.lag) / self.step_duration,
+            velocity=(seen - start.qpos[:, :2] - worlds.lag) / self.step_duration,
             contact_forces=jnp.clip(last.cfrc_ext[:, 1:], *self.options.contact_force_range).reshape(len(ctrl), -1),
         )
         return after, *self._reward_and_end(after, ctrl)
@@ -143,8 +126,3 @@ class Ant(RobotTask):
 
     def reward_term_names(self, worlds: AntWorlds, action: Array) -> list[str]:
         return list(jax.eval_shape(self._reward_and_end, worlds, action)[0])
-
-
-def _at(place: Array, qpos: Array) -> Array:
-    """``qpos`` [N, nq] with other x and y, [N, 2]."""
-    return jnp.concatenate([place, qpos[:, 2:]], axis=-1)

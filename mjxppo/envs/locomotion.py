@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from mjxppo.envs import robot
-from mjxppo.envs.robot_task import RobotOptions, RobotTask
+from mjxppo.envs.robot_task import NoisyRobotOptions, RobotTask
 from mjxppo.envs.task import Array
 from mjxppo.physics import BackendName, PhysicsState
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocomotionOptions(RobotOptions):
+class LocomotionOptions(NoisyRobotOptions):
     """The options of a locomotion task, under Gymnasium's names; the defaults are Gymnasium's."""
 
     forward_reward_weight: float = 1.0

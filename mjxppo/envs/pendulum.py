@@ -13,7 +13,7 @@ import numpy as np
 
 from mjxppo import physics
 from mjxppo.envs.registry import TASKS
-from mjxppo.envs.robot_task import RobotOptions, RobotTask
+from mjxppo.envs.robot_task import NoisyRobotOptions, RobotTask
 from mjxppo.envs.task import Array
 from mjxppo.errors import UserError
 from mjxppo.physics import BackendName, PhysicsState
@@ -21,7 +21,7 @@ from mjxppo.physics.limit_force import limit_force
 
 
 @dataclass(frozen=True, kw_only=True)
-class InvertedPendulumOptions(RobotOptions):
+class InvertedPendulumOptions(NoisyRobotOptions):
     """Gymnasium's options and defaults for InvertedPendulum-v5."""
 
     xml_file: str = "inverted_pendulum.xml"
@@ -76,7 +76,7 @@ class DoublePendulumWorlds(PhysicsState):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InvertedDoublePendulumOptions(RobotOptions):
+class InvertedDoublePendulumOptions(NoisyRobotOptions):
     """Gymnasium's options and defaults for InvertedDoublePendulum-v5."""
 
     xml_file: str = "inverted_double_pendulum.xml"

@@ -50,7 +50,7 @@ def _assets() -> Path:
 
 
 def check_root(model: mujoco.MjModel, axes: tuple[str, ...]) -> None:
-    """Checks that the model's first joints are the root's, one for each of ``axes``: "x", "z", "angle", or "free".
+    """Checks that the model's first joints are the root's, one for each of ``axes``: "x", "y", "z", "angle", or "free".
 
     Gymnasium's environments, in which policies are evaluated, take the first numbers of qpos for the root's position.
     Raises UserError, which names the joint and what it has to be.
@@ -59,6 +59,7 @@ def check_root(model: mujoco.MjModel, axes: tuple[str, ...]) -> None:
         return _check_free_root(model)
     wanted = {
         "x": (mujoco.mjtJoint.mjJNT_SLIDE, (1, 0, 0), "slide along x"),
+        "y": (mujoco.mjtJoint.mjJNT_SLIDE, (0, 1, 0), "slide along y"),
         "z": (mujoco.mjtJoint.mjJNT_SLIDE, (0, 0, 1), "slide along z"),
         "angle": (mujoco.mjtJoint.mjJNT_HINGE, (0, 1, 0), "hinge about y"),
     }
@@ -146,18 +147,21 @@ def control_range(model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray] | None
 def depends_on_x(model: mujoco.MjModel, axes: str = "x") -> str | None:
     """What in the model tells one place along x from another, for a message; None where nothing does.
 
-    The model's first joint is the root's slide along x, or a free joint (``check_root``). With ``axes`` "xy": what
-    tells one place along x or y from another.
+    The model's first joints are the root's slides along ``axes``, or the first is a free joint (``check_root``). With
+    ``axes`` "xy": what tells one place along x or y from another.
     """
-    if model.jnt_limited[0]:
-        return f"the limit of the joint {_name(model, mujoco.mjtObj.mjOBJ_JOINT, 0)}"
-    if model.jnt_stiffness[0] or np.any(model.jnt_stiffnesspoly[0]):
-        return f"the spring of the joint {_name(model, mujoco.mjtObj.mjOBJ_JOINT, 0)}"
+    free = int(model.jnt_type[0]) == mujoco.mjtJoint.mjJNT_FREE
+    slides = range(1 if free else len(axes))
+    for joint in slides:
+        if model.jnt_limited[joint]:
+            return f"the limit of the joint {_name(model, mujoco.mjtObj.mjOBJ_JOINT, joint)}"
+        if model.jnt_stiffness[joint] or np.any(model.jnt_stiffnesspoly[joint]):
+            return f"the spring of the joint {_name(model, mujoco.mjtObj.mjOBJ_JOINT, joint)}"
     if model.neq or model.ntendon or model.nmocap:
         return "an equality constraint, a tendon or a mocap body"
     for i in range(model.nu):
         on_joint = int(model.actuator_trntype[i]) in (mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT)
-        if not on_joint or model.actuator_trnid[i, 0] == 0:
+        if not on_joint or model.actuator_trnid[i, 0] in slides:
             return f"the actuator {_name(model, mujoco.mjtObj.mjOBJ_ACTUATOR, i)}"
     root, rest = model.body_rootid[model.jnt_bodyid[0]], _at_rest(model)
     for geom in range(model.ngeom):

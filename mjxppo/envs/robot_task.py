@@ -26,19 +26,31 @@ class RobotOptions:
     """MuJoCo steps per environment step."""
     max_episode_steps: int = 1000
     """Time limit, in environment steps."""
-    reset_noise_scale: float = 5e-3
-    """Size of the random offsets at a reset."""
 
     def __post_init__(self) -> None:
         for name in ("frame_skip", "max_episode_steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"env_options.{name}: must be at least 1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisyRobotOptions(RobotOptions):
+    """Those of a robot whose noise at a reset has one size."""
+
+    reset_noise_scale: float = 5e-3
+    """Size of the random offsets at a reset."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.reset_noise_scale < 0:
             raise UserError(f"env_options.reset_noise_scale: must not be negative, is {self.reset_noise_scale}")
 
 
 class RobotTask(Task):
-    """A robot. Worlds are a ``PhysicsState``; subclasses say what is observed and rewarded."""
+    """A robot. Worlds are a ``PhysicsState``; subclasses say what is observed and rewarded.
+
+    Without ``reset_noise_scale`` among their options they also override the noise at a reset.
+    """
 
     Options: ClassVar[type[RobotOptions]]
     """The task's options, with its defaults."""
@@ -62,6 +74,7 @@ class RobotTask(Task):
         return self.physics.init(qpos, jax.vmap(self._qvel_noise)(qvel_keys))
 
     def _uniform_noise(self, key: Array, size: int) -> Array:
+        assert isinstance(self.options, NoisyRobotOptions)
         scale = self.options.reset_noise_scale
         return jax.random.uniform(key, (size,), minval=-scale, maxval=scale)
 

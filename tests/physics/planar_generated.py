@@ -139,6 +139,10 @@ class Generator:
             f'axisangle="0 1 0 {tilt:.9g}"{self.contact()}/>'
         )
 
+    def medium(self) -> str:
+        """What the option says of the medium: nothing, as the robot moves in a vacuum."""
+        return ""
+
     def most_dofs(self) -> int:
         return int(self.rng.integers(2, 7))
 
@@ -151,7 +155,7 @@ class Generator:
         option = (
             f'<option timestep="{self.choose(0.002, 0.005, 0.01)}" integrator="{self.choose("Euler", "RK4")}" '
             f'gravity="{vector(self.number(-3, 3), self.number(-2, 2), self.number(-10, 0))}" '
-            f'impratio="{self.choose(1.0, self.number(0.5, 5)):.9g}"><flag{flags}/></option>'
+            f'impratio="{self.choose(1.0, self.number(0.5, 5)):.9g}" {self.medium()}><flag{flags}/></option>'
         )
         world = self.floor()
         if self.chance(25):

@@ -43,7 +43,7 @@ TUMBLER = """
 
 TOP = """
 <mujoco>
-  <option timestep="0.005"/>
+  <option timestep="0.005" density="300" viscosity="0.3" wind="1 -2 0.5"/>
   <worldbody>
     <geom type="plane" size="1 1 1" conaffinity="0" friction="0.6"/>
     <body pos="0 0 0.3">
@@ -58,7 +58,7 @@ TOP = """
   <actuator><position joint="arm" kp="2" ctrlrange="-1 1" ctrllimited="true"/></actuator>
 </mujoco>
 """
-"""A smaller one, that compiles sooner."""
+"""A smaller one in a thick medium, that compiles sooner."""
 
 
 def tumbler(integrator: str = "Euler", tilt: str = "0 0 0") -> mujoco.MjModel:
@@ -154,6 +154,13 @@ class _SpatialGenerator(Generator):
         return (
             f'<geom name="floor" type="plane" size="5 5 1" pos="0.1 0.2 -0.3" conaffinity="0" {tilt}{self.contact()}/>'
         )
+
+    def medium(self) -> str:
+        if self.chance(60):
+            return ""
+        density, viscosity = self.choose(0, self.number(0, 2000)), self.choose(0, self.number(0, 2))
+        wind = vector(*self.rng.normal(size=3)) if self.chance(50) else "0 0 0"
+        return f'density="{density:.9g}" viscosity="{viscosity:.9g}" wind="{wind}"'
 
     def most_dofs(self) -> int:
         return int(self.rng.integers(6, 9))

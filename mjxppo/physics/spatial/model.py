@@ -103,6 +103,36 @@ class PlaneContact:
 
 @register_dataclass
 @dataclass(frozen=True)
+class ImmersedBody:
+    """A body in the medium, as the box of its inertia, and what the medium resists with."""
+
+    link: int
+    com: Vector
+    """Centre of mass in the link's frame."""
+    axes: Matrix3
+    """Orientation of the box in the link's frame; constants."""
+    viscous_force: Scalar
+    """Force by velocity (N s/m)."""
+    viscous_torque: Scalar
+    """Torque by angular velocity (N m s)."""
+    drag: Vector
+    """Force by squared velocity along each axis of the box (N s^2/m^2)."""
+    turning_drag: Vector
+    """Torque by squared angular velocity about each axis (N m s^2)."""
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Medium:
+    """What the robot moves in."""
+
+    wind: Vector
+    """Its velocity (m/s)."""
+    bodies: tuple[ImmersedBody, ...]
+
+
+@register_dataclass
+@dataclass(frozen=True)
 class SpatialModel:
     """A kinematic tree with everything that acts on it."""
 
@@ -126,6 +156,8 @@ class SpatialModel:
     """Range of the total actuator force on each dof (``jnt_actfrcrange``)."""
     limits: tuple[Limit, ...]
     plane_contacts: tuple[PlaneContact, ...]
+    medium: Medium | None
+    """What resists the motion of bodies; None for a vacuum."""
 
     @property
     def nv(self) -> int:

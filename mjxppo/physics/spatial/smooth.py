@@ -5,9 +5,10 @@ from __future__ import annotations
 import jax
 
 from mjxppo.physics.elements import actuator_forces
-from mjxppo.physics.maths import Scalar, is_zero, mul, sub
+from mjxppo.physics.maths import Scalar, add, is_zero, mul, sub
 from mjxppo.physics.sparse import Matrix
-from mjxppo.physics.spatial.inertia import inertia_and_bias
+from mjxppo.physics.spatial.fluid import medium_forces
+from mjxppo.physics.spatial.inertia import inertia_and_bias, joint_forces
 from mjxppo.physics.spatial.kinematics import Kinematics
 from mjxppo.physics.spatial.model import SpatialModel
 
@@ -20,9 +21,12 @@ def smooth_dynamics(
     # Of balls and free joints, which have neither actuators nor springs, any number stands here.
     by_dof = [qpos[index] for index in model.qpos_of_dof]
     actuation = actuator_forces(model.actuators, model.actuator_force_ranges, by_dof, qvel, ctrl)
+    resistance: list[Scalar] = [0.0] * model.nv
+    if model.medium is not None:
+        resistance = joint_forces(model, kin.axes, medium_forces(model.medium, len(model.links), kin, qpos[0]))
     forces: list[Scalar] = []
     for k, dof in enumerate(model.dofs):
-        force = sub(actuation[k], bias[k])
+        force = add(sub(actuation[k], bias[k]), resistance[k])
         if not is_zero(dof.damping):
             force = sub(force, mul(dof.damping, qvel[k]))
         if not is_zero(dof.stiffness):

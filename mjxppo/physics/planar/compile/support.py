@@ -58,6 +58,9 @@ def check_features(model: mujoco.MjModel) -> None:
     Joint axes and contacts are checked where they are compiled.
     """
     check_options(model)
+    for option in ("density", "viscosity"):
+        if getattr(model.opt, option):
+            raise unsupported(f"option {option} {getattr(model.opt, option):g}: only 0")
     _check_joints(model)
     check_absent(model)
     check_actuators(model)
@@ -85,7 +88,7 @@ def check_options(model: mujoco.MjModel) -> None:
         raise unsupported(f"option integrator {mujoco.mjtIntegrator(opt.integrator).name}: only Euler and RK4")
     if opt.cone != mujoco.mjtCone.mjCONE_PYRAMIDAL:
         raise unsupported("option cone elliptic: only pyramidal")
-    for option in ("density", "viscosity", "noslip_iterations", "disableactuator"):
+    for option in ("noslip_iterations", "disableactuator"):
         if getattr(opt, option):
             raise unsupported(f"option {option} {getattr(opt, option):g}: only 0")
     known = sum(getattr(mujoco.mjtDisableBit, f"mjDSBL_{flag}") for flag in _HARMLESS_DISABLE)

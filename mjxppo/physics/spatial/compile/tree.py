@@ -12,6 +12,7 @@ from mjxppo.physics.planar.compile.common import disabled, float_pair, link_of_j
 from mjxppo.physics.planar.compile.tree import compile_actuators, compile_limits, slides, tree_of
 from mjxppo.physics.planar.compile.values import Values
 from mjxppo.physics.spatial.compile.contacts import compile_contacts
+from mjxppo.physics.spatial.compile.medium import compile_medium
 from mjxppo.physics.spatial.compile.positions import Positions, constant, matrix
 from mjxppo.physics.spatial.compile.support import check_features
 from mjxppo.physics.spatial.model import WORLD, Dof, Kind, Link, SpatialModel, Tree
@@ -58,6 +59,7 @@ def compile_model(model: mujoco.MjModel, parameters: Mapping[str, jax.Array] | N
         actuator_force_ranges=tuple(_force_range(model, int(joint)) for joint in model.dof_jntid),
         limits=compile_limits(model, values),
         plane_contacts=compile_contacts(model, values, pose, positions, origins),
+        medium=compile_medium(model, values, pose, positions, origins),
     )
 
 
