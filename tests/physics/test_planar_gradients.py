@@ -63,11 +63,12 @@ def test_forward_and_reverse_derivatives_agree_with_finite_differences(name):
         np.testing.assert_allclose(there, here, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["hopper", pytest.param("half_cheetah", marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize(
+    "name", ["leg, RK4", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("half_cheetah", "hopper"))]
+)
 def test_gradient_through_several_environment_steps_is_finite(name):
     """In float32, with contacts made and broken on the way."""
-    worlds = gymnasium_worlds(name, 64)
-    sim = PlanarPhysics(gymnasium_model(name), GYMNASIUM[name])
+    sim, worlds = robot(name)
     state, ctrl = worlds.state()
 
     def distance(ctrl):

@@ -38,7 +38,7 @@ def test_a_minibatch_keeps_its_size_while_worlds_are_added():
     assert minibatches_per_epoch(config_with().ppo) == 16, "as configured, without it"
 
 
-def test_a_minibatch_size_is_the_same_training_as_so_many_minibatches():
+def test_a_minibatch_size_is_the_same_training_as_that_number_of_minibatches():
     by_number, by_size = after_updates(num_minibatches=8), after_updates(minibatch_size=32)
     assert all(np.array_equal(by_number[name], by_size[name]) for name in by_number)
 
