@@ -14,6 +14,7 @@ from mjxppo.envs.batch import split_each
 from mjxppo.envs.task import Array, Task
 from mjxppo.errors import UserError
 from mjxppo.physics import BackendName, PhysicsState
+from mjxppo.physics.errors import UnsupportedModelError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,11 @@ class RobotTask(Task):
         robot.check_root(self.model, self.root)
         robot.check_actuators(self.model)
         self._controls = robot.control_range(self.model)
-        self.physics = physics.make(self.model, backend, options.frame_skip, platform)
+        try:
+            self.physics = physics.make(self.model, backend, options.frame_skip, platform)
+        except UnsupportedModelError as error:
+            field = f"env_options.xml_file: {options.xml_file}" if backend == "auto" else "physics.backend"
+            raise UserError(f"{field}: {error}") from error
         self.step_duration = self.physics.step_duration
         self.action_size = self.model.nu
         self.max_episode_steps = options.max_episode_steps
