@@ -67,9 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _forget_output()
         return 141
-    except Exception:
-        # Any part of JAX or of a library that uses it may be the first to start it.
-        problem = xla.platform_problem()
+    except Exception as error:
+        # Any part of JAX or of a library that uses it may be the first to import it, or to start it.
+        problem = xla.refused_setting(error) or xla.platform_problem()
         if problem is None:
             raise
         print(f"mjxppo: {problem}", file=sys.stderr)

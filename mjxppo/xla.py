@@ -38,6 +38,7 @@ _VECTOR_WIDTH = "--xla_cpu_prefer_vector_width="
 _EXTRA_OPTIONS = "--xla_backend_extra_options="
 _CACHE_BYTES = 2 * 1024**3
 _DEVICE_COUNT = "--xla_force_host_platform_device_count="
+_REFUSED_BY_JAX = re.compile(r"""^invalid (?:truth )?value ["'](.*)["'] for (?:JAX flag|environment) '?(\w+)""", re.I)
 _NAME = re.compile(r"%[\w.\-]+")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?(%[\w.\-]+) = (?:\(.*?\)|\S+) ([\w\-]+)\(([^)]*)\)", re.MULTILINE)
 """An instruction's name, kind and operands."""
@@ -162,13 +163,17 @@ def platform(override: str | None = None) -> str:
 
 
 def platform_problem() -> str | None:
-    """Says, as a user's mistake, which devices ``JAX_PLATFORMS`` asks for that JAX cannot start; None where it can."""
-    if "jax" not in sys.modules or backend_is_up():
+    """Says, as a user's mistake, which variable asks for devices that JAX cannot start; None where it can.
+
+    That is ``JAX_PLATFORMS``, or ``JAX_PLATFORM_NAME`` as JAX's older name for one of them.
+    """
+    if "jax" not in sys.modules:
         return None
     import jax  # as above
 
-    asked = jax.config.jax_platforms  # from the variable, or a script
-    if not asked:
+    # The first from the variable, or a script.
+    asked = {"JAX_PLATFORMS": jax.config.jax_platforms, "JAX_PLATFORM_NAME": os.environ.get("JAX_PLATFORM_NAME")}
+    if not any(asked.values()):
         return None
     try:
         jax.default_backend()
@@ -176,8 +181,17 @@ def platform_problem() -> str | None:
         reason = (
             " ".join(str(error).split()).partition(" (set JAX_PLATFORMS")[0].rstrip(".") or "no such device was found"
         )
-        return f"JAX_PLATFORMS: {asked} cannot be used here ({reason}); unset it, or set it to cpu"
+        # With a name that is not there JAX starts all the same, and finds no device of it.
+        by_name = asked["JAX_PLATFORM_NAME"] and (backend_is_up() or not asked["JAX_PLATFORMS"])
+        name = "JAX_PLATFORM_NAME" if by_name else "JAX_PLATFORMS"
+        return f"{name}: {asked[name]} cannot be used here ({reason}); unset it, or set it to cpu"
     return None
+
+
+def refused_setting(error: Exception) -> str | None:
+    """Says, as a user's mistake, which variable holds a value that JAX refused with ``error`` when it was imported."""
+    refused = _REFUSED_BY_JAX.search(str(error)) if isinstance(error, ValueError) else None
+    return f"{refused[2].upper()}: JAX takes no {refused[1]!r} there; unset it" if refused else None
 
 
 def setup() -> None:

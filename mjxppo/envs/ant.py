@@ -71,7 +71,8 @@ class Ant(XYTask):
     def __init__(self, options: AntOptions, backend: BackendName = "auto", platform: str | None = None):
         super().__init__(options, backend, platform)
         robot.check_ground(self.model)
-        self.physics.check_contact_forces()
+        with self._naming_the_cause(backend):
+            self.physics.check_contact_forces()
         if options.terminate_when_unhealthy:
             start = float(self.model.qpos0[2])
             check_start("z", start, options.reset_noise_scale, options.healthy_z_range, "the height of its first body")

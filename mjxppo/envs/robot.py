@@ -97,10 +97,17 @@ def check_actuators(model: mujoco.MjModel) -> None:
     if model.nu == 0:
         raise UserError(f"{_FIELD}: has no actuator, and a policy nothing to act with")
     for i in range(model.nu):
+        name = _name(model, mujoco.mjtObj.mjOBJ_ACTUATOR, i)
         if not model.actuator_ctrllimited[i]:
-            name = _name(model, mujoco.mjtObj.mjOBJ_ACTUATOR, i)
             raise UserError(
                 f"{_FIELD}: the actuator {name} has no ctrlrange, for which [-1, 1] could stand; give it one"
+            )
+        # MuJoCo takes such a control for a broken one, and sets all controls to 0 (mj_fwdActuation).
+        if not np.abs(model.actuator_ctrlrange[i]).max() <= mujoco.mjMAXVAL:
+            low, high = model.actuator_ctrlrange[i]
+            raise UserError(
+                f"{_FIELD}: the actuator {name} has the ctrlrange {low:g} to {high:g}, and MuJoCo takes no control "
+                f"beyond {mujoco.mjMAXVAL:g}; give it a smaller one"
             )
 
 
@@ -131,7 +138,7 @@ def _can_touch_the_world(model: mujoco.MjModel) -> bool:
     """Whether a geom of the robot's and one that is not its can be in contact."""
     if model.opt.disableflags & (mujoco.mjtDisableBit.mjDSBL_CONTACT | mujoco.mjtDisableBit.mjDSBL_CONSTRAINT):
         return False
-    own = model.body_rootid[model.geom_bodyid] == model.body_rootid[model.jnt_bodyid[0]]
+    own = _moved_by_the_root(model)[model.geom_bodyid]
     meets = (model.geom_contype[own][:, None] & model.geom_conaffinity[~own]) | (
         model.geom_conaffinity[own][:, None] & model.geom_contype[~own]
     )
@@ -163,17 +170,28 @@ def depends_on_x(model: mujoco.MjModel, axes: str = "x") -> str | None:
         on_joint = int(model.actuator_trntype[i]) in (mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT)
         if not on_joint or model.actuator_trnid[i, 0] in slides:
             return f"the actuator {_name(model, mujoco.mjtObj.mjOBJ_ACTUATOR, i)}"
-    root, rest = model.body_rootid[model.jnt_bodyid[0]], _at_rest(model)
+    own, rest = _moved_by_the_root(model), _at_rest(model)
     for geom in range(model.ngeom):
         body = model.geom_bodyid[geom]
         touches = model.geom_contype[geom] or model.geom_conaffinity[geom] or model.npair
-        if model.body_rootid[body] == root or not touches:
+        if own[body] or not touches:
             continue
         plane = int(model.geom_type[geom]) == mujoco.mjtGeom.mjGEOM_PLANE
         normal = rest.geom_xmat[geom].reshape(3, 3)[: len(axes), 2]
         if model.body_weldid[body] != 0 or not plane or np.abs(normal).max() >= 1e-12:
             return f"the geom {_name(model, mujoco.mjtObj.mjOBJ_GEOM, geom)}"
     return None
+
+
+def _moved_by_the_root(model: mujoco.MjModel) -> np.ndarray:
+    """Whether the first joint moves each body, [nbody]: its own, and those that hang on that one.
+
+    A body in which the robot hangs, and others in that one, belong to the same tree, and stay where they are.
+    """
+    moved = np.zeros(model.nbody, bool)
+    for body in range(model.jnt_bodyid[0], model.nbody):  # parents come before their children
+        moved[body] = body == model.jnt_bodyid[0] or moved[model.body_parentid[body]]
+    return moved
 
 
 def _name(model: mujoco.MjModel, kind: mujoco.mjtObj, index: int) -> str:

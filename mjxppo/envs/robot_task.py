@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -14,6 +16,7 @@ from mjxppo.envs.batch import split_each
 from mjxppo.envs.task import Array, Task
 from mjxppo.errors import UserError
 from mjxppo.physics import BackendName, PhysicsState
+from mjxppo.physics.errors import UnsupportedModelError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +66,20 @@ class RobotTask(Task):
         robot.check_root(self.model, self.root)
         robot.check_actuators(self.model)
         self._controls = robot.control_range(self.model)
-        self.physics = physics.make(self.model, backend, options.frame_skip, platform)
+        with self._naming_the_cause(backend):
+            self.physics = physics.make(self.model, backend, options.frame_skip, platform)
         self.step_duration = self.physics.step_duration
         self.action_size = self.model.nu
         self.max_episode_steps = options.max_episode_steps
+
+    @contextlib.contextmanager
+    def _naming_the_cause(self, backend: BackendName) -> Iterator[None]:
+        """Puts the file, or the backend that was asked for, before a refusal of the model."""
+        try:
+            yield
+        except UnsupportedModelError as error:
+            cause = f"env_options.xml_file: {self.options.xml_file}" if backend == "auto" else "physics.backend"
+            raise UserError(f"{cause}: {error}") from error
 
     def initial(self, keys: Array) -> PhysicsState:
         qpos_keys, qvel_keys = split_each(keys)

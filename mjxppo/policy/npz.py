@@ -13,6 +13,7 @@ import numpy as np
 from mjxppo.config.schema import Activation, Config
 from mjxppo.envs.actions import ActionSpec
 from mjxppo.errors import UserError
+from mjxppo.policy import robot_files
 from mjxppo.policy.policy import Policy
 
 FORMAT, FORMAT_WITH_HISTORY, FORMAT_WITH_CHOICES = 1, 2, 3
@@ -31,6 +32,7 @@ def to_npz(policy: Policy, env: str, env_options: dict[str, Any]) -> bytes:
         "format": np.int64(version if policy.spec is None else FORMAT_WITH_CHOICES),
         "env": np.str_(env),
         "env_options": np.str_(json.dumps(env_options)),
+        "model": np.str_(json.dumps(robot_files.hashes(env_options.get("xml_file")))),
         "activation": np.str_(policy.activation),
         "obs_mean": policy.obs_mean,
         "obs_scale": policy.obs_scale,
@@ -64,6 +66,18 @@ def read_with_task(path: Path) -> tuple[Policy, Config]:
     """
     arrays = _read(path)
     return _policy(path, arrays), _task(path, arrays)
+
+
+def model_change(path: Path) -> str | None:
+    """What has changed of the model file of a .npz's robot since it was written, as a message; None where nothing has.
+
+    Raises UserError as ``read_npz``.
+    """
+    try:
+        files = json.loads(str(_read(path).get("model", "{}")))
+        return robot_files.what_changed(dict(files), f"{path} was exported")
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: is damaged: its hashes of model files cannot be read") from error
 
 
 def _policy(path: Path, arrays: dict[str, np.ndarray]) -> Policy:

@@ -115,7 +115,10 @@ def find_policies(path: Path, of_best_evaluation: bool = False) -> list[TrainedP
     if npz.is_exported(path) and not of_best_evaluation:
         own, config = npz.read_with_task(path)
         run_dir = path.resolve().parent
-        return [TrainedPolicy(path, run_dir, own, as_trained(config, run_dir))]
+        described = as_trained(config, run_dir)
+        if described is config and (changed := npz.model_change(path)):
+            say(f"{changed}: the policy acts in the model as it is now")
+        return [TrainedPolicy(path, run_dir, own, described)]
     found = load_all(path, of_best_evaluation)
     return [TrainedPolicy(one.step, one.run_dir, one.policy, one.config) for one in found]
 

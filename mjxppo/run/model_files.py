@@ -17,6 +17,8 @@ from mjxppo.config.schema import Config
 from mjxppo.console import say
 from mjxppo.errors import UserError
 from mjxppo.files import read_json, write_bytes, write_json
+from mjxppo.policy import robot_files
+from mjxppo.policy.robot_files import named_in, sha256, what_happened
 
 DIRECTORY, MANIFEST = "model", "files.json"
 
@@ -30,7 +32,7 @@ def keep(config: Config, run_dir: Path) -> None:
     folder = run_dir / DIRECTORY
     if not isinstance(name, str) or not os.path.isabs(name) or (folder / MANIFEST).exists():
         return
-    paths = [name, *(path for path in _named_in(name) if path != name and os.path.isfile(path))]
+    paths = [name, *(path for path in named_in(name) if path != name and os.path.isfile(path))]
     base = os.path.commonpath([os.path.dirname(os.path.normpath(path)) for path in paths])
     files: dict[str, Any] = {}
     for path in paths:
@@ -53,10 +55,8 @@ def comment(run_dir: Path) -> str:
 def what_changed(config: Config, run_dir: Path) -> str | None:
     """The file, of those that a run's model was made of, that is not as it was, as a message; None where all are."""
     kept = _kept(config, run_dir)
-    for path, entry in kept["files"].items() if kept else ():
-        if _sha256(path) != entry["sha256"]:
-            return f"{path} {_what_happened(path)} since {run_dir} began"
-    return None
+    files = {path: entry["sha256"] for path, entry in kept["files"].items()} if kept else {}
+    return robot_files.what_changed(files, f"{run_dir} began")
 
 
 def as_trained(config: Config, run_dir: Path) -> Config:
@@ -76,10 +76,10 @@ def as_trained(config: Config, run_dir: Path) -> Config:
     # What a model names by an absolute path is not read from the copy.
     expected = {path: entry["sha256"] for path, entry in kept["files"].items()}
     expected |= {os.path.join(folder, entry["copy"]): entry["sha256"] for entry in kept["files"].values()}
-    for path in (copy, *_named_in(copy)):
-        if _sha256(path) != expected.get(os.path.normpath(path), expected.get(path)):
+    for path in (copy, *named_in(copy)):
+        if sha256(path) != expected.get(os.path.normpath(path), expected.get(path)):
             raise UserError(
-                f"env_options.xml_file: {changed}, and its copy cannot be used: {path} {_what_happened(path)}; "
+                f"env_options.xml_file: {changed}, and its copy cannot be used: {path} {what_happened(path)}; "
                 "put it back as it was"
             )
     say(f"{changed}: its copy {copy} is used")
@@ -90,26 +90,3 @@ def _kept(config: Config, run_dir: Path) -> dict[str, Any] | None:
     """The contents of ``files.json``, where they are about the configuration's model file."""
     kept = read_json(run_dir / DIRECTORY / MANIFEST)
     return kept if kept is not None and kept["xml_file"] == config.env_options.get("xml_file") else None
-
-
-def _named_in(file: str) -> list[str]:
-    """The absolute paths of all files that a model file names, and of those that they name."""
-    import mujoco  # plot and watch do without
-
-    try:
-        return sorted(set(mujoco.mju_getXMLDependencies(file)))
-    except Exception:  # no XML, or gone; then its hash differs
-        return []
-
-
-def _what_happened(path: str) -> str:
-    return "has changed" if os.path.isfile(path) else "has vanished"
-
-
-def _sha256(path: str) -> str | None:
-    """The hash of a file's contents; None where it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None

@@ -556,6 +556,23 @@ def robot_inside_a_body(robot, rng):
     frame.append(body)
 
 
+@feature
+def world_in_the_body_of_the_robot(robot, rng):
+    """The robot's body is in one that is fixed to the world and holds geoms, bodies or the floor, too."""
+    robot_inside_a_body(robot, rng)
+    frame = found(robot, "worldbody/*/body[@name='torso']/..")
+    frame.tag = "body"
+    if rng.random() < 0.3:
+        for floor in world(robot).findall("geom"):
+            world(robot).remove(floor)
+            frame.append(floor)
+    for _ in range(rng.randint(0, 2)):
+        place = ET.SubElement(frame, "body", pos=numbers(rng.uniform(-1, 1), 0, rng.uniform(0, 0.3)))
+        if rng.random() < 0.3:
+            ET.SubElement(place, "joint", type="slide", axis="0 0 1")
+        ET.SubElement(place, "geom", type="sphere", size=numbers(rng.uniform(0.1, 0.3)))
+
+
 # Options.
 
 

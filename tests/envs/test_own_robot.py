@@ -159,6 +159,14 @@ def without_reference(spec):
     spec.joint("rootz").ref = 0
 
 
+def endless_range(spec):
+    spec.actuators[1].ctrlrange = [-np.inf, np.inf]
+
+
+def servo_with_a_state(spec):
+    spec.actuators[1].dyntype, spec.actuators[1].name = mujoco.mjtDyn.mjDYN_INTEGRATOR, "knee"
+
+
 def box_foot(spec):
     foot = spec.body("foot").add_geom(name="foot", type=GEOM.mjGEOM_BOX, size=[0.1, 0.1, 0.05])
     foot.contype, foot.conaffinity = 1, 1
@@ -168,6 +176,11 @@ def box_foot(spec):
     ("change", "message"),
     [
         (without_range, "the actuator 1 has no ctrlrange"),
+        (endless_range, "the actuator 1 has the ctrlrange -inf to inf, and MuJoCo takes no control beyond 1e+10"),
+        (
+            servo_with_a_state,
+            'robot.xml: mjx: the state of actuator "knee" is not carried between steps; make it a motor',
+        ),
         (without_actuators, "has no actuator"),
         (root_along_y, "the first joint, 'rootx', must slide along x"),
         (root_turned, "the first joint, 'rootx', must slide along x"),
@@ -182,6 +195,43 @@ def test_a_robot_that_cannot_be_right_is_refused_in_one_line(tmp_path, change, m
     with pytest.raises(UserError) as refused:
         envs.make("hopper", xml_file=path)
     assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+IN_A_BODY = """
+<mujoco>
+  <worldbody>
+    {floor}
+    <body name="base">
+      <body name="torso" pos="0 0 1">
+        <joint type="slide" axis="1 0 0"/><joint type="slide" axis="0 0 1" ref="1"/><joint axis="0 1 0"/>
+        <geom size="0.1"/>
+        <body><joint name="knee" axis="0 1 0"/><geom type="capsule" fromto="0 0 0 0 0 -0.5" size="0.05"/></body>
+      </body>
+      {inside}
+    </body>
+  </worldbody>
+  <actuator><motor joint="knee" ctrlrange="-1 1"/></actuator>
+</mujoco>
+"""
+FLOOR, ROCK = (
+    '<geom type="plane" size="9 9 1"/>',
+    '<body name="rock" pos="0.3 0 0.1"><geom name="rock" size="0.2"/></body>',
+)
+
+
+@pytest.mark.parametrize(
+    ("floor", "inside", "reason"),
+    [
+        (FLOOR, "", None),
+        ("", FLOOR, None),
+        (FLOOR, ROCK, "the geom 'rock'"),
+        (FLOOR, ROCK.replace("><geom", '><joint axis="0 0 1"/><geom'), "the geom 'rock'"),
+    ],
+)
+def test_what_hangs_beside_the_robot_in_one_body_belongs_to_the_world(tmp_path, floor, inside, reason):
+    (tmp_path / "robot.xml").write_text(IN_A_BODY.format(floor=floor, inside=inside))
+    env = envs.make("hopper", xml_file=tmp_path / "robot.xml")
+    assert depends_on_x(env.task.model) == reason and env.task._depends_on_x == (reason is not None)
 
 
 @pytest.mark.parametrize("joints", [1, 2])

@@ -111,6 +111,22 @@ ON_A_STAND = """
 """
 
 
+WITH_SCENERY = """
+<mujoco>
+  <worldbody>
+    <geom type="plane" size="1 1 1"/>
+    <body pos="2 0 0"><body name="rock"><geom size="0.1" contype="0" conaffinity="0"/></body></body>
+    <body name="ball" pos="0 0 0.19"><freejoint/><geom size="0.2"/></body>
+  </worldbody>
+</mujoco>
+"""
+
+
+def test_fixed_bodies_that_nothing_touches_have_no_contact_forces():
+    model = mujoco.MjModel.from_xml_string(WITH_SCENERY)
+    assert check(model, tumbling_worlds(model, 20)) > 0.3
+
+
 def test_backends_and_models_without_contact_forces_are_refused_in_one_line():
     def refused(sim):
         with pytest.raises(UserError) as refusal:

@@ -345,7 +345,7 @@ def test_a_compiler_that_would_abort_is_refused_in_one_line(cheetah, monkeypatch
         ('<mujoco><option integrator="implicit"/>{body}</mujoco>', "integrator"),
         (
             '<mujoco>{body}<actuator><general joint="j" dyntype="integrator"/></actuator></mujoco>',
-            "stateful actuators",
+            "the state of actuator #0 is not carried",
         ),
         ('<mujoco><option solver="PGS"/>{body}</mujoco>', None),
     ],

@@ -86,6 +86,23 @@ def test_a_platform_that_is_not_here_is_named(asked, arguments, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "name, value, line",
+    [
+        ("JAX_PLATFORM_NAME", "nonsense", "JAX_PLATFORM_NAME: nonsense cannot be used here ("),
+        ("JAX_ENABLE_X64", "maybe", "JAX_ENABLE_X64: JAX takes no 'maybe' there; unset it"),
+        ("JAX_TRANSFER_GUARD", "sometimes", "JAX_TRANSFER_GUARD: JAX takes no 'sometimes' there; unset it"),
+    ],
+)
+def test_a_value_that_jax_does_not_take_is_refused_in_one_line(name, value, line, tmp_path):
+    command = [sys.executable, "-m", "mjxppo", "train", "--env", "hopper"]
+    environment = os.environ | {name: value, "PYTHONPATH": str(Path(mjxppo.__file__).parents[1])}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and not done.stdout and not list(tmp_path.iterdir())
+    (said,) = done.stderr.strip().splitlines()
+    assert said.startswith(f"mjxppo: {line}")
+
+
+@pytest.mark.parametrize(
     "reason", [AssertionError(), RuntimeError("Unable to initialize backend 'x': none. (set JAX_PLATFORMS='' to)")]
 )
 def test_a_platform_that_a_script_asks_for_is_refused_in_python(monkeypatch, reason):

@@ -11,6 +11,7 @@ from pathlib import Path
 import gymnasium
 import jax
 import mujoco
+import numpy as np
 import pytest
 
 import mjxppo
@@ -18,7 +19,10 @@ from mjxppo import cli
 from mjxppo.config.schema import Config
 from mjxppo.config.values import read_yaml
 from mjxppo.errors import UserError
+from mjxppo.policy.npz import to_npz
+from mjxppo.policy.policy import Policy
 from mjxppo.run import model_files
+from mjxppo.run.load import find_policy
 from mjxppo.run.session import configuration_of
 
 HOPPER = Path(gymnasium.__file__).parent / "envs/mujoco/assets/hopper.xml"
@@ -163,11 +167,30 @@ def test_commands_use_the_robot_that_was_trained(changed, capsys):
     said(capsys, file)
     assert cli.main(["evaluate", "run/policy.npz", "--episodes", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["returns"] == returns
+    shutil.copy("run/policy.npz", "elsewhere.npz")
+    assert cli.main(["evaluate", "elsewhere.npz", "--episodes", "2", "--json"]) == 0
+    assert not [line for line in capsys.readouterr().err.splitlines() if "since" in line], "it names the run's copy"
     file.unlink()
     assert cli.main(["evaluate", "run", "--episodes", "2", "--json"]) == 0
     assert said(capsys, file, "vanished")["returns"] == returns
     configuration_of({"env": "hopper", "init": {"path": "run"}})
     assert f"{file} has vanished since" in capsys.readouterr().err
+
+
+def test_an_exported_policy_says_that_its_robot_has_changed(robot, tmp_path, capsys):
+    """Outside of a run's directory there is no copy of the model."""
+    zeros = np.zeros((11, 3), np.float32)
+    policy = Policy(zeros[:, 0], zeros[:, 0] + 1, 5.0, ((zeros, zeros[0]),), "tanh")
+    path, mesh = tmp_path / "policy.npz", tmp_path / "meshes/m.obj"
+    path.write_bytes(to_npz(policy, "hopper", {"xml_file": str(robot)}))
+    find_policy(path)
+    assert not capsys.readouterr().err
+    mesh.write_text(MESH + "\n")
+    find_policy(path)
+    assert (
+        f"{mesh} has changed since {path} was exported: the policy acts in the model as it is"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.usefixtures("compiled_quickly")

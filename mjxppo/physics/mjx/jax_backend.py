@@ -22,6 +22,7 @@ from mjxppo.physics.mjx.crossing import has_capsule_pairs, with_crossing_normals
 from mjxppo.physics.mjx.model import constants, host_constants
 from mjxppo.physics.mjx.rows import RowGroup, row_groups
 from mjxppo.physics.mjx.support import check_supported
+from mjxppo.physics.mjx.upright import has_capsules_on_planes, with_capsule_tangents
 from mjxppo.physics.parameters import Parameters
 from mjxppo.physics.worlds import map_blocks
 
@@ -50,6 +51,8 @@ class Worlds(NamedTuple):
     """Whether the program is built for a CPU."""
     has_capsule_pairs: bool
     """Whether two capsules can touch each other."""
+    has_capsules_on_planes: bool
+    """Whether a capsule can touch a plane."""
 
 
 class MjxPhysics(Physics):
@@ -118,7 +121,8 @@ class MjxPhysics(Physics):
         """The model with the parameters of all worlds, in the precision of their state."""
         m, d = constants((self._host_model, self._host_data), state.qpos.dtype)
         own = {name: x.astype(state.qpos.dtype) for name, x in (state.parameters or {}).items()}
-        return Worlds(m, d, own, xla.platform(self.platform) == "cpu", has_capsule_pairs(self.model))
+        capsules = has_capsule_pairs(self.model), has_capsules_on_planes(self.model)
+        return Worlds(m, d, own, xla.platform(self.platform) == "cpu", *capsules)
 
     def _mujoco_step(
         self, worlds: Worlds, carry: Carry, ctrl: Array, keep_position: bool = False
@@ -272,6 +276,8 @@ def _mjx_arrays(worlds: Worlds, qpos: Array, qvel: Array, ctrl: Array) -> list[A
 def _collision(worlds: Worlds, m: mjx.Model, data: mjx.Data) -> mjx.Data:
     """The contacts of one world."""
     data = mjx.collision(m, data)
+    if worlds.has_capsules_on_planes:
+        data = with_capsule_tangents(m, data)
     return with_crossing_normals(m, data) if worlds.has_capsule_pairs else data
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from mujoco import mjx
 
-from mjxppo.errors import UserError
+from mjxppo.physics.errors import UnsupportedModelError
 
 
 def host_constants(model: mujoco.MjModel) -> tuple[Any, Any]:
@@ -25,6 +25,7 @@ def host_constants(model: mujoco.MjModel) -> tuple[Any, Any]:
     # These only choose MJX's own solver and storage, which are not used (see newton.py); PGS would be refused.
     model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
     model.opt.jacobian = mujoco.mjtJacobian.mjJAC_DENSE
+    model.opt.enableflags = 0  # what else is switched on is refused, or computes nothing that a step needs
     try:
         with jax.enable_x64(True):
             mjx_model = mjx.put_model(model, impl="jax")
@@ -32,7 +33,7 @@ def host_constants(model: mujoco.MjModel) -> tuple[Any, Any]:
             return jax.tree.map(np.asarray, (mjx_model, mjx_data))
     except (NotImplementedError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"mjx: MJX cannot represent this model: {reason}") from error
+        raise UnsupportedModelError(f"mjx: MJX cannot represent this model: {reason}") from error
 
 
 def constants(tree: Any, dtype: DTypeLike) -> Any:

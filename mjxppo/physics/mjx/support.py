@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 from mujoco.mjx._src.collision_driver import geom_pairs
 
-from mjxppo.errors import UserError
+from mjxppo.physics.errors import UnsupportedModelError
 from mjxppo.physics.planar.compile.common import name_of
 
 INTEGRATORS = {
@@ -40,20 +40,28 @@ _LEFT_OUT = {
 """Fields of MjModel that MJX ignores, or (fluid forces) computes otherwise, and which must be 0."""
 
 
+_HARMLESS_ENABLE = sum(
+    getattr(mujoco.mjtEnableBit, f"mjENBL_{flag}").value for flag in ("ENERGY", "FWDINV", "INVDISCRETE")
+)
+"""Enable flags that only compute more."""
+
+
 def check_supported(model: mujoco.MjModel) -> None:
-    """Raises UserError, which names the feature, where the backend would not compute what MuJoCo computes."""
+    """Raises UnsupportedModelError, which names the feature, where the backend would not compute what MuJoCo does."""
     if model.opt.integrator not in INTEGRATORS:
         name = mujoco.mjtIntegrator(model.opt.integrator).name
-        raise UserError(f"mjx: integrator {name} is not supported; use {', '.join(INTEGRATORS.values())}")
+        raise UnsupportedModelError(f"mjx: integrator {name} is not supported; use {', '.join(INTEGRATORS.values())}")
     if model.opt.cone != mujoco.mjtCone.mjCONE_PYRAMIDAL:
-        raise UserError("mjx: elliptic friction cones are not supported; set cone='pyramidal' or use mjx-warp")
+        raise UnsupportedModelError(
+            "mjx: elliptic friction cones are not supported; set cone='pyramidal' or use mjx-warp"
+        )
     _check_fields(model)
     _check_contacts(model)
     check_carried_state(model, "mjx")
 
 
 def _check_contacts(model: mujoco.MjModel) -> None:
-    """Raises UserError for the first two geoms that can touch and whose contacts MJX only approximates."""
+    """Raises UnsupportedModelError for the first two geoms that can touch and whose contacts MJX only approximates."""
     if model.opt.disableflags & (mujoco.mjtDisableBit.mjDSBL_CONTACT | mujoco.mjtDisableBit.mjDSBL_CONSTRAINT):
         return
     for *geoms, _ in geom_pairs(model):
@@ -61,37 +69,48 @@ def _check_contacts(model: mujoco.MjModel) -> None:
         first, second = (mujoco.mjtGeom(model.geom_type[geom]).name.removeprefix("mjGEOM_") for geom in geoms)
         if moves and second not in _EXACT_CONTACTS.get(first, ()):
             one, other = (name_of(model, "geom", geom) for geom in geoms[::-1])
-            raise UserError(
+            raise UnsupportedModelError(
                 f"mjx: contact of the {second.lower()} {one} with the {first.lower()} {other} would not be MuJoCo's; "
                 "make both spheres or capsules, or let them not touch (contype, conaffinity)"
             )
 
 
 def _check_fields(model: mujoco.MjModel) -> None:
-    """Raises UserError for the first feature that MJX leaves out."""
+    """Raises UnsupportedModelError for the first feature that MJX leaves out."""
     for field, (kind, feature) in _LEFT_OUT.items():
         for index, value in enumerate(np.asarray(getattr(model, field))):
             if np.any(value):
-                raise UserError(f"mjx: {feature} of {name_of(model, kind, index)} is not supported")
+                raise UnsupportedModelError(f"mjx: {feature} of {name_of(model, kind, index)} is not supported")
     for option in ("noslip_iterations", "disableactuator"):
         if getattr(model.opt, option):
-            raise UserError(f"mjx: option {option} {getattr(model.opt, option)} is not supported, only 0")
+            raise UnsupportedModelError(f"mjx: option {option} {getattr(model.opt, option)} is not supported, only 0")
+    for name, flag in mujoco.mjtEnableBit.__members__.items():
+        if name.startswith("mjENBL_") and model.opt.enableflags & flag & ~_HARMLESS_ENABLE:
+            kind = name.removeprefix("mjENBL_").lower()
+            raise UnsupportedModelError(f"mjx: option flag {kind}='enable' is not supported; leave it out")
     for index, kind_of_equality in enumerate(model.eq_type):
         kind = mujoco.mjtEq(kind_of_equality).name.removeprefix("mjEQ_").lower()
         if kind in ("connect", "weld"):
-            raise UserError(
+            raise UnsupportedModelError(
                 f"mjx: the {kind} {name_of(model, 'equality', index)} would not be MuJoCo's: MJX leaves out a term of "
                 "its velocity; join the bodies by joints"
             )
 
 
 def check_carried_state(model: mujoco.MjModel, backend: str) -> None:
-    """Raises UserError for models with state beyond positions, velocities and the warm start."""
+    """Raises UnsupportedModelError for models with state beyond positions, velocities and the warm start."""
+    if model.na:
+        actuator = name_of(model, "actuator", int(np.flatnonzero(model.actuator_actnum)[0]))
+        raise UnsupportedModelError(
+            f"{backend}: the state of {actuator} is not carried between steps; make it a motor, or a position or "
+            "velocity servo without a time constant"
+        )
     for count, what in (
-        (model.na, "stateful actuators"),
         (model.nhistory, "delays (history buffers)"),
         (model.nplugin, "plugins"),
         (model.nflex, "flexes"),
     ):
         if count:
-            raise UserError(f"{backend}: {what} are not supported, their state is not carried between steps")
+            raise UnsupportedModelError(
+                f"{backend}: {what} are not supported, their state is not carried between steps"
+            )

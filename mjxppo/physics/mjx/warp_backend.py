@@ -12,6 +12,7 @@ from mujoco.mjx._src.collision_driver import geom_pairs
 
 from mjxppo.errors import UserError
 from mjxppo.physics.base import Physics, PhysicsState
+from mjxppo.physics.errors import UnsupportedModelError
 from mjxppo.physics.mjx.model import constants
 from mjxppo.physics.mjx.support import check_carried_state
 from mjxppo.physics.worlds import fold_vmap
@@ -53,7 +54,7 @@ class MjxWarpPhysics(Physics):
             self._host_model = jax.tree.map(np.asarray, mjx_model)
         except (NotImplementedError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise UserError(f"mjx-warp: MuJoCo Warp cannot represent this model: {reason}") from error
+            raise UnsupportedModelError(f"mjx-warp: MuJoCo Warp cannot represent this model: {reason}") from error
         self._max_contacts, self._max_rows = contact_and_row_bounds(model)
 
     def _step(self, state: PhysicsState, ctrl: Array) -> PhysicsState:

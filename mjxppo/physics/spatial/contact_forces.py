@@ -9,6 +9,7 @@ import mujoco
 from mjxppo.physics.errors import UnsupportedModelError
 from mjxppo.physics.maths import Scalar, add, as_array, mul
 from mjxppo.physics.planar.compile.common import name_of
+from mjxppo.physics.planar.compile.contacts import can_touch
 from mjxppo.physics.problem import Arrays
 from mjxppo.physics.spatial.contact import contact_points
 from mjxppo.physics.spatial.inertia import NO_FORCE, Force, add_forces
@@ -18,13 +19,20 @@ from mjxppo.physics.spatial.vector import ZERO, Vector, add3, cross, scale3, sub
 
 
 def check_contact_forces(model: mujoco.MjModel) -> None:
-    """Raises UnsupportedModelError where a body is part of what is fixed to the world, but not the world itself.
+    """Raises UnsupportedModelError where what moves, or is touched, is part of a body that is fixed to the world.
 
     MuJoCo's moments are about the centre of mass of all that hangs on such a body.
     """
+    touched = {int(model.geom_bodyid[a]) for a in range(model.ngeom) for b in range(model.ngeom) if _meet(model, a, b)}
     for body in range(1, model.nbody):
-        if model.body_weldid[model.body_rootid[body]] == 0:
-            raise UnsupportedModelError(f"contact forces where {name_of(model, 'body', body)} hangs on a fixed body")
+        hangs = model.body_weldid[model.body_rootid[body]] == 0
+        if hangs and (model.body_weldid[body] != 0 or body in touched):
+            name = name_of(model, "body", body)
+            raise UnsupportedModelError(f"contact forces where {name} hangs on a fixed body; put it into the worldbody")
+
+
+def _meet(model: mujoco.MjModel, a: int, b: int) -> bool:
+    return a != b and can_touch(model, min(a, b), max(a, b))
 
 
 def contact_forces(model: SpatialModel, num_bodies: int, qpos: Arrays, qvel: Arrays, qacc: Arrays) -> jax.Array:
