@@ -78,6 +78,11 @@ def human(count: float) -> str:
     return f"{count:.0f}"
 
 
+def score(value: float, thousands: str = "") -> str:
+    """A return for a person: a whole number from 100 on, else three digits, such as 9876, 41.5 or -3.47."""
+    return f"{value:{thousands}.0f}" if abs(value) >= 99.95 else f"{value:.3g}"
+
+
 def duration(seconds: float) -> str:
     """Seconds for a person, such as 54 s, 3 min 20 s, or 2 h 05 min."""
     if seconds < 10:
@@ -242,11 +247,11 @@ class ProgressLine:
         """
         self._done, self._speed = env_steps, env_steps_per_s
         if expected_return is not None:
-            self._return = f"return {expected_return:.0f}"
+            self._return = f"return {score(expected_return)}"
         if extent is not None:
             self._extent = f" at {extent:.0%} of the ranges"
         if evaluated is not None:
-            self._evaluated = f"eval {evaluated:.0f}"
+            self._evaluated = f"eval {score(evaluated)}"
         self._display.show(self._draw)
 
     def _draw(self, width: int) -> str:

@@ -25,6 +25,7 @@ from flax import linen
 from jax import lax
 
 from mjxppo import train_policies
+from mjxppo.console import score
 from mjxppo.files import read_json, write_json
 from mjxppo.ppo import networks
 
@@ -96,7 +97,7 @@ def main() -> None:
         with tf32():
             coarse = returns(env, SEEDS, steps, given.out / env / "tf32")
         results[env] = {"steps": steps, "seeds": list(SEEDS), "float32": plain, "tf32": coarse}
-        print(f"{env}: float32 {np.mean(plain):.0f}, TF32 {np.mean(coarse):.0f}")
+        print(f"{env}: float32 {score(np.mean(plain))}, TF32 {score(np.mean(coarse))}")
     write_json(given.out / "results.json", results)
     print(json.dumps(results))
 

@@ -96,3 +96,12 @@ def test_the_program_is_started_as_it_was_found(monkeypatch, tmp_path):
     assert console.program() == "'an env/bin/python' -m mjxppo"
     monkeypatch.setattr(console.shutil, "which", lambda name: str(tmp_path / "an env" / "bin" / "mjxppo"))
     assert console.program() == "mjxppo"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(9876.4, "9876"), (100.0, "100"), (99.96, "100"), (99.94, "99.9"), (-3.467, "-3.47"), (0.4, "0.4"), (0.0, "0")],
+)
+def test_returns_keep_three_digits_and_no_more_than_a_whole_number(value, said):
+    assert console.score(value) == said
+    assert console.score(-12345.6, ",") == "-12,346"

@@ -23,7 +23,7 @@ from mjxppo.config.layers import changes_of, resolve
 from mjxppo.config.schema import Config
 from mjxppo.config.sweep import member_directories
 from mjxppo.config.values import build, configs_dir, from_dict, merge, read_yaml, to_yaml
-from mjxppo.console import human, say
+from mjxppo.console import human, say, score
 from mjxppo.envs.registry import canonical_name
 from mjxppo.errors import UserError
 from mjxppo.files import read_json, write_bytes, write_json
@@ -259,11 +259,11 @@ def to_markdown(study: Study, content: dict[str, Any]) -> str:
         ]
         for variant, result in variants.items():
             group = result["groups"][0]
-            interval = "" if group["iqm_ci95"] is None else " ({:.0f} to {:.0f})".format(*group["iqm_ci95"])
-            each = ", ".join(f"{value:.0f}" for value in group["means"])
-            best = ", ".join("none" if value is None else f"{value:.0f}" for value in result.get("best", []))
+            interval = "" if group["iqm_ci95"] is None else " ({} to {})".format(*map(score, group["iqm_ci95"]))
+            each = ", ".join(score(value) for value in group["means"])
+            best = ", ".join("none" if value is None else score(value) for value in result.get("best", []))
             steps = ", ".join("never" if count is None else f"{count:,}" for count in result.get("steps_to_target", []))
-            numbers = f"{group['iqm']:.0f}{interval} | {group['mean']:.0f} | {group['worst']:.0f}"
+            numbers = f"{score(group['iqm'])}{interval} | {score(group['mean'])} | {score(group['worst'])}"
             lines.append(f"| {variant} | {numbers} | {each} | {best} |" + f" {steps} |" * to_target)
         lines.append("")
         if "perturbed" in content:
@@ -286,7 +286,7 @@ def _robustness_table(perturbed: dict[str, Any]) -> list[str]:
         for variant, row in grid["compared"].items():
             fallen = "none" if row["fallen_mean"] is None else f"{row['fallen_mean']:.0%}, {row['fallen_least']:.0%}"
             lines.append(
-                f"| {name} | {variant} | {row['nominal']:.0f} | {row['mean']:.0%}, {row['least']:.0%} | {fallen} "
+                f"| {name} | {variant} | {score(row['nominal'])} | {row['mean']:.0%}, {row['least']:.0%} | {fallen} "
                 f"| {row['kept']} of {row['fallen']} |"
             )
     return lines

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from mjxppo.commands.options import POSITIONAL, REPEATED
 from mjxppo.commands.parsing import parse
-from mjxppo.console import print_json, say, waiting
+from mjxppo.console import print_json, say, score, waiting
 from mjxppo.errors import UserError
 from mjxppo.policy.engine import Engine
 
@@ -95,8 +95,9 @@ def _line(found: TrainedPolicy, result: dict[str, Any], alone: bool) -> str:
     where = physics_of(result["engine"], found.config.env)
     broken = f"; {len(result['broken_seeds'])} more broke" if result["broken_seeds"] else ""
     return (
-        f"{'' if alone else found.run_dir.name + ': '}return in {where}: {result['mean']:.1f} ± {result['std']:.1f} "
-        f"(standard deviation) over {result['episodes']} episodes, worst {result['min']:.1f}{broken}"
+        f"{'' if alone else found.run_dir.name + ': '}return in {where}: {score(result['mean'])} "
+        f"± {score(result['std'])} (standard deviation) over {result['episodes']} episodes, "
+        f"worst {score(result['min'])}{broken}"
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from mjxppo.commands.options import POSITIONAL
 from mjxppo.commands.parsing import parse
 from mjxppo.config.schema import Count
-from mjxppo.console import print_json, say, waiting
+from mjxppo.console import print_json, say, score, waiting
 from mjxppo.errors import UserError
 from mjxppo.policy.engine import Engine
 
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> int:
     with waiting(f"recording {parsed.episodes} episodes"):
         data, returns = record(controller, config, parsed.episodes, parsed.seed, parsed.engine)
     demonstrations.write(parsed.out, data)
-    say(f"{data.num_episodes} episodes, {len(data.obs)} steps, return {returns.mean():.1f}: {parsed.out}")
+    say(f"{data.num_episodes} episodes, {len(data.obs)} steps, return {score(returns.mean())}: {parsed.out}")
     facts = {"episodes": data.num_episodes, "steps": len(data.obs), "return_mean": float(returns.mean())}
     print_json({"path": str(parsed.out), "env": name, **facts})
     return 0

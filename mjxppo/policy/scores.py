@@ -14,6 +14,7 @@ from scipy.stats import bootstrap, trim_mean
 
 from mjxppo.config.schema import Config
 from mjxppo.config.sweep import Member, members_of
+from mjxppo.console import score
 
 _RESAMPLES = 10_000
 
@@ -78,7 +79,7 @@ def format_table(summary: dict[str, Any]) -> str:
         rows.append(
             [f"{value:g}" for value in group["settings"].values()]
             + [str(len(group["seeds"]))]
-            + [f"{group[name]:.0f}" for name in ("mean", "worst", "best", "iqm")]
+            + [score(group[name]) for name in ("mean", "worst", "best", "iqm")]
             + ["-" if interval is None else f"{interval[0]:.0f} to {interval[1]:.0f}"]
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]

@@ -15,7 +15,7 @@ from mjxppo import envs, xla
 from mjxppo.config.cloning import CloningConfig
 from mjxppo.config.schema import Config
 from mjxppo.config.sweep import trains_several
-from mjxppo.console import counted, say
+from mjxppo.console import counted, say, score
 from mjxppo.envs.build import prepare
 from mjxppo.envs.registry import gym_id_of
 from mjxppo.errors import UserError
@@ -169,7 +169,8 @@ def _fit_with_teacher(
         seed, count = config.seed + (number - 1) * settings.dagger_episodes, settings.dagger_episodes
         asked, returns = record(policy, config, count, seed, teacher=teacher, env=task)
         say(
-            f"round {number} of {settings.dagger_rounds}: return {returns.mean():.1f} before it, {len(asked.obs)} steps"
+            f"round {number} of {settings.dagger_rounds}: return {score(returns.mean())} before it, "
+            f"{len(asked.obs)} steps"
         )
         rounds.append({"steps": len(asked.obs), "return_mean": float(returns.mean())})
         data = joined([data, asked])

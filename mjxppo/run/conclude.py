@@ -8,7 +8,7 @@ from typing import Any
 
 from mjxppo.config.schema import Config
 from mjxppo.config.sweep import member_directories, members_of, trains_several
-from mjxppo.console import human, say, waiting
+from mjxppo.console import human, say, score, waiting
 from mjxppo.envs import Environment
 from mjxppo.envs.registry import gym_id_of
 from mjxppo.errors import UserError
@@ -65,8 +65,8 @@ def _evaluate_run(config: Config, run_dir: Path, env: Environment, policies: Seq
         return _say_and_write_members(config, run_dir, results, where)
     result = results[0]
     say(
-        f"return in {where}: {result['mean']:.0f} +- {result['std']:.0f} over {result['episodes']} episodes "
-        f"(worst {result['min']:.0f}), episode length {result['length_mean']:.0f}"
+        f"return in {where}: {score(result['mean'])} +- {score(result['std'])} over {result['episodes']} episodes "
+        f"(worst {score(result['min'])}), episode length {result['length_mean']:.0f}"
     )
     return {name: result[name] for name in ("engine", "episodes", "mean", "std", "min", "max")}
 
@@ -97,7 +97,7 @@ def newest_and_best(config: Config, run_dir: Path, outcome: Outcome) -> dict[str
         return result
     chosen = max(found.values(), key=lambda one: one["return_mean"])
     say(
-        f"best of the evaluations: {chosen['return_mean']:.0f} at {human(chosen['env_steps'])} steps, in "
+        f"best of the evaluations: {score(chosen['return_mean'])} at {human(chosen['env_steps'])} steps, in "
         f"{Path(chosen['path']).parent} (--best); newest: {human(outcome.env_steps)} steps"
     )
     return result | {"best": found if trains_several(config) else chosen}

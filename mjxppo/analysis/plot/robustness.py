@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mjxppo.analysis.plot.drawing import save_figure
+from mjxppo.console import score
 
 
 def draw_shares(grids: Mapping[str, dict[str, Any]], out: Path) -> None:
@@ -25,7 +26,7 @@ def draw_shares(grids: Mapping[str, dict[str, Any]], out: Path) -> None:
             (axis, values), *_ = result["axes"].items()
             panel.plot(values, 100 * share, "o-")
             panel.set(xlabel=_label(axis), ylim=(0, max(105, 105 * share.max())))
-        panel.set_title(f"{name}: {np.mean(result['nominal']):.0f} on the model itself", fontsize=9, loc="left")
+        panel.set_title(f"{name}: {score(np.mean(result['nominal']))} on the model itself", fontsize=9, loc="left")
     if share.ndim == 2:
         figure.colorbar(image, ax=panels, label="return (% of that on the model itself)")
     else:

@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 
 from mjxppo.analysis.report import figures
 from mjxppo.analysis.report.facts import Facts, read_facts
-from mjxppo.console import duration, human
+from mjxppo.console import duration, human, score
 from mjxppo.policy.engine import physics_of
 from mjxppo.run.metrics import RETURN
 
@@ -50,6 +50,7 @@ def make_page(directory: Path, of_best: bool = False) -> tuple[str, list[str]]:
             (human(clip.env_steps), clip.return_mean, _data_uri("video/mp4", clip.content)) for clip in facts.clips
         ],
         "human": human,
+        "score": score,
         "physics_of": physics_of,
         "made": time.strftime("%Y-%m-%d %H:%M"),
         "panels": [_data_uri("image/svg+xml", svg.encode()) for svg in figures.learning_panels(facts.rows)],
@@ -75,10 +76,10 @@ def _cards(facts: Facts) -> list[tuple[str, str, str]]:
         cards.append(_return_card(facts.evaluation, config.env, facts.of_best))
     if facts.best is not None and facts.best[RETURN] is not None:
         where = f"at {human(facts.best['env_steps'])} steps, {facts.best['eval/episodes']} episodes while training"
-        cards.append(("best evaluation", f"{facts.best[RETURN]:,.0f}", where))
+        cards.append(("best evaluation", score(facts.best[RETURN], ","), where))
     last = next((row for row in reversed(facts.rows) if row.get("episode_return") is not None), None)
     if last is not None:
-        cards.append(("training return", f"{last['episode_return']:,.0f}", "episodes of the last update"))
+        cards.append(("training return", score(last["episode_return"], ","), "episodes of the last update"))
     whole = facts.env_steps >= config.total_env_steps
     budget = "the whole budget" if whole else f"of {human(config.total_env_steps)}"
     if facts.complete and not whole:
@@ -96,11 +97,11 @@ def _cards(facts: Facts) -> list[tuple[str, str, str]]:
 def _return_card(result: dict[str, Any], env: str, of_best: bool) -> tuple[str, str, str]:
     where = physics_of(result["engine"], env)
     if "groups" not in result:
-        spread = f"± {result['std']:,.0f} over {result['episodes']} episodes, {where}"
-        return "return of the best policy" if of_best else "return", f"{result['mean']:,.0f}", spread
+        spread = f"± {score(result['std'], ',')} over {result['episodes']} episodes, {where}"
+        return "return of the best policy" if of_best else "return", score(result["mean"], ","), spread
     best = max(result["groups"], key=lambda group: group["mean"])
     setting = "".join(f", {name} = {value:g}" for name, value in best["settings"].items())
-    return "best return", f"{best['mean']:,.0f}", f"mean of {len(best['seeds'])} seeds{setting}; {where}"
+    return "best return", score(best["mean"], ","), f"mean of {len(best['seeds'])} seeds{setting}; {where}"
 
 
 def _time_bars(facts: Facts) -> list[dict[str, Any]]:
