@@ -26,9 +26,8 @@ from mjxppo.physics import PhysicsState
 from mjxppo.physics.messages import without_model_warnings
 
 NUM_WORLDS, NUM_STEPS = 12, 6
-PRECISION = {"planar": 1e-9, "mjx": 1e-6}
-"""How exact a backend is: C's other rollouts have starts and actions that differ by this. MJX adds 1e-6 to divisors
-where it looks for the points at which two capsules are nearest."""
+PRECISION = 1e-9
+"""How exact a backend is: C's other rollouts have starts and actions that differ by this."""
 AMPLIFIED = 300
 """Two rollouts differ by a fault where they differ by more than this times what C makes of such a difference."""
 LOST = 0.02
@@ -136,9 +135,8 @@ def compare(case: Case, path: Path, backend: str) -> str:
         got = ours(env, start)
     expected = gymnasiums(gym, start)
     rng = np.random.default_rng(case.seed + 1)
-    precision = PRECISION[env.task.physics.name]
-    others = [gymnasiums(gym, _changed(start, precision, rng)) for _ in range(2)]
-    assert_equal(got, expected, others, precision)
+    others = [gymnasiums(gym, _changed(start, PRECISION, rng)) for _ in range(2)]
+    assert_equal(got, expected, others)
     return "equal"
 
 
@@ -146,7 +144,7 @@ def _changed(start: Start, size: float, rng: np.random.Generator) -> Start:
     return Start(*(x + size * rng.choice([-1, 1], x.shape) for x in (start.qpos, start.qvel, start.action)))
 
 
-def assert_equal(got: Rollout, expected: Rollout, others: list[Rollout], precision: float) -> None:
+def assert_equal(got: Rollout, expected: Rollout, others: list[Rollout]) -> None:
     """Asserts that two rollouts differ by no more than C's own do when their starts differ by a little."""
     compared = ~np.any([rollout.unstable for rollout in (expected, *others)], axis=0)
     for name in ("obs", "x", "reward"):
@@ -156,7 +154,7 @@ def assert_equal(got: Rollout, expected: Rollout, others: list[Rollout], precisi
         )
         size = 1 + np.abs(wanted).max(-1)
         spread = np.abs(np.array(alternatives) - wanted).max((0, -1))
-        tolerance = AMPLIFIED * (spread + precision * size)
+        tolerance = AMPLIFIED * (spread + PRECISION * size)
         compared &= np.logical_and.accumulate((tolerance < LOST * size) & (size < 1e4))
         error = np.abs(actual - wanted).max(-1)
         wrong = compared & ~(error <= tolerance)

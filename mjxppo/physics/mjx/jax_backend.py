@@ -18,7 +18,7 @@ from mjxppo.physics.base import Evaluation, Physics, PhysicsState
 from mjxppo.physics.compiler import check_compiler
 from mjxppo.physics.maths import total
 from mjxppo.physics.mjx import newton
-from mjxppo.physics.mjx.crossing import has_capsule_pairs, with_crossing_normals
+from mjxppo.physics.mjx.capsule_pairs import has_capsule_pairs, with_capsule_pairs
 from mjxppo.physics.mjx.model import constants, host_constants
 from mjxppo.physics.mjx.rows import RowGroup, row_groups
 from mjxppo.physics.mjx.support import check_supported
@@ -278,7 +278,7 @@ def _collision(worlds: Worlds, m: mjx.Model, data: mjx.Data) -> mjx.Data:
     data = mjx.collision(m, data)
     if worlds.has_capsules_on_planes:
         data = with_capsule_tangents(m, data)
-    return with_crossing_normals(m, data) if worlds.has_capsule_pairs else data
+    return with_capsule_pairs(m, data) if worlds.has_capsule_pairs else data
 
 
 def _over_worlds(worlds: Worlds, one_world: Callable[..., tuple[Array, ...]], *arrays: Array) -> list[Array]:

@@ -1,4 +1,4 @@
-"""Capsules whose axes cross, in the ``mjx`` backend: the contacts and steps of C MuJoCo."""
+"""Contacts of two capsules in the ``mjx`` backend are those of C MuJoCo, also where the axes cross."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import pytest
 from mujoco import mjx
 
 from mjxppo.physics.compiler import compiler_aborts
-from mjxppo.physics.mjx.crossing import has_capsule_pairs, with_crossing_normals
+from mjxppo.physics.mjx.capsule_pairs import has_capsule_pairs, with_capsule_pairs
 
 pytestmark = pytest.mark.skipif(compiler_aborts(), reason="XLA of this JAX aborts on MJX with multi-output fusion")
 
@@ -34,18 +34,21 @@ def axis(quat: np.ndarray) -> np.ndarray:
     return matrix.reshape(3, 3)[:, 2]
 
 
-def crossing_poses(model: mujoco.MjModel, count: int, planar: bool, apart: float) -> np.ndarray:
-    """qpos [count, nq] of capsules whose axes meet somewhere inside both, or pass at the distance ``apart``."""
+def touching_poses(model: mujoco.MjModel, count: int, pose: str) -> np.ndarray:
+    """qpos [count, nq] of capsules that touch; "planar" and "crossing": whose axes meet somewhere inside both."""
     rng = np.random.default_rng(0)
     qpos = np.zeros((count, model.nq))
     for row in qpos:
-        across = np.zeros(3)
-        while np.linalg.norm(across) < 0.3:  # the nearest points of nearly parallel axes are inexact in MJX
-            row[3:7], row[10:14] = turned(rng, planar), turned(rng, planar)
-            one, other = axis(row[3:7]), axis(row[10:14])
-            across = np.cross(one, other)
-        between = across / np.linalg.norm(across) * rng.choice([-apart, apart])
-        row[7:10] = rng.uniform(-0.4, 0.4) * one - rng.uniform(-0.2, 0.2) * other + between
+        row[3:7] = turned(rng, pose == "planar")
+        # From hardly parallel to perpendicular.
+        turn = rng.normal(size=4) * 10.0 ** rng.uniform(-2, 0) + [3, 0, 0, 0]
+        nearly = np.zeros(4)
+        mujoco.mju_mulQuat(nearly, row[3:7], turn / np.linalg.norm(turn))
+        row[10:14] = nearly if pose == "any" else turned(rng, pose == "planar")
+        one, other = axis(row[3:7]), axis(row[10:14])
+        row[7:10] = rng.uniform(-0.4, 0.4) * one - rng.uniform(-0.2, 0.2) * other
+        if pose == "any":
+            row[7:10] += rng.uniform(-0.09, 0.09, 3)
     return qpos
 
 
@@ -61,10 +64,10 @@ def contacts_of_c(model: mujoco.MjModel, qpos: np.ndarray) -> tuple[np.ndarray, 
     return tuple(np.array(column) for column in zip(*rows, strict=True))
 
 
-@pytest.mark.parametrize(("planar", "apart"), [(True, 0.0), (False, 0.0), (False, 1e-5)])
-def test_the_normal_of_capsules_that_cross_is_that_of_c_mujoco(planar, apart):
+@pytest.mark.parametrize("pose", ["planar", "crossing", "any"])
+def test_the_contact_of_two_capsules_is_that_of_c_mujoco(pose):
     model = mujoco.MjModel.from_xml_string(TWO_CAPSULES)
-    qpos = crossing_poses(model, 50, planar, apart)
+    qpos = touching_poses(model, 200, pose)
     expected = contacts_of_c(model, qpos)
     with jax.enable_x64(True):
         mjx_model = mjx.put_model(model, impl="jax")
@@ -72,12 +75,12 @@ def test_the_normal_of_capsules_that_cross_is_that_of_c_mujoco(planar, apart):
 
         def contact(qpos):
             data = mjx.kinematics(mjx_model, start.replace(qpos=qpos))
-            found = with_crossing_normals(mjx_model, mjx.collision(mjx_model, data))._impl.contact
+            found = with_capsule_pairs(mjx_model, mjx.collision(mjx_model, data))._impl.contact
             return found.dist[0], found.pos[0], found.frame[0, 0]
 
         got = jax.vmap(contact)(jnp.asarray(qpos))
     for actual, wanted in zip(got, expected, strict=True):
-        np.testing.assert_allclose(actual, wanted, atol=2e-5)
+        np.testing.assert_allclose(actual, wanted, atol=1e-9)
 
 
 @pytest.mark.parametrize(("xml", "found"), [(TWO_CAPSULES, True), (TWO_CAPSULES.replace("capsule", "sphere"), False)])

@@ -1,0 +1,84 @@
+"""Contacts of two capsules as C MuJoCo has them (engine_collision_primitive.c: mjraw_CapsuleCapsule).
+
+MJX adds 1e-6 to a divisor where it looks for the nearest points of the axes, so that these are inexact where the axes
+are nearly parallel. And where the axes cross, the nearest points are one point: C MuJoCo then takes the cross product
+of the axes for the contact's normal, MJX what rounding leaves of a direction. The limbs of a robot that moves in a
+plane cross in this way whenever one passes another: in C nothing pushes them within their plane.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+from mujoco import mjx
+from mujoco.mjx._src.collision_driver import geom_pairs
+from mujoco.mjx._src.math import make_frame
+
+Array = jax.Array
+
+_CAPSULE = int(mujoco.mjtGeom.mjGEOM_CAPSULE)
+_NEAR = {"float64": 1e-9, "float32": 1e-5}
+"""Two axes cross where they are nearer than this, relative to the sum of the radii: rounding leaves no direction."""
+
+
+def has_capsule_pairs(model: mujoco.MjModel) -> bool:
+    """Whether two capsules of the model can touch each other."""
+    return any(model.geom_type[a] == model.geom_type[b] == _CAPSULE for a, b, _ in geom_pairs(model))
+
+
+def with_capsule_pairs(m: mjx.Model, data: mjx.Data) -> mjx.Data:
+    """The data of one world after ``mjx.collision``, with C MuJoCo's contacts of two capsules.
+
+    Those of parallel capsules stay MJX's, which has one where C MuJoCo has two.
+    """
+    impl: Any = data._impl
+    contact = impl.contact
+    is_capsule = jnp.asarray(m.geom_type == _CAPSULE)
+
+    def of_contact(geom: Array, *found: Array) -> tuple[Array, ...]:
+        (one, other), size, matrix = geom, m.geom_size, data.geom_xmat
+        axes, lengths = (matrix[one, :, 2], matrix[other, :, 2]), (size[one, 1], size[other, 1])
+        across = jnp.cross(*axes)
+        squared = jnp.sum(across**2)
+        positions = _nearest(axes, lengths, squared, data.geom_xpos[one] - data.geom_xpos[other])
+        first, second = (data.geom_xpos[i] + x * a for i, x, a in zip((one, other), positions, axes, strict=True))
+        radii = size[one, 0] + size[other, 0]
+        apart, normal = _direction(second - first, across / jnp.sqrt(squared + jnp.finfo(squared.dtype).tiny), radii)
+        dist = apart - radii
+        pos = first + normal * (size[one, 0] + dist / 2)
+        replaces = is_capsule[one] & is_capsule[other] & (squared > jnp.finfo(squared.dtype).eps)
+        own = dist, pos, make_frame(normal)
+        return tuple(jnp.where(replaces, new, old) for new, old in zip(own, found, strict=True))
+
+    fields = ("dist", "pos", "frame")
+    new = jax.vmap(of_contact)(contact.geom, *(getattr(contact, name) for name in fields))
+    return data.tree_replace({f"_impl.contact.{name}": x for name, x in zip(fields, new, strict=True)})
+
+
+def _nearest(axes: tuple[Array, Array], lengths: tuple[Array, Array], squared: Array, between: Array) -> list[Array]:
+    """How far along each axis from its middle (m) the nearest points of two segments lie.
+
+    ``axes`` [3] are unit vectors, ``lengths`` half the segments', ``squared`` the squared sine of the angle between
+    them, and ``between`` [3] goes from the second's middle to the first's.
+    """
+    cosine = jnp.dot(*axes)
+    along = -jnp.dot(axes[0], between), jnp.dot(axes[1], between)
+    divisor = jnp.maximum(squared, jnp.finfo(squared.dtype).tiny)
+    first, second = (along[0] + cosine * along[1]) / divisor, (along[1] + cosine * along[0]) / divisor
+    beyond = jnp.abs(first) > lengths[0]
+    first = jnp.clip(first, -lengths[0], lengths[0])
+    second = jnp.where(beyond, along[1] + cosine * first, second)
+    beyond = jnp.abs(second) > lengths[1]
+    second = jnp.clip(second, -lengths[1], lengths[1])
+    return [jnp.where(beyond, jnp.clip(along[0] + cosine * second, -lengths[0], lengths[0]), first), second]
+
+
+def _direction(offset: Array, across: Array, radii: Array) -> tuple[Array, Array]:
+    """Length and direction of ``offset`` [3] from one axis to the other; ``across`` [3] is their normalised product."""
+    squared = jnp.sum(offset**2)
+    apart = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
+    crosses = apart < _NEAR[str(offset.dtype)] * radii
+    return apart, jnp.where(crosses, across, offset / jnp.where(crosses, 1, apart))
