@@ -1,8 +1,8 @@
-"""Gymnasium environments that break its rules, or stretch them: they work, or one line names what is wrong."""
+"""Environments of other libraries that break their rules or stretch them: they work, or one line names what is wrong."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import jax
@@ -125,3 +125,76 @@ def test_an_observation_whose_shape_changes_later_is_named(registered, tmp_path,
     assert cli.main(["train", "--env", registered, *small]) == 1
     (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("mjxppo: training stopped")]
     assert "failed on the host: UserError: env: the observation of gymnasium:Odd-v1 after step is [3]" in line
+
+
+class State(NamedTuple):
+    p: Any
+    obs: Any
+    reward: Any
+    done: Any
+    info: Any = None
+
+
+class InBraxForm:
+    """A point on a line in Brax's form; subclasses have one oddity."""
+
+    action_size: Any = 1
+
+    def state(self, p, **parts):
+        return State(p, **({"obs": jnp.stack([p, p]), "reward": -p, "done": False} | parts))
+
+    def reset(self, key):
+        return self.state(jax.random.uniform(key, ()))
+
+    def step(self, state, action):
+        return self.state(state.p + action[0])
+
+
+def brax_form(**parts):
+    return type("Odd", (InBraxForm,), parts)()
+
+
+REFUSED_BRAX = {
+    "class": (InBraxForm, r"InBraxForm is a class; pass an object of it, such as InBraxForm\(\)"),
+    "tuple": (brax_form(reset=lambda self, key: (jnp.zeros(2), {})), "reset of Odd gives a tuple without obs"),
+    "nothing": (brax_form(step=lambda self, state, action: None), "step of Odd gives a NoneType without obs"),
+    "text": (
+        brax_form(reset=lambda self, key: self.state(jnp.zeros(()), info="a")),
+        "reset of Odd cannot be traced by JAX: TypeError",
+    ),
+    "branch": (
+        brax_form(step=lambda self, state, action: state if state.p > 0 else None),
+        "step of Odd cannot be traced by JAX: TracerBoolConversionError: Attempted boolean conversion",
+    ),
+    "fails": (brax_form(step=lambda self, state, action: 1 / 0), "step of Odd cannot be traced by JAX: ZeroDivision"),
+    "fraction": (brax_form(action_size=1.5), "action_size of Odd: must be a whole number, not 1.5"),
+    "no action": (brax_form(action_size=0), "action_size of Odd: must be at least 1, not 0"),
+    "seconds": (brax_form(dt="slow"), "dt of Odd: must be a number of seconds, not 'slow'"),
+    "complex": (
+        brax_form(step=lambda self, state, action: self.state(state.p, reward=1j)),
+        "Odd's state has reward that is complex",
+    ),
+    "privileged": (
+        brax_form(state=lambda self, p: State(p, {"state": p[None], "privileged_state": p[None, None]}, p, False)),
+        "Odd must observe a vector as 'privileged_state'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("env", "message"), REFUSED_BRAX.values(), ids=REFUSED_BRAX)
+def test_what_is_not_of_braxs_form_is_refused_in_one_line_that_names_it(env, message):
+    with pytest.raises(UserError, match=f"^env: {message}") as refused:
+        envs.make(env)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_infinite_observation_is_bounded_and_a_world_that_is_nan_is_broken():
+    def state_of(value):
+        return lambda self, p: State(p, jnp.stack([p, value]), -p, False)
+
+    for value, broken in ((jnp.inf, False), (jnp.nan, True)):
+        env = envs.make(brax_form(state=state_of(value)))
+        state = env.step(env.reset(jax.random.split(jax.random.key(0), 2)), jnp.zeros((2, 1)))
+        assert state.nonfinite.tolist() == [broken] * 2
+        if not broken:
+            assert state.obs[0, 1] == 1e10 and env.metrics(state)["obs_bounded"].tolist() == [1, 1]
