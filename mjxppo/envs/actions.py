@@ -135,7 +135,7 @@ def _decoded(form: tuple[Any, ...], numbers: Any, choices: Any) -> Any:
         flat = np.clip(low + (unit + 1) * 0.5 * (high - low), low, high)
     else:
         raise LookupError(kind)
-    return flat.reshape(*flat.shape[:-1], *shape).astype(dtype)
+    return flat.reshape((*flat.shape[:-1], *shape)).astype(dtype)
 
 
 def _masks(form: tuple[Any, ...], mask: Any) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -79,6 +79,7 @@ def train(
     total = program.budget(config.total_env_steps)
     started = time.perf_counter()
     with (
+        _naming_failures(program.env, lambda: "training had not begun"),
         waiting(_COMPILING, say_after_s=_LONG_COMPILATION_S),
         stopping_at_once(f"stopped before training began: {run_dir} holds no new checkpoint"),
         ThreadPoolExecutor(1) as background,
@@ -95,20 +96,29 @@ def train(
     if distributed.is_first():
         machine.record(run_dir, max(first_updates), getattr(program.env.task.unwrapped, "physics", None))
     loop = _Loop(program, run_dir, first_updates, callbacks)
-    try:
-        outcome = loop.run(compiled, state, total, compile_s, program.layout.num_devices)
-    except BaseException as error:
-        # Closing needs all processes; of several, only TrainingFailed is raised on all of them.
-        if not distributed.several() or isinstance(error, TrainingFailed):
-            loop.close()
-        failure = program.env.failure
-        if failure is None or not isinstance(error, jax.errors.JaxRuntimeError):
+    with _naming_failures(program.env, loop.last_good):
+        try:
+            outcome = loop.run(compiled, state, total, compile_s, program.layout.num_devices)
+        except BaseException as error:
+            # Closing needs all processes; of several, only TrainingFailed is raised on all of them.
+            if not distributed.several() or isinstance(error, TrainingFailed):
+                loop.close()  # completes the save under way
             raise
-        what = f"{type(failure).__name__}: {failure}"
-        # The save under way was completed when the loop was closed.
-        raise TrainingFailed(f"{program.env.name} failed on the host: {what}; {loop.last_good()}") from error
     loop.close()
     return outcome
+
+
+@contextlib.contextmanager
+def _naming_failures(env: envs.Environment, last_good: Callable[[], str]) -> Iterator[None]:
+    """Raises TrainingFailed in one line, which ``last_good`` ends, where an environment on the host has failed."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        failure = env.failure
+        if failure is None:
+            raise
+        what = f"{type(failure).__name__}: {' '.join(str(failure).split())}"
+        raise TrainingFailed(f"{env.name} failed on the host: {what}; {last_good()}") from error
 
 
 def _by_member(x: jax.Array) -> np.ndarray:

@@ -11,6 +11,8 @@ FEATURES: dict[str, Feature] = {}
 """Features for robots that ``planar`` takes or that are refused, by name."""
 MJX_FEATURES: dict[str, Feature] = {}
 """Features that ``planar`` leaves to ``mjx``."""
+SPATIAL_FEATURES: dict[str, Feature] = {}
+"""Features of robots in three dimensions."""
 
 
 def feature(function: Feature) -> Feature:
@@ -816,3 +818,49 @@ for shared in (
     "geoms_beside_the_plane",
 ):
     MJX_FEATURES[shared] = FEATURES[shared]
+
+for shared in (
+    "another_body_before_the_robot",
+    "another_body_after_the_robot",
+    "joints_with_passive_forces",
+    "joints_with_limits",
+    "joints_with_references",
+    "joints_with_force_ranges",
+    "joint_extra",
+    "joint_with_steep_damping",
+    "actuators_of_other_kinds",
+    "actuators_with_ranges",
+    "actuators_with_gears",
+    "actuators_in_any_order",
+    "actuator_on_the_root",
+    "actuator_at_a_site",
+    "geoms_with_contact_parameters",
+    "geoms_with_margins",
+    "geoms_with_stiffness_of_contact",
+    "geoms_that_touch_some",
+    "geoms_of_other_shapes",
+    "geoms_with_masses",
+    "bodies_with_inertias",
+    "bodies_with_gravity_of_their_own",
+    "bodies_turned",
+    "floor_tilted",
+    "floor_missing",
+    "floors",
+    "obstacles",
+    "scenery",
+    "mocap_body",
+    "robot_inside_a_body",
+    "world_in_the_body_of_the_robot",
+    "gravity",
+    "fluid",
+    "integrator",
+    "solver",
+    "contact_options",
+    "flags",
+    "compiler_settings",
+    "sensors",
+    "keyframes",
+    "statistics",
+    "contact_pairs",
+):
+    SPATIAL_FEATURES[shared] = FEATURES[shared]

@@ -11,10 +11,12 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 
 from hypothesis import strategies as st
-from mjcf_features import FEATURES, MJX_FEATURES, Feature, numbers
+from mjcf_features import FEATURES, MJX_FEATURES, SPATIAL_FEATURES, Feature, numbers
 
 ROOTS = {"half_cheetah": 1, "hopper": 3, "walker2d": 3}
-"""The tasks, and how many joints of the root they need."""
+"""The tasks of planar robots, and how many joints of the root they need."""
+SPATIAL_TASKS = ("ant", "ant", *ROOTS)
+"""The tasks of robots whose limbs move in three dimensions."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,29 @@ def cases(features: dict[str, Feature] = FEATURES, at_least: int = 0) -> st.Sear
     )
 
 
-def make_case(task: str, features: list[str], frame_skip: int, seed: int) -> Case:
+def spatial_cases() -> st.SearchStrategy[Case]:
+    """Robots with limbs in three dimensions, and some of the features that suit them."""
+    features = st.lists(st.sampled_from(sorted(SPATIAL_FEATURES)), unique=True, max_size=2)
+    return st.builds(
+        make_case,
+        st.sampled_from(SPATIAL_TASKS),
+        features,
+        st.integers(1, 2),
+        st.integers(0, 2**32 - 1),
+        st.just(True),
+    )
+
+
+def make_case(task: str, features: list[str], frame_skip: int, seed: int, spatial: bool = False) -> Case:
     rng = random.Random(seed)
-    robot = plain_robot(rng, ROOTS[task])
+    robot = spatial_robot(rng, task) if spatial else plain_robot(rng, ROOTS[task])
     for name in features:
         ALL[name](robot, rng)
     ET.indent(robot)
     return Case(task, tuple(features), frame_skip, seed, ET.tostring(robot, encoding="unicode"))
 
 
-ALL = {**FEATURES, **MJX_FEATURES}
+ALL = {**FEATURES, **MJX_FEATURES, **SPATIAL_FEATURES}
 
 
 def plain_robot(rng: random.Random, num_roots: int) -> ET.Element:
@@ -101,6 +116,39 @@ def plain_robot(rng: random.Random, num_roots: int) -> ET.Element:
                 gear=gear,
                 ctrlrange=rng.choice(("-1 1", "-1 1", "-2 2", "-0.4 1")),
             )
+    return robot
+
+
+def spatial_robot(rng: random.Random, task: str) -> ET.Element:
+    """A robot whose root is the task's, with limbs on hinges, slides and balls in any direction.
+
+    Its geoms touch the floor, and not each other: the spatial backend refuses all other contacts.
+    """
+    robot = plain_robot(rng, ROOTS.get(task, 3))
+    torso, floor = robot.find(".//body[@name='torso']"), robot.find(".//geom[@name='floor']")
+    assert torso is not None and floor is not None
+    if task == "ant":
+        for joint in torso.findall("joint"):
+            torso.remove(joint)
+        torso.insert(0, ET.Element("joint", name="root", type="free"))
+        torso.set("pos", f"0 0 {rng.uniform(0.4, 0.8):.6g}")
+        torso.set("euler", rng.choice(("0 0 0", "0 0 0", numbers(*(rng.uniform(-0.5, 0.5) for _ in range(3))))))
+    for geom in torso.iter("geom"):
+        geom.set("contype", "0")
+        if rng.random() < 0.7:
+            geom.set(
+                "euler" if geom.get("fromto") is None else "friction", numbers(*(rng.uniform(0.2, 1) for _ in "123"))
+            )
+    for joint in torso.findall(".//body/joint"):
+        joint.set("axis", numbers(*(rng.uniform(-1, 1) for _ in "123")))
+        joint.set("pos", numbers(*(rng.uniform(-0.1, 0.1) for _ in "123")))
+        if rng.random() < 0.2:
+            joint.set("type", "slide")
+    if rng.random() < 0.3:
+        last = list(torso.iter("body"))[-1]
+        tip = ET.SubElement(last, "body", pos="0.1 0.05 -0.1")
+        ET.SubElement(tip, "joint", name="tip", type="ball", damping="0.1")
+        ET.SubElement(tip, "geom", type="sphere", size="0.06", contype="0", pos="0.05 0 0.02")
     return robot
 
 

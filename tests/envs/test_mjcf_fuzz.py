@@ -14,11 +14,13 @@ import mujoco
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.strategies import SearchStrategy
 from interpreted import interpreted
-from mjcf_features import FEATURES, MJX_FEATURES, Feature
-from mjcf_strategies import Case, cases
+from mjcf_features import FEATURES, MJX_FEATURES
+from mjcf_strategies import Case, cases, spatial_cases
 
 from mjxppo import envs
+from mjxppo.envs.ant import Ant, AntWorlds
 from mjxppo.envs.environment import at_start
 from mjxppo.envs.registry import TASKS
 from mjxppo.errors import UserError
@@ -66,6 +68,8 @@ def starts(model: mujoco.MjModel, seed: int) -> Start:
     qpos[:, 0] += rng.choice([0.0, 0.0, 1.0, -1.0], NUM_WORLDS)
     qvel = size * rng.normal(size=(NUM_WORLDS, model.nv))
     qvel[:, 0] += rng.choice([0.0, 2.0, -2.0], NUM_WORLDS)
+    for world in qpos:
+        mujoco.mj_normalizeQuat(model, world)
     return Start(qpos, qvel, rng.uniform(-1.2, 1.2, (NUM_STEPS, NUM_WORLDS, model.nu)))
 
 
@@ -73,7 +77,7 @@ def ours(env: envs.Environment, start: Start) -> Rollout:
     """T steps of N worlds of our environment, without resets."""
 
     def rollout(qpos, qvel, action):
-        worlds = PhysicsState(qpos=qpos, qvel=qvel, qacc_warmstart=0 * qvel)
+        worlds = worlds_at(env.task, qpos, qvel)
         terms = env.task.reward_term_names(worlds, action[0])
         state = at_start(worlds, jnp.zeros(NUM_WORLDS), env.task.observe(worlds), terms)
 
@@ -85,6 +89,14 @@ def ours(env: envs.Environment, start: Start) -> Rollout:
 
     of_steps = interpreted(rollout, start.qpos, start.qvel, start.action)
     return Rollout(*of_steps, unstable=np.zeros((NUM_STEPS, NUM_WORLDS), bool))
+
+
+def worlds_at(task: Any, qpos: jax.Array, qvel: jax.Array) -> PhysicsState:
+    """The worlds of a task at the start of an episode, in a state [N, nq], [N, nv]."""
+    if not isinstance(task, Ant):
+        return PhysicsState(qpos=qpos, qvel=qvel, qacc_warmstart=0 * qvel)
+    still, forces = 0 * qpos[:, :2], jnp.zeros((len(qpos), 6 * (task.model.nbody - 1)))
+    return AntWorlds(qpos, qvel, 0 * qvel, None, lag=still, velocity=still, contact_forces=forces)
 
 
 def gymnasiums(gym: Any, start: Start) -> Rollout:
@@ -166,8 +178,8 @@ def assert_equal(got: Rollout, expected: Rollout, others: list[Rollout]) -> None
     assert compared[0].mean() > 0.5, "most worlds can be compared"
 
 
-def outcomes(part: int, count: int, backend: str, features: dict[str, Feature], tmp_path: Path) -> Counter[str]:
-    """How often ``count`` robots with ``features`` were "equal", "refused", or "invalid": refused by MuJoCo itself."""
+def outcomes(part: int, count: int, backend: str, strategy: SearchStrategy[Case], tmp_path: Path) -> Counter[str]:
+    """How often ``count`` robots were "equal", "refused", or "invalid": refused by MuJoCo itself."""
     found: Counter[str] = Counter()
 
     @seed(part)
@@ -178,7 +190,7 @@ def outcomes(part: int, count: int, backend: str, features: dict[str, Feature], 
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(cases(features))
+    @given(strategy)
     def check(case):
         outcome = compare(case, tmp_path / "robot.xml", backend)
         found[outcome if outcome == "equal" else "invalid" if "MuJoCo cannot load" in outcome else "refused"] += 1
@@ -189,11 +201,17 @@ def outcomes(part: int, count: int, backend: str, features: dict[str, Feature], 
 
 @pytest.mark.parametrize("part", [*range(3), *(pytest.param(n, marks=pytest.mark.exhaustive) for n in range(3, 30))])
 def test_a_robot_in_planar_physics_is_gymnasiums_or_refused_in_one_line(part, tmp_path):
-    found = outcomes(part, 100, "planar", FEATURES, tmp_path)
+    found = outcomes(part, 100, "planar", cases(FEATURES), tmp_path)
     assert found["equal"] >= 30 and found["refused"] >= 20 and found["invalid"] <= 10, found
 
 
 @pytest.mark.parametrize("part", [0, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in range(1, 20))])
+def test_a_robot_in_spatial_physics_is_gymnasiums_or_refused_in_one_line(part, tmp_path):
+    found = outcomes(part, 10, "spatial", spatial_cases(), tmp_path)
+    assert found["equal"] >= 3, found
+
+
+@pytest.mark.parametrize("part", [0, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in range(1, 20))])
 def test_a_robot_in_mjx_physics_is_gymnasiums_or_refused_in_one_line(part, tmp_path):
-    found = outcomes(part, 8, "mjx", MJX_FEATURES, tmp_path)
+    found = outcomes(part, 8, "mjx", cases(MJX_FEATURES), tmp_path)
     assert found["equal"] >= 2, found

@@ -1,4 +1,4 @@
-"""Contacts of the ``mjx`` backend whose frames C MuJoCo chooses otherwise than MJX."""
+"""Rows of the ``mjx`` backend that are C MuJoCo's and not MJX's, or hard to solve: steep capsules, dry friction."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from interpreted import interpreted
 from planar_models import Worlds, c_step
+from spatial_models import tumbling_worlds
 
 from mjxppo.physics.compiler import compiler_aborts
 from mjxppo.physics.mjx import MjxPhysics
@@ -42,6 +43,35 @@ def test_a_steep_capsule_slides_as_in_c(tilt, condim):
         mujoco.mju_mulQuat(qpos[i, 3:], quaternion, upright)
         qpos[i, :3] = (0.1 + 0.3 * np.cos(angle) - 0.005) * plane[:, 2]
     worlds = Worlds(qpos, rng.normal(size=(24, 6)), np.zeros((24, 6)), np.zeros((24, 0)))
+    expected = c_step(model, worlds, 1)[1]
+    with jax.enable_x64(True):
+        sim = MjxPhysics(model, 1)
+        state, ctrl = worlds.state(np.float64)
+        actual = interpreted(sim.step, state, ctrl).qvel
+    np.testing.assert_allclose(actual, expected, atol=1e-8)
+
+
+SQUEAKING = """
+<mujoco>
+  <option timestep="0.005"/>
+  <worldbody>
+    <body pos="0 0 0.5">
+      <joint type="free" frictionloss="0.5"/>
+      <geom size="0.15"/>
+      <body pos="0.1 0 0">
+        <joint axis="0 1 0.2" damping="1" armature="0.1" frictionloss="0.2"/>
+        <geom type="capsule" fromto="0 0 0 0.3 0 -0.3" size="0.05"/>
+      </body>
+    </body>
+  </worldbody>
+</mujoco>
+"""
+
+
+def test_dry_friction_is_solved_from_any_start():
+    """A line search that ends on either side of the short range between the limits never gets there."""
+    model = mujoco.MjModel.from_xml_string(SQUEAKING)
+    worlds = tumbling_worlds(model, 400)
     expected = c_step(model, worlds, 1)[1]
     with jax.enable_x64(True):
         sim = MjxPhysics(model, 1)

@@ -45,6 +45,8 @@ def make_one(gym_id: str, options: Mapping[str, Any], **kwargs: Any) -> gymnasiu
     except (gymnasium.error.Error, ModuleNotFoundError, AssertionError) as error:  # it asserts what spaces are like
         raise UserError(f"env: {PREFIX}{gym_id}: {_first_line(error)}") from error
     except (TypeError, OSError, ValueError) as error:
+        if not options:
+            raise UserError(f"env: {PREFIX}{gym_id} cannot be made: {_first_line(error)}") from error
         raise UserError(f"env_options: {PREFIX}{gym_id} does not take these options: {_first_line(error)}") from error
     return adapted(env, changes)
 

@@ -7,7 +7,7 @@ The interface is: ``reset(key) -> state`` and ``step(state, action) -> state`` o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -43,7 +43,9 @@ class BraxTask(Task):
         Raises:
             UserError: it lacks that interface, or its observations are not a vector.
         """
-        name = name or type(env).__name__
+        name = name or (env if isinstance(env, type) else type(env)).__name__
+        if isinstance(env, type):
+            raise UserError(f"env: {name} is a class; pass an object of it, such as {name}()")
         missing = [part for part in ("reset", "step", "action_size") if not hasattr(env, part)]
         if missing:
             raise UserError(f"env: {name} has no {missing[0]}; an environment has reset, step and action_size")
@@ -54,14 +56,18 @@ class BraxTask(Task):
             check_compiler(name, "env")
         self._env = env
         self.name = name
-        self._types = state = _types_of_state(env, name)
+        self.action_size = whole(f"env: action_size of {name}", env.action_size)
+        if self.action_size < 1:
+            raise UserError(f"env: action_size of {name}: must be at least 1, not {self.action_size}")
+        self._types = state = _types_of_state(env, name, self.action_size)
         obs = _observation(state.obs)
-        if not hasattr(obs, "shape") or len(obs.shape) != 1:
+        if not _is_vector(obs):
             raise UserError(f"env: {name} must observe a vector, or parts of which one, 'state', is a vector")
+        if isinstance(state.obs, Mapping) and not _is_vector(state.obs.get(_PRIVILEGED, obs)):
+            raise UserError(f"env: {name} must observe a vector as {_PRIVILEGED!r}")
         self.obs_size = int(obs.shape[0])
-        self.action_size = int(env.action_size)
         self.max_episode_steps = max_episode_steps
-        self.step_duration = float(getattr(env, "dt", math.nan))  # not every environment has it
+        self.step_duration = _step_duration(env, name)
 
     def initial(self, keys: Array) -> Any:
         return _cast(jax.vmap(self._env.reset)(keys), self._types)
@@ -81,20 +87,42 @@ class BraxTask(Task):
         return worlds, {"reward": worlds.reward.astype(jnp.float32)}, worlds.done.astype(bool)
 
     def state_variables(self, worlds: Any) -> Any:
-        # A solver's numbers may be larger than a sound world's: 0 for any number that is finite.
-        floating = [x for x in jax.tree.leaves(worlds) if jnp.issubdtype(x.dtype, jnp.floating)]
-        return [jnp.where(jnp.isfinite(x), 0, x) for x in floating]
+        # A solver's numbers may be larger than a sound world's: 0 for any number that is finite. An observation that is
+        # infinite is bounded, as one that is large.
+        observed = [jnp.where(jnp.isnan(x), x, 0) for x in _floating(worlds.obs)]
+        every = jax.tree.leaves(worlds, is_leaf=lambda x: x is worlds.obs)
+        others = _floating([x for x in every if x is not worlds.obs])
+        return [*observed, *(jnp.where(jnp.isfinite(x), 0, x) for x in others)]
 
 
-def _types_of_state(env: Any, name: str) -> Any:
+def _floating(tree: Any) -> list[Array]:
+    return [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+
+
+def _is_vector(obs: Any) -> bool:
+    """Whether a part of an observation is a vector of real numbers."""
+    return (
+        len(getattr(obs, "shape", ())) == 1 and obs.shape[0] > 0 and not jnp.issubdtype(obs.dtype, jnp.complexfloating)
+    )
+
+
+def _step_duration(env: Any, name: str) -> float:
+    """Simulated seconds for each step; NaN where the environment does not say."""
+    try:
+        return float(getattr(env, "dt", math.nan))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"env: dt of {name}: must be a number of seconds, not {env.dt!r}") from error
+
+
+def _types_of_state(env: Any, name: str, action_size: int) -> Any:
     """Shape and type of each part of a world's state, as ``step`` leaves it.
 
-    Raises UserError, which names the part, where ``reset`` and ``step`` give states that differ in more than the types
-    of numbers, or the reward or the end is no number.
+    Raises UserError, which names the part, where ``reset`` or ``step`` cannot be traced, they give states that differ
+    in more than the types of numbers, or the reward or the end is no number.
     """
-    begun = jax.eval_shape(env.reset, jax.random.key(0))
-    action = jax.ShapeDtypeStruct((int(env.action_size),), jnp.float32)
-    stepped = jax.eval_shape(env.step, begun, action)
+    action = jax.ShapeDtypeStruct((action_size,), jnp.float32)
+    begun = _traced(name, "reset", env.reset, jax.random.key(0))
+    stepped = _traced(name, "step", env.step, begun, action)
     before, after = (dict(jax.tree_util.tree_flatten_with_path(state)[0]) for state in (begun, stepped))
     for path in [*before, *after]:
         part = jax.tree_util.keystr(path, simple=True, separator=".")
@@ -107,7 +135,28 @@ def _types_of_state(env: Any, name: str) -> Any:
     for part in ("reward", "done"):
         if shape := getattr(stepped, part).shape:
             raise UserError(f"env: {name}'s state has {part} of shape {list(shape)}; it must be a number, of shape []")
+        if jnp.issubdtype(getattr(stepped, part).dtype, jnp.complexfloating):
+            raise UserError(f"env: {name}'s state has {part} that is complex; it must be a real number")
     return stepped
+
+
+def _traced(name: str, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Shapes and types of the state that an environment's ``reset`` or ``step`` gives.
+
+    Raises UserError, which names the function, where it fails, or the state lacks a part.
+    """
+    try:
+        state = jax.eval_shape(function, *arguments)
+    except UserError:
+        raise
+    except Exception as error:  # whatever its author wrote; JAX's own errors have pages
+        said = next(iter(str(error).strip().splitlines()), "")
+        raise UserError(f"env: {what} of {name} cannot be traced by JAX: {type(error).__name__}: {said}") from error
+    for part in ("obs", "reward", "done"):
+        if not hasattr(state, part):
+            given = f"a {type(state).__name__} without {part}"
+            raise UserError(f"env: {what} of {name} gives {given}; it must give a state with obs, reward and done")
+    return state
 
 
 def _cast(worlds: Any, types: Any) -> Any:

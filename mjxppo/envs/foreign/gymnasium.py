@@ -85,7 +85,8 @@ class GymnasiumTask(HostTask):
         self.step_duration = float(getattr(env.unwrapped, "dt", math.nan))  # not every environment has it
         self._gives_masks = MASK in check_results(env, self.name, self._actions)
         env.close()
-        self._vector_envs = _VectorEnvs(partial(self._make_vector_env, gym_id, options), self._actions)
+        make_envs = partial(self._make_vector_env, gym_id, options)
+        self._vector_envs = _VectorEnvs(make_envs, self._actions, self._gives_masks)
 
     @property
     def failure(self) -> Exception | None:
@@ -169,8 +170,9 @@ class _VectorEnvs:
     which is busy with the call.
     """
 
-    def __init__(self, make: Callable[[int], VectorEnv[Any, Any, Any]], actions: ActionSpec):
+    def __init__(self, make: Callable[[int], VectorEnv[Any, Any, Any]], actions: ActionSpec, gives_masks: bool):
         self.failure: Exception | None = None
+        self._gives_masks = gives_masks
         self._make = make
         self._actions = actions
         self._masks: list[np.ndarray | None] = []
@@ -187,6 +189,8 @@ class _VectorEnvs:
 
     def _seen(self, index: int, obs: np.ndarray, info: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
         """Observations and masks of a vector environment's worlds, after a reset or a step with this ``info``."""
+        if MASK in info and not self._gives_masks:
+            raise UserError(f"env: it gives an {MASK} that it did not give at first; give it in the info of reset, too")
         if MASK in info:
             given, present = np.asarray(info[MASK], bool), np.asarray(info[f"_{MASK}"], bool)
             before = self._masks[index]

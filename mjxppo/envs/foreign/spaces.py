@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 
 from mjxppo.envs.actions import MOST_CATEGORIES, ActionSpec
+from mjxppo.envs.batch import MAX_VALUE
 from mjxppo.errors import UserError
 
 
@@ -40,10 +41,13 @@ def action_spec(space: gymnasium.Space[Any], name: str) -> ActionSpec:
 def check_box(space: spaces.Box, name: str, part: str = "") -> None:
     """Raises UserError unless [-1, 1] can stand for the bounds of each number."""
     of = f"the actions of {name}" if not part else f"{part} of the actions of {name}"
+    if not np.prod(space.shape):
+        raise UserError(f"env: {of} have no numbers, {space}, and a policy nothing to choose; leave them out")
     if not np.issubdtype(space.dtype, np.floating):
-        raise UserError(f"env: {of} are of {space.dtype}, and a policy's are not whole numbers")
-    if not space.is_bounded():
-        component = int(np.argmin((np.isfinite(space.low) & np.isfinite(space.high)).ravel()))
+        raise UserError(f"env: {of} are of {space.dtype}, and a policy's are not whole numbers; use MultiDiscrete")
+    bounded = (np.abs(space.low) <= MAX_VALUE) & (np.abs(space.high) <= MAX_VALUE)
+    if not bounded.all():  # float32's largest number is no bound either: the range would be infinite
+        component = int(np.argmin(bounded.ravel()))
         bounds = f"[{space.low.ravel()[component]}, {space.high.ravel()[component]}]"
         raise UserError(f"env: {of} have no bounds to scale [-1, 1] to: component {component} is within {bounds}")
     if (space.low >= space.high).any():

@@ -21,7 +21,7 @@ neighbours take; a world with a NaN counts as converged.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import flax.struct
@@ -44,6 +44,10 @@ last iterate, as in MuJoCo after ``iterations``."""
 
 LINE_SEARCH_EVALUATIONS = 4
 """Evaluations of the line search's derivative; an inexact step length costs at most one more iteration."""
+
+FRICTION_EVALUATIONS = 30
+"""The same with dry friction, whose force goes from one limit to the other within a short part of a step: an inexact
+step only jumps across, and Newton's method alone would take turns between the two sides for ever."""
 
 ROWS_PER_LOOP = 16
 """Rows whose outer products are summed in one loop: with many more, XLA:CPU no longer vectorises it."""
@@ -122,7 +126,7 @@ def _newton_step(problem: Problem, it: _Iterate, tolerance: float) -> _Iterate:
     search = it.active & ~exact
     step = lax.cond(
         jnp.any(search),
-        lambda: jnp.where(search, _line_search(problem, it, direction, row_change, inertial_change), 1),
+        lambda: jnp.where(search, _line_search(problem, it, slope, direction, row_change, inertial_change), 1),
         lambda: jnp.ones_like(slope),
     )
     converged = exact | ~(slope < -tolerance)  # a NaN slope counts as converged
@@ -140,9 +144,14 @@ def _newton_step(problem: Problem, it: _Iterate, tolerance: float) -> _Iterate:
 
 
 def _line_search(
-    problem: Problem, it: _Iterate, direction: Sequence[Array], row_change: RowArrays, inertial_change: Sequence[Array]
+    problem: Problem,
+    it: _Iterate,
+    slope: Array,
+    direction: Sequence[Array],
+    row_change: RowArrays,
+    inertial_change: Sequence[Array],
 ) -> Array:
-    """Step lengths [N] that nearly minimise the cost along the direction.
+    """Step lengths [N] that nearly minimise the cost along the direction; ``slope`` is its derivative at 0.
 
     The derivative along the line is continuous, increasing and piecewise linear: Newton's method on it, from a full
     step, kept inside a bracket by bisection.
@@ -151,13 +160,19 @@ def _line_search(
     smooth_slope = total(*(p * g for p, g in zip(direction, gap, strict=True)))
     smooth_curvature = total(*(p * c for p, c in zip(direction, inertial_change, strict=True)))
 
-    def evaluate(_: Array, bracket: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        alpha, low, high = bracket
+    def derivatives(alpha: Array) -> tuple[Array, Array]:
         force, zones = _row_forces(problem, _along(it.residual, row_change, alpha))
         work = [-f * dx for f, dx in zip(force, row_change, strict=True)]
         stiffness = [k * dx * dx for k, dx in zip(_curvature(problem, zones), row_change, strict=True)]
         slope = smooth_slope + alpha * smooth_curvature + total(*(w for x in work for w in x))
-        curvature = smooth_curvature + total(*(s for x in stiffness for s in x))
+        return slope, smooth_curvature + total(*(s for x in stiffness for s in x))
+
+    if any(group.kind == "friction" for group in problem.groups):
+        return _root_between(derivatives, slope)
+
+    def evaluate(_: Array, bracket: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        alpha, low, high = bracket
+        slope, curvature = derivatives(alpha)
         low = jnp.where(slope < 0, alpha, low)
         high = jnp.where(slope > 0, alpha, high)
         newton = alpha - slope / curvature
@@ -166,6 +181,45 @@ def _line_search(
 
     one = jnp.ones_like(smooth_slope)
     return lax.fori_loop(0, LINE_SEARCH_EVALUATIONS, evaluate, (one, 0 * one, np.inf * one))[0]
+
+
+class _End(NamedTuple):
+    """One end of a bracket: step lengths [N], and the derivatives of the cost there."""
+
+    at: Array
+    slope: Array
+    curvature: Array
+
+    @property
+    def root(self) -> Array:
+        """Where the slope would be 0 if the curvature stayed the same."""
+        return self.at - self.slope / self.curvature
+
+
+def _root_between(derivatives: Callable[[Array], tuple[Array, Array]], slope: Array) -> Array:
+    """Step lengths [N] at which an increasing, piecewise linear slope, which is ``slope`` < 0 at 0, is 0.
+
+    Newton's method from the lower end of a bracket, from the upper one, and bisection take turns (mj_solPrimal's line
+    search): each of Newton's is exact where there is no kink between, and bisection gets past kinks.
+    """
+
+    def evaluate(i: Array, bracket: tuple[Array, _End, _End]) -> tuple[Array, _End, _End]:
+        alpha, low, high = bracket
+        here = _End(alpha, *derivatives(alpha))
+        low = _End(*(jnp.where(here.slope < 0, new, old) for new, old in zip(here, low, strict=True)))
+        high = _End(*(jnp.where(here.slope < 0, old, new) for new, old in zip(here, high, strict=True)))
+        known = jnp.isfinite(high.at)
+        middle = jnp.where(known, 0.5 * (low.at + high.at), 2 * alpha)
+        turns = low.root, jnp.where(known, high.root, low.root), middle
+        return jnp.clip(lax.select_n(jnp.full(slope.shape, i % 3), *turns), low.at, high.at), low, high
+
+    one, endless = jnp.ones_like(slope), jnp.full_like(slope, jnp.inf)
+    # The direction is a Newton step: from 0, the slope would be 0 at 1. (Worlds that have converged are not searched.)
+    steepness = jnp.maximum(-slope, jnp.finfo(slope.dtype).tiny)
+    start = one, _End(0 * one, -steepness, steepness), _End(endless, one, one)
+    _, low, high = lax.fori_loop(0, FRICTION_EVALUATIONS, evaluate, start)
+    nearer = jnp.isfinite(high.at) & (high.slope <= -low.slope)
+    return jnp.clip(jnp.where(nearer, high.root, low.root), low.at, high.at)
 
 
 def _row_forces(problem: Problem, residual: RowArrays) -> tuple[RowArrays, RowArrays]:
