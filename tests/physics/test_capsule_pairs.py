@@ -1,4 +1,4 @@
-"""Contacts of two capsules in the ``mjx`` backend are those of C MuJoCo, also where the axes cross."""
+"""Contacts of capsules in the ``mjx`` backend are those of C MuJoCo, also where axes cross."""
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,8 @@ def touching_poses(model: mujoco.MjModel, count: int, pose: str) -> np.ndarray:
         mujoco.mju_mulQuat(nearly, row[3:7], turn / np.linalg.norm(turn))
         row[10:14] = nearly if pose == "any" else turned(rng, pose == "planar")
         one, other = axis(row[3:7]), axis(row[10:14])
-        row[7:10] = rng.uniform(-0.4, 0.4) * one - rng.uniform(-0.2, 0.2) * other
+        within = 0.8 * model.geom_size[0, 1]  # 0 of a sphere
+        row[7:10] = rng.uniform(-within, within) * one - rng.uniform(-0.2, 0.2) * other
         if pose == "any":
             row[7:10] += rng.uniform(-0.09, 0.09, 3)
     return qpos
@@ -64,9 +65,11 @@ def contacts_of_c(model: mujoco.MjModel, qpos: np.ndarray) -> tuple[np.ndarray, 
     return tuple(np.array(column) for column in zip(*rows, strict=True))
 
 
-@pytest.mark.parametrize("pose", ["planar", "crossing", "any"])
-def test_the_contact_of_two_capsules_is_that_of_c_mujoco(pose):
-    model = mujoco.MjModel.from_xml_string(TWO_CAPSULES)
+@pytest.mark.parametrize(
+    ("pose", "first"), [("planar", "capsule"), ("crossing", "capsule"), ("any", "capsule"), ("any", "sphere")]
+)
+def test_the_contact_of_a_capsule_is_that_of_c_mujoco(pose, first):
+    model = mujoco.MjModel.from_xml_string(TWO_CAPSULES.replace("capsule", first, 1))
     qpos = touching_poses(model, 200, pose)
     expected = contacts_of_c(model, qpos)
     with jax.enable_x64(True):
@@ -83,6 +86,13 @@ def test_the_contact_of_two_capsules_is_that_of_c_mujoco(pose):
         np.testing.assert_allclose(actual, wanted, atol=1e-9)
 
 
-@pytest.mark.parametrize(("xml", "found"), [(TWO_CAPSULES, True), (TWO_CAPSULES.replace("capsule", "sphere"), False)])
+@pytest.mark.parametrize(
+    ("xml", "found"),
+    [
+        (TWO_CAPSULES, True),
+        (TWO_CAPSULES.replace("capsule", "sphere"), False),
+        (TWO_CAPSULES.replace("capsule", "sphere", 1), True),
+    ],
+)
 def test_only_models_whose_capsules_touch_each_other_look_for_crossings(xml, found):
     assert has_capsule_pairs(mujoco.MjModel.from_xml_string(xml)) is found

@@ -1,9 +1,11 @@
-"""Contacts of two capsules as C MuJoCo has them (engine_collision_primitive.c: mjraw_CapsuleCapsule).
+"""Contacts of capsules with capsules and spheres as C MuJoCo has them (engine_collision_primitive.c:
+mjraw_CapsuleCapsule, mjraw_SphereCapsule).
 
-MJX adds 1e-6 to a divisor where it looks for the nearest points of the axes, so that these are inexact where the axes
-are nearly parallel. And where the axes cross, the nearest points are one point: C MuJoCo then takes the cross product
-of the axes for the contact's normal, MJX what rounding leaves of a direction. The limbs of a robot that moves in a
-plane cross in this way whenever one passes another: in C nothing pushes them within their plane.
+MJX adds 1e-6 to a divisor where it looks for the nearest points of the axes. These are inexact then, above all where
+axes are nearly parallel, and so is the direction between points that are near each other. And where the axes cross, the
+nearest points are one point: C MuJoCo then takes the cross product of the axes for the contact's normal, MJX what
+rounding leaves of a direction. The limbs of a robot that moves in a plane cross in this way whenever one passes
+another: in C nothing pushes them within their plane.
 """
 
 from __future__ import annotations
@@ -20,36 +22,47 @@ from mujoco.mjx._src.math import make_frame
 Array = jax.Array
 
 _CAPSULE = int(mujoco.mjtGeom.mjGEOM_CAPSULE)
+_SPHERE = int(mujoco.mjtGeom.mjGEOM_SPHERE)
 _NEAR = {"float64": 1e-9, "float32": 1e-5}
 """Two axes cross where they are nearer than this, relative to the sum of the radii: rounding leaves no direction."""
 
 
 def has_capsule_pairs(model: mujoco.MjModel) -> bool:
-    """Whether two capsules of the model can touch each other."""
-    return any(model.geom_type[a] == model.geom_type[b] == _CAPSULE for a, b, _ in geom_pairs(model))
+    """Whether a capsule of the model can touch another capsule or a sphere."""
+    pairs = ({int(model.geom_type[a]), int(model.geom_type[b])} for a, b, _ in geom_pairs(model))
+    return any(pair in ({_CAPSULE}, {_CAPSULE, _SPHERE}) for pair in pairs)
 
 
 def with_capsule_pairs(m: mjx.Model, data: mjx.Data) -> mjx.Data:
-    """The data of one world after ``mjx.collision``, with C MuJoCo's contacts of two capsules.
+    """The data of one world after ``mjx.collision``, with C MuJoCo's contacts of capsules.
 
     Those of parallel capsules stay MJX's, which has one where C MuJoCo has two.
     """
     impl: Any = data._impl
     contact = impl.contact
-    is_capsule = jnp.asarray(m.geom_type == _CAPSULE)
+    is_capsule, is_sphere = (jnp.asarray(m.geom_type == kind) for kind in (_CAPSULE, _SPHERE))
 
     def of_contact(geom: Array, *found: Array) -> tuple[Array, ...]:
         (one, other), size, matrix = geom, m.geom_size, data.geom_xmat
         axes, lengths = (matrix[one, :, 2], matrix[other, :, 2]), (size[one, 1], size[other, 1])
         across = jnp.cross(*axes)
         squared = jnp.sum(across**2)
-        positions = _nearest(axes, lengths, squared, data.geom_xpos[one] - data.geom_xpos[other])
+        between = data.geom_xpos[one] - data.geom_xpos[other]
+        positions = _nearest(axes, lengths, squared, between)
+        # MJX names the sphere first.
+        on_axis = jnp.clip(jnp.dot(axes[1], between), -lengths[1], lengths[1])
+        positions = [jnp.where(is_sphere[one], x, y) for x, y in zip((0, on_axis), positions, strict=True)]
         first, second = (data.geom_xpos[i] + x * a for i, x, a in zip((one, other), positions, axes, strict=True))
         radii = size[one, 0] + size[other, 0]
-        apart, normal = _direction(second - first, across / jnp.sqrt(squared + jnp.finfo(squared.dtype).tiny), radii)
+        parallel = squared <= jnp.finfo(squared.dtype).eps
+        # C MuJoCo normalises a vector of length 0 to x.
+        unit = jnp.where(
+            parallel, jnp.eye(3, dtype=across.dtype)[0], across / jnp.sqrt(jnp.where(parallel, 1, squared))
+        )
+        apart, normal = _direction(second - first, unit, radii)
         dist = apart - radii
         pos = first + normal * (size[one, 0] + dist / 2)
-        replaces = is_capsule[one] & is_capsule[other] & (squared > jnp.finfo(squared.dtype).eps)
+        replaces = is_capsule[other] & (is_sphere[one] | is_capsule[one] & ~parallel)
         own = dist, pos, make_frame(normal)
         return tuple(jnp.where(replaces, new, old) for new, old in zip(own, found, strict=True))
 

@@ -50,7 +50,7 @@ class Worlds(NamedTuple):
     on_cpu: bool
     """Whether the program is built for a CPU."""
     has_capsule_pairs: bool
-    """Whether two capsules can touch each other."""
+    """Whether a capsule can touch another one, or a sphere."""
     has_capsules_on_planes: bool
     """Whether a capsule can touch a plane."""
 
