@@ -46,7 +46,7 @@ def touching_poses(model: mujoco.MjModel, count: int, pose: str) -> np.ndarray:
         mujoco.mju_mulQuat(nearly, row[3:7], turn / np.linalg.norm(turn))
         row[10:14] = nearly if pose == "any" else turned(rng, pose == "planar")
         one, other = axis(row[3:7]), axis(row[10:14])
-        within = 0.8 * model.geom_size[0, 1]  # 0 of a sphere
+        within = 0.4 if model.geom_type[0] == mujoco.mjtGeom.mjGEOM_CAPSULE.value else 0.0
         row[7:10] = rng.uniform(-within, within) * one - rng.uniform(-0.2, 0.2) * other
         if pose == "any":
             row[7:10] += rng.uniform(-0.09, 0.09, 3)
