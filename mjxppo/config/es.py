@@ -1,4 +1,4 @@
-"""Settings of evolution strategies: the population, and how its returns become a step."""
+"""Settings of evolution strategies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Le
 
 @dataclass(frozen=True)
 class EsConfig:
-    """The population of es, whose ppo.num_envs worlds act for ppo.rollout_length steps an update."""
+    """The population of es, and how its returns become a step."""
 
     sigma: Annotated[float, Gt(0), Le(1e3)] = 0.02
     """Standard deviation of the perturbation of each weight and bias."""

@@ -261,7 +261,7 @@ class Config:
     env: Annotated[str, MinLen(1)]
     """Task, such as hopper, half_cheetah, or cartpole; brax:NAME, playground:NAME, or gymnasium:ID."""
     algorithm: AlgorithmName = "ppo"
-    """ppo, a2c, vpg, reinforce, trpo, or es (evolution strategies), with settings of its own."""
+    """ppo, a2c, vpg, reinforce, trpo, or es, with settings of its own."""
     env_options: dict[str, Any] = field(default_factory=dict)
     """Options of the task under Gymnasium's names, such as ctrl_cost_weight."""
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0

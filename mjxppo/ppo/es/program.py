@@ -107,9 +107,12 @@ class EsProgram(TrainingProgram):
     def _episode_metrics(
         self, env_state: EnvState, collected: Collected, steps: StepSums, config: PpoConfig
     ) -> Metrics:
-        """Numbers to log about the episodes of an update, as ``episodes.episode_metrics``; of the candidates."""
+        """Numbers to log about the episodes of an update, as ``episodes.episode_metrics``; of the candidates.
+
+        Where the step budget has cut episodes short, returns are not known: those that had ended are the short ones.
+        """
         devices, limit = self.devices, self.env.max_episode_steps
-        ended = env_state.done & ~collected.cut
+        ended = env_state.done & (devices.sum(collected.cut.sum()) == 0)
         sound = ended & (collected.broken_at == config.rollout_length)
         episode = EpisodeSteps(env_state.episode_length, jnp.ones_like(sound), env_state.episode_return)
         ends = env_state.terminated, env_state.truncated, sound
