@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from mjxppo.config.schema import Config, fits_critic_apart
+from mjxppo.config.schema import Config, PpoConfig, fits_critic_apart
 from mjxppo.errors import UserError
 
 _NOT_SWEPT = {
@@ -12,8 +12,14 @@ _NOT_SWEPT = {
     "vpg": ("clip_eps", "kl_penalty", "value_coef"),
     "reinforce": ("clip_eps", "kl_penalty", "gae_lambda", "value_coef"),
     "trpo": ("clip_eps", "kl_penalty", "learning_rate", "target_kl", "entropy_coef", "value_coef"),
+    "es": ("clip_eps", "kl_penalty", "gae_lambda", "value_coef", "entropy_coef", "target_kl"),
 }
 """Fields of ``PpoConfig`` that an algorithm does not use: policies that differ in them would be the same."""
+_NOT_USED_BY_ES = (
+    *("gae_lambda", "clip_eps", "kl_penalty", "value_clip_eps", "value_coef", "entropy_coef", "target_kl"),
+    *("num_microbatches", "advantage_normalization", "normalize_returns"),
+)
+"""Fields of ``PpoConfig`` of critics, losses and advantages, which es has none of; it keeps their defaults."""
 
 
 def check_algorithm(config: Config) -> None:
@@ -27,13 +33,16 @@ def check_algorithm(config: Config) -> None:
         _check_reinforce(config)
     if name == "trpo":
         _check_trpo(config)
+    if name == "es":
+        _check_es(config)
     _check_used(config)
 
 
 def _check_used(config: Config) -> None:
     """Checks that what is set is used."""
     name = config.algorithm
-    used = {"critic": fits_critic_apart(config), "reinforce": name == "reinforce", "trpo": name == "trpo"}
+    used = {section: name == section for section in ("reinforce", "trpo", "es")}
+    used["critic"] = fits_critic_apart(config)
     for section in (section for section, is_used in used.items() if not is_used):
         given = getattr(config, section)
         for field in fields(given):
@@ -109,3 +118,33 @@ def _check_trpo(config: Config) -> None:
     for field in ("anchor_coef", "step_size_warmup"):
         if value := getattr(init, field):
             raise UserError(f"init.{field}: must be 0 for trpo, not {value}")
+
+
+def _check_es(config: Config) -> None:
+    ppo, policy, init, default = config.ppo, config.policy, config.init, PpoConfig()
+    for field in _NOT_USED_BY_ES:
+        if getattr(ppo, field) != getattr(default, field):
+            raise UserError(f"ppo.{field}: is not used by es, which has no critic and no loss; leave it out")
+    if ppo.stagger_resets:
+        raise UserError("ppo.stagger_resets: must be false for es, whose episodes begin with each update")
+    if ppo.learning_rate_schedule not in ("constant", "linear"):
+        raise UserError(
+            f"ppo.learning_rate_schedule: must be constant or linear for es, which measures no KL divergence, not "
+            f"{ppo.learning_rate_schedule}"
+        )
+    if ppo.block_size % (2 * config.es.worlds_per_candidate):
+        raise UserError(
+            f"ppo.block_size: must be a multiple of 2 * es.worlds_per_candidate = "
+            f"{2 * config.es.worlds_per_candidate} for es, whose candidates come in pairs, not {ppo.block_size}"
+        )
+    if policy.critic_hidden_sizes:
+        raise UserError("policy.critic_hidden_sizes: is not used by es, which has no critic; leave it out")
+    if policy.privileged == "critic":
+        raise UserError("policy.privileged: must be none or both for es, which has no critic")
+    if policy.final_min_log_std is not None:
+        raise UserError("policy.final_min_log_std: is not used by es, whose policy acts without noise; leave it out")
+    if "critic" in init.carry:
+        raise UserError("init.carry: must be without critic for es, which has none; policy normalizer would do")
+    for field in ("critic_warmup", "anchor_coef"):
+        if value := getattr(init, field):
+            raise UserError(f"init.{field}: must be 0 for es, not {value}")

@@ -47,8 +47,10 @@ def check_config(config: Config) -> Config:
         raise UserError(
             f"policy.min_log_std: must be below policy.init_log_std = {policy.init_log_std}, is {policy.min_log_std}"
         )
-    if "optimizer" in config.init.carry and not {"policy", "critic"} <= set(config.init.carry):
-        raise UserError("init.carry: optimizer goes with policy and critic, whose gradients its moments are of")
+    with_optimizer = ("policy",) if config.algorithm == "es" else ("policy", "critic")
+    if "optimizer" in config.init.carry and not set(with_optimizer) <= set(config.init.carry):
+        goes_with = " and ".join(with_optimizer)
+        raise UserError(f"init.carry: optimizer goes with {goes_with}, whose gradients its moments are of")
     if config.init.anchor_coef > 0 and config.init.path is None:
         raise UserError("init.anchor_coef: needs a policy to hold on to; name it with init.path")
     if config.init.best and config.init.path is None:

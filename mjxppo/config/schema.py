@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
+from mjxppo.config.es import EsConfig
 from mjxppo.config.randomize import RandomizeConfig
 
-AlgorithmName = Literal["ppo", "a2c", "vpg", "reinforce", "trpo"]
+AlgorithmName = Literal["ppo", "a2c", "vpg", "reinforce", "trpo", "es"]
 BackendName = Literal["auto", "planar", "planar-pallas", "spatial", "mjx", "mjx-warp"]
 Activation = Literal["tanh", "relu", "silu", "elu"]
 Initialization = Literal["orthogonal", "lecun_normal"]
@@ -260,7 +261,7 @@ class Config:
     env: Annotated[str, MinLen(1)]
     """Task, such as hopper, half_cheetah, or cartpole; brax:NAME, playground:NAME, or gymnasium:ID."""
     algorithm: AlgorithmName = "ppo"
-    """ppo, a2c, vpg, reinforce, or trpo, with settings of its own."""
+    """ppo, a2c, vpg, reinforce, trpo, or es, with settings of its own."""
     env_options: dict[str, Any] = field(default_factory=dict)
     """Options of the task under Gymnasium's names, such as ctrl_cost_weight."""
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
@@ -286,6 +287,7 @@ class Config:
     critic: CriticConfig = field(default_factory=CriticConfig)
     reinforce: ReinforceConfig = field(default_factory=ReinforceConfig)
     trpo: TrpoConfig = field(default_factory=TrpoConfig)
+    es: EsConfig = field(default_factory=EsConfig)
     log: LogConfig = field(default_factory=LogConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)

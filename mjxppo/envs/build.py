@@ -122,7 +122,7 @@ def environment(config: Config, env: Task | Environment | None = None, platform:
     made = make(config.env, platform=platform, **own) if env is None else make(env, platform=platform)
     history = config.policy.history
     privileged = config.policy.privileged != "none" or config.distill.policy.privileged == "both"
-    if config.algorithm == "reinforce":
+    if config.algorithm in ("reinforce", "es"):
         _check_episodes(made, config)
     if isinstance(made, HostEnvironment):
         _check_host(made, config, privileged)
@@ -137,11 +137,13 @@ def environment(config: Config, env: Task | Environment | None = None, platform:
 
 def _check_episodes(env: Environment, config: Config) -> None:
     """Raises UserError where the episodes of ``env`` cannot be collected whole."""
-    limit, length = env.max_episode_steps, config.ppo.rollout_length
+    limit, length, name = env.max_episode_steps, config.ppo.rollout_length, config.algorithm
     if isinstance(env, HostEnvironment):
         raise UserError(
-            f"algorithm: reinforce lets worlds wait for each other, and {env.name} steps all together; choose vpg"
+            f"algorithm: {name} lets worlds wait for each other, and {env.name} steps all together; choose vpg"
         )
+    if name == "es":  # takes the rewards of a part of the episode where that is all there is time for
+        return
     if limit >= NO_LIMIT:
         raise UserError(f"algorithm: reinforce needs episodes that end, and {env.name} has no time limit; choose vpg")
     if length < limit:

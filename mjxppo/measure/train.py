@@ -74,6 +74,8 @@ def _of_one_policy(config: Config) -> Config:
         raise UserError(
             f"env: {config.env} is simulated on the host, where single parts of an update cannot be repeated"
         )
+    if config.algorithm == "es":
+        raise UserError("algorithm: an update of es has no parts to be measured: no values and no gradient steps")
     return members_of(config)[0].config
 
 

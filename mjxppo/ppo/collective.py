@@ -28,6 +28,10 @@ class Devices:
         """Mean over devices of each leaf."""
         return lax.pmean(tree, AXIS) if self.count > 1 else tree
 
+    def gather(self, x: jax.Array) -> jax.Array:
+        """The arrays [n, ...] of all devices in a row, [count * n, ...], on each."""
+        return lax.all_gather(x, AXIS, tiled=True) if self.count > 1 else x
+
     def index(self) -> int | jax.Array:
         """This device's place, from 0."""
         return lax.axis_index(AXIS) if self.count > 1 else 0

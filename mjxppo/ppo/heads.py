@@ -33,6 +33,9 @@ class Head(Protocol):
     def sample(self, outputs: Outputs, noise: Array) -> Array:
         """What is drawn, ``u``, [..., action_size]."""
 
+    def mode(self, outputs: Outputs) -> Array:
+        """The likeliest ``u``, [..., action_size]."""
+
     def action(self, u: Array) -> Array:
         """The action that an environment takes, [..., action_size]."""
 
@@ -75,6 +78,9 @@ class Gaussian:
     def sample(self, outputs: Outputs, noise: Array) -> Array:
         mean, log_std = outputs
         return mean + jnp.exp(log_std) * noise
+
+    def mode(self, outputs: Outputs) -> Array:
+        return outputs[0]
 
     def action(self, u: Array) -> Array:
         return jnp.tanh(u)
@@ -119,7 +125,10 @@ class Categorical:
 
     def sample(self, outputs: Outputs, noise: Array) -> Array:
         # The largest of logits plus Gumbel noise has the softmax's distribution (Gumbel 1954).
-        parts = distribution.per_choice(outputs[0] + noise, self.categories)
+        return self.mode((outputs[0] + noise,))
+
+    def mode(self, outputs: Outputs) -> Array:
+        parts = distribution.per_choice(outputs[0], self.categories)
         return jnp.stack([part.argmax(-1) for part in parts], axis=-1).astype(outputs[0].dtype)
 
     def action(self, u: Array) -> Array:
@@ -173,6 +182,9 @@ class Mixed:
         of_numbers, of_choices = noise[..., : self.numbers.size], noise[..., self.numbers.size :]
         drawn = self.numbers.sample(outputs[:2], of_numbers), self.choices.sample(outputs[2:], of_choices)
         return jnp.concatenate(drawn, axis=-1)
+
+    def mode(self, outputs: Outputs) -> Array:
+        return jnp.concatenate([self.numbers.mode(outputs[:2]), self.choices.mode(outputs[2:])], axis=-1)
 
     def _split(self, u: Array) -> tuple[Array, Array]:
         return u[..., : self.numbers.size], u[..., self.numbers.size :]

@@ -12,6 +12,7 @@ from mjxppo.config.schema import Config, PpoConfig, fits_critic_apart
 from mjxppo.envs import Environment
 from mjxppo.envs.actions import ActionSpec
 from mjxppo.ppo import counters, networks, normalize
+from mjxppo.ppo.es.episodes import starts_of
 from mjxppo.ppo.gradient import optimizer
 from mjxppo.ppo.networks import ActorCritic
 from mjxppo.ppo.reference import untrained_teacher
@@ -29,7 +30,8 @@ def initial_state(env: Environment, config: Config, network: ActorCritic, key: A
     run_key, params_key, reset_key, clock_key = jax.random.split(key, 4)
     params = networks.init_params(network, env.obs_size, params_key)
     indices = jnp.arange(ppo.num_envs)
-    env_state = env.reset(jax.vmap(partial(jax.random.fold_in, reset_key))(indices))
+    starts = starts_of(config.es, indices) if config.algorithm == "es" else indices
+    env_state = env.reset(jax.vmap(partial(jax.random.fold_in, reset_key))(starts))
     if ppo.stagger_resets:
         env_state = env.stagger(env_state, clock_key, indices)
     obs_moments = normalize.initial_moments((env.obs_size,))

@@ -65,14 +65,15 @@ def choose_layout(config: Config, target: Target, on_host: bool) -> Layout:
     shared = choose_num_devices(config, len(target.devices), jax.process_count())
     num_devices = 1 if on_host else shared
     ppo, on_cpu = config.ppo, target.platform == "cpu"
+    # Whole episodes end early in one member and late in another; together all would last as long.
+    whole_episodes = config.algorithm in ("reinforce", "es")
     # On a CPU a block's working set stays in cache through a whole rollout; an accelerator needs many worlds at once.
     one_block = on_cpu and not on_host
     return Layout(
         num_devices=num_devices,
         worlds_at_a_time=ppo.block_size if one_block else ppo.num_envs // num_devices,
         block_by_block=on_cpu,
-        # Episodes of reinforce end early in one member and late in another; together all would last as long.
-        members_in_turn=on_host or (on_cpu and (ppo.num_envs >= VECTORIZED_WORLDS or config.algorithm == "reinforce")),
+        members_in_turn=on_host or (on_cpu and (ppo.num_envs >= VECTORIZED_WORLDS or whole_episodes)),
     )
 
 

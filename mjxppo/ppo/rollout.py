@@ -207,7 +207,7 @@ def rollout(
     if env.branches:
         one_step = lambda state, t: act(state, t, noise_of(t))  # noqa: E731
         if one_episode:  # the last episode may end long before the rollout does
-            one_step = _where_any(active_at, one_step)
+            one_step = where_any(active_at, one_step)
         state, (batch, stats) = lax.scan(one_step, state, times)
     else:
         steps = times, jax.vmap(noise_of)(times)
@@ -217,14 +217,15 @@ def rollout(
     return state, batch, last_obs, jax.tree.map(lambda x: x.sum(0), stats)
 
 
-def _where_any(active_at: Callable[[EnvState, Array], Array], step: Callable[..., Any]) -> Callable[..., Any]:
-    """``step`` of a scan over time where any world is active; elsewhere the state stays, and the outputs are 0."""
+def where_any(active_at: Callable[[Any, Array], Array], step: Callable[..., Any]) -> Callable[..., Any]:
+    """``step`` of a scan over time where any world is active, [B] bool of what the scan carries and the time.
 
-    def maybe(state: EnvState, t: Array) -> tuple[EnvState, Any]:
-        none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(step, state, t)[1])
-        result: tuple[EnvState, Any] = lax.cond(
-            active_at(state, t).any(), step, lambda state, t: (state, none), state, t
-        )
+    Elsewhere what it carries stays, and the outputs are 0.
+    """
+
+    def maybe(carry: Any, t: Array) -> tuple[Any, Any]:
+        none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(step, carry, t)[1])
+        result: tuple[Any, Any] = lax.cond(active_at(carry, t).any(), step, lambda carry, t: (carry, none), carry, t)
         return result
 
     return maybe

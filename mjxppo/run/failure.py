@@ -21,6 +21,7 @@ from mjxppo.console import say, waiting
 from mjxppo.envs import EnvState
 from mjxppo.errors import UserError
 from mjxppo.files import replacing, write_bytes
+from mjxppo.ppo.es.program import EsProgram
 from mjxppo.ppo.program import TrainingProgram
 from mjxppo.ppo.state import TrainState
 from mjxppo.run import checkpoint, distill, distributed, finetune, loop, start
@@ -133,21 +134,34 @@ def find_failure(program: TrainingProgram, arrays: dict[str, np.ndarray]) -> tup
         return report, None
 
     config, state = program.config.ppo, _state(program, arrays)
-    budget = program.update_budget(state, total)
-    batch = program.rollout_only(state, budget)[1]
+    _, broken_at = _worlds_after(program, state, program.update_budget(state, total))
+    step = int(broken_at.min())
+    failed = np.flatnonzero(broken_at == step)
+    # With a budget of ``step`` steps every world stands as it was before the step that failed.
+    before, _ = _worlds_after(program, state, jnp.int32(step * config.num_envs))
+    index = jnp.asarray(failed[:_MOST_WORLDS], jnp.int32)
+    worlds = jax.tree.map(lambda x: x[index], jax.device_get(before))
+    action = program.actions(state, worlds, index, step)
+    return report | {"step": step, "worlds": failed.tolist()}, Worlds(worlds, action, index)
+
+
+def _worlds_after(program: TrainingProgram, state: TrainState, budget: Array) -> tuple[EnvState, np.ndarray]:
+    """The worlds after the rollout of an update with this step budget, and the steps at which they broke, [num_envs].
+
+    The number of those that did not is the rollout's length.
+    """
+    config = program.config.ppo
+    if isinstance(program, EsProgram):
+        worlds, collected = program.episodes_only(state, budget)
+        return worlds, np.asarray(collected.broken_at)
+    worlds, batch, _ = program.rollout_only(state, budget)
     valid = np.asarray(batch.valid).swapaxes(0, 1).reshape(config.rollout_length, config.num_envs)
     taken = np.arange(valid.size).reshape(valid.shape) < int(budget)
     if program.config.algorithm == "reinforce":  # after its episode a world waits
         ended = np.asarray(batch.terminated | batch.truncated).swapaxes(0, 1).reshape(valid.shape)
         taken &= ended.cumsum(0) - ended == 0
-    step = int((taken & ~valid).any(1).argmax())
-    failed = np.flatnonzero(taken[step] & ~valid[step])
-    # With a budget of ``step`` steps every world stands as it was before the step that failed.
-    before = program.rollout_only(state, jnp.int32(step * config.num_envs))[0]
-    index = jnp.asarray(failed[:_MOST_WORLDS], jnp.int32)
-    worlds = jax.tree.map(lambda x: x[index], jax.device_get(before))
-    action = program.actions(state, worlds, index, step)
-    return report | {"step": step, "worlds": failed.tolist()}, Worlds(worlds, action, index)
+    broken = taken & ~valid
+    return worlds, np.where(broken.any(0), broken.argmax(0), config.rollout_length)
 
 
 def _last_checkpoint(program: TrainingProgram, directory: Path) -> TrainState:

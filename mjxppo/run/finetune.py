@@ -56,7 +56,9 @@ def source_name(source: Loaded) -> str:
 def inherited_fields(source: Loaded) -> dict[str, Any]:
     """The fields that a run takes over from its source by default: those that its arrays depend on."""
     values = to_dict(source.config)
-    return {"policy": values["policy"], "ppo": {name: values["ppo"][name] for name in _INHERITED}}
+    # The discount of es, which has no critic, is none that one could learn with.
+    names = [name for name in _INHERITED if name != "gamma" or source.config.algorithm != "es"]
+    return {"policy": values["policy"], "ppo": {name: values["ppo"][name] for name in names}}
 
 
 def carry_over(program: TrainingProgram, state: TrainState, source: Loaded | None = None) -> TrainState:

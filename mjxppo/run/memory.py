@@ -1,8 +1,8 @@
 """Estimate of a run's memory, from shapes, before anything is compiled or written.
 
-The estimate counts what grows with the configuration: the worlds, the batch and the copies that learning makes of it,
-a minibatch's activations, and the copy of the state that a checkpoint takes. The factors were fitted to what XLA
-allocates on a CPU; see docs/reliability.md for how well they fit.
+The estimate counts what grows with the configuration: the worlds, the batch and the copies that learning makes of it
+(evolution strategies have perturbations instead), a minibatch's activations, and the copy of the state that a
+checkpoint takes. The factors were fitted to what XLA allocates on a CPU; see docs/reliability.md for how well they fit.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import jax
 from mjxppo.config.schema import Config, minibatches_per_epoch
 from mjxppo.config.sweep import members_of
 from mjxppo.errors import UserError
+from mjxppo.ppo.networks import actor_of
 from mjxppo.ppo.program import TrainingProgram
 
 _FLOAT = 4
@@ -27,6 +28,8 @@ _ACTIVATION_COPIES = 3.0
 """Copies of the activations in a gradient step: forward, derivative, backward."""
 _PROGRAM = 900e6
 """A process that has imported everything, compiled the program and keeps it, on a CPU."""
+_NOISE_COPIES = 2.0
+"""The perturbations, and the random numbers that they are cut from."""
 _CHECKPOINT_COPIES = 3.0
 """Host copies of the state while a checkpoint is written: ours, Orbax's, and the compressed one."""
 
@@ -64,12 +67,25 @@ def estimate(program: TrainingProgram) -> Estimate:
     sample = _FLOAT * (env.obs_size + env.action_size + 11 + compared)
     units = sum(policy.hidden_sizes) + sum(policy.critic_hidden_sizes or policy.hidden_sizes)
     per_step = sample + _FLOAT * _ACTIVATION_COPIES * units
+    host = _PROGRAM + _CHECKPOINT_COPIES * state
+    if config.algorithm == "es":  # its steps are not kept; the noise of the candidates that act together is
+        noise = _NOISE_COPIES * _noise_of_population(program) * at_a_time
+        return Estimate(state=_STATE_COPIES * state, batch=noise, minibatch=0.0, host=host)
     return Estimate(
         state=_STATE_COPIES * state,
         batch=_BATCH_COPIES * samples * sample * at_a_time,
         minibatch=samples / (minibatches_per_epoch(ppo) * ppo.num_microbatches) * per_step * at_a_time,
-        host=_PROGRAM + _CHECKPOINT_COPIES * state,
+        host=host,
     )
+
+
+def _noise_of_population(program: TrainingProgram) -> float:
+    """Bytes of the perturbations, full ones, of the pairs that all devices simulate at a time."""
+    learner = program.shapes().learner
+    lead = 1 if program.members else 0
+    numbers = sum(math.prod(leaf.shape[lead:]) for leaf in jax.tree.leaves(actor_of(learner.params)))
+    pairs = program.layout.worlds_at_a_time * program.layout.num_devices / (2 * program.config.es.worlds_per_candidate)
+    return _FLOAT * pairs * numbers
 
 
 def _bytes_of_state(program: TrainingProgram) -> float:

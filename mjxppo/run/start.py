@@ -14,6 +14,7 @@ from mjxppo.console import say
 from mjxppo.envs.build import environment, prepare
 from mjxppo.envs.robot_task import RobotTask
 from mjxppo.errors import UserError
+from mjxppo.ppo.es.program import EsProgram
 from mjxppo.ppo.placement import Target, this_machine
 from mjxppo.ppo.program import TrainingProgram
 from mjxppo.ppo.schedules import fields_over_the_budget
@@ -45,7 +46,8 @@ def build(
     if config.num_devices > len(target.devices):
         raise UserError(f"num_devices: {config.num_devices} asked for, but there are {len(target.devices)}")
     described = config if run_dir is None else as_trained(config, run_dir)
-    return TrainingProgram(environment(described, env, target.platform), config, target)
+    kind = EsProgram if config.algorithm == "es" else TrainingProgram
+    return kind(environment(described, env, target.platform), config, target)
 
 
 def restore(program: TrainingProgram, directory: Path) -> TrainState | None:

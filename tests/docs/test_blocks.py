@@ -61,6 +61,7 @@ SLOW = {
     "async": "starts 16 processes",
     "--num-seeds": "compiles several members",
     "--algorithm reinforce": "one of three; tests/ppo/test_algorithms.py trains each",
+    "--algorithm es": "whole episodes; tests/ppo/test_es.py",
     "--init.path": "fine-tunes; tests/run/test_finetune.py",
     "hopper_randomized": "compiles a program of its own; tests/envs/test_randomize.py",
     "class Guess(Task)": "trains 200 000 steps",

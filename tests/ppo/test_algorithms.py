@@ -26,7 +26,7 @@ from mjxppo.ppo.update import estimate_advantages
 from mjxppo.run import start
 from mjxppo.run.metrics import read_rows
 
-ALGORITHMS = ("ppo", "a2c", "vpg", "reinforce", "trpo")
+ALGORITHMS = ("ppo", "a2c", "vpg", "reinforce", "trpo", "es")
 SINGLE_STEP = ALGORITHMS[1:]
 SIZES = {"num_envs": 32, "block_size": 8, "rollout_length": 20}
 REINFORCE = {
@@ -98,6 +98,37 @@ def test_an_algorithm_brings_settings_that_agree_with_every_task(env, algorithm)
         ("reinforce", {"ppo": {"stagger_resets": True}}, "ppo.stagger_resets: must be false for reinforce"),
         ("reinforce", {"ppo": {"advantage_normalization": "batch"}}, "ppo.advantage_normalization: must be none"),
         ("vpg", {"distill": {"teacher": "runs/a"}}, "algorithm: must be ppo to distill, not vpg"),
+        ("es", {"ppo": {"num_epochs": 4}}, "ppo.num_epochs: must be 1 for es"),
+        ("es", {"ppo": {"loss": "clip"}}, "ppo.loss: must be policy_gradient for es"),
+        ("es", {"ppo": {"value_coef": 1.0}}, "ppo.value_coef: is not used by es, which has no critic"),
+        ("es", {"ppo": {"gae_lambda": 0.9}}, "ppo.gae_lambda: is not used by es"),
+        ("es", {"ppo": {"entropy_coef": 0.01}}, "ppo.entropy_coef: is not used by es"),
+        ("es", {"ppo": {"normalize_returns": False}}, "ppo.normalize_returns: is not used by es"),
+        ("es", {"ppo": {"stagger_resets": True}}, "ppo.stagger_resets: must be false for es"),
+        ("es", {"ppo": {"learning_rate_schedule": "adaptive_kl"}}, "ppo.learning_rate_schedule: must be constant or"),
+        ("es", {"ppo": {"num_envs": 99, "block_size": 33}}, "ppo.block_size: must be a multiple of 2 * es.worlds_per"),
+        (
+            "es",
+            {"es": {"worlds_per_candidate": 3}},
+            "ppo.block_size: must be a multiple of 2 * es.worlds_per_candidate",
+        ),
+        ("es", {"es": {"sigma": 0.0}}, "es.sigma: input should be greater than 0"),
+        ("es", {"es": {"rank": -1}}, "es.rank: input should be greater than or equal to 0"),
+        ("es", {"es": {"shaping": "rank"}}, "es.shaping: input should be"),
+        ("es", {"policy": {"critic_hidden_sizes": [8]}}, "policy.critic_hidden_sizes: is not used by es"),
+        ("es", {"policy": {"privileged": "critic"}}, "policy.privileged: must be none or both for es"),
+        (
+            "es",
+            {"policy": {"final_min_log_std": -1.8}},
+            "policy.final_min_log_std: is not used by es, whose policy acts without noise",
+        ),
+        ("es", {"init": {"carry": ["policy", "critic", "normalizer"]}}, "init.carry: must be without critic for es"),
+        ("es", {"init": {"critic_warmup": 1}}, "init.critic_warmup: must be 0 for es"),
+        ("es", {"init": {"path": "runs/a", "anchor_coef": 0.1}}, "init.anchor_coef: must be 0 for es"),
+        ("es", {"critic": {"epochs": 7}}, "critic.epochs: is of algorithm vpg, trpo, or reinforce, and this is es"),
+        ("es", {"distill": {"teacher": "runs/a"}}, "algorithm: must be ppo to distill, not es"),
+        ("es", {"grid": {"ppo.gae_lambda": [0.9, 1.0]}}, "grid: es does not use ppo.gae_lambda"),
+        ("ppo", {"es": {"sigma": 0.1}}, "es.sigma: is of algorithm es, and this is ppo"),
         ("sac", {}, "algorithm: input should be"),
         ("../hopper", {}, "algorithm: input should be"),
         (["vpg"], {}, "algorithm: input should be"),
@@ -138,6 +169,11 @@ def test_tasks_whose_episodes_cannot_be_whole_are_refused(task, changes, message
     with pytest.raises(UserError) as refused:
         start.build(config_of({"algorithm": "reinforce", **changes}), task)
     assert str(refused.value).startswith(message) and "\n" not in str(refused.value)
+
+
+def test_es_refuses_worlds_on_the_host():
+    with pytest.raises(UserError, match=r"^algorithm: es lets worlds wait for each other, and .* choose vpg$"):
+        start.build(config_of({"algorithm": "es"}), "gymnasium:Pendulum-v1")
 
 
 def one_update(name: str) -> tuple[TrainingProgram, Any, Any, dict[str, np.ndarray]]:

@@ -32,7 +32,7 @@ FITTING = (
     *("policy.init_log_std", "policy.min_log_std", "policy.final_min_log_std", "policy.hidden_sizes"),
     *("policy.critic_hidden_sizes", "ppo.num_envs", "ppo.block_size", "ppo.rollout_length", "ppo.num_minibatches"),
     *("ppo.minibatch_size", "ppo.num_microbatches", "critic.num_minibatches"),
-    *("randomize.redraw", "randomize.curriculum_return"),
+    *("randomize.redraw", "randomize.curriculum_return", "es.worlds_per_candidate"),
     *("eval.every_env_steps", "eval.video_every", "eval.stop_at_return", "eval.patience"),
     *("init.path", "init.best", "init.carry", "init.anchor_coef", "distill.teacher", "distill.normalize_obs"),
     *(f"distill.policy.{field.name}" for field in dataclasses.fields(PolicyConfig)),
@@ -100,7 +100,7 @@ def fields(of: type = Config, prefix: str = "") -> dict[str, typing.Any]:
 
 FIELDS = fields()
 SPREADS = sorted(name for name, kind in FIELDS.items() if kind is Spread)
-SECTIONS = {"critic": ("vpg", "trpo"), "reinforce": ("reinforce",), "trpo": ("trpo",)}
+SECTIONS = {"critic": ("vpg", "trpo"), "reinforce": ("reinforce",), "trpo": ("trpo",), "es": ("es",)}
 """The algorithms that a section of the configuration is for."""
 INDEPENDENT = sorted(
     name for name in FIELDS if name not in (*FREE, *FITTING, *SPREADS) and name.split(".")[0] not in SECTIONS
@@ -115,6 +115,11 @@ SET_BY = {
     "trpo": (
         *(*SET_BY_ALGORITHM, "ppo.entropy_coef", "ppo.learning_rate_schedule", "ppo.advantage_normalization"),
         *("init.anchor_coef", "init.step_size_warmup"),
+    ),
+    "es": (
+        *(*SET_BY_ALGORITHM, "ppo.stagger_resets", "ppo.learning_rate_schedule", "ppo.advantage_normalization"),
+        *("ppo.gae_lambda", "ppo.clip_eps", "ppo.kl_penalty", "ppo.value_clip_eps", "ppo.value_coef"),
+        *("ppo.entropy_coef", "ppo.target_kl", "ppo.normalize_returns", "policy.privileged", "init.critic_warmup"),
     ),
 }
 DEFAULTS = to_dict(Config(env="hopper"))
@@ -169,6 +174,8 @@ def good_configs(draw) -> dict[str, typing.Any]:
         put(values, "ppo.kl_stop", draw(st.sampled_from(("epoch", "step"))))
     if draw(st.booleans()):
         block, per_block = draw(st.sampled_from((1, 3, 16, 128))), draw(st.integers(1, 64))
+        if algorithm == "es":  # in pairs
+            block *= 2 * draw(st.integers(1, 3))
         put(values, "ppo.block_size", block)
         put(values, "ppo.num_envs", block * per_block)
         minibatches = draw(st.sampled_from((1, 2, 4))) if algorithm == "ppo" else 1
@@ -181,7 +188,7 @@ def good_configs(draw) -> dict[str, typing.Any]:
         put(
             values,
             "ppo.num_microbatches",
-            1 if minibatches == 4 or algorithm == "trpo" else draw(st.sampled_from((1, 2))),
+            1 if minibatches == 4 or algorithm in ("trpo", "es") else draw(st.sampled_from((1, 2))),
         )
     if draw(st.booleans()):
         floor = draw(st.integers(-19, 0))
@@ -189,9 +196,8 @@ def good_configs(draw) -> dict[str, typing.Any]:
         put(values, "policy.init_log_std", floor + draw(st.integers(1, 2)))
         put(values, "policy.hidden_sizes", draw(st.lists(st.integers(1, 512), min_size=1, max_size=4)))
     if draw(st.booleans()):
-        put(
-            values, "init.carry", draw(st.sampled_from((["policy"], ["normalizer"], ["optimizer", "critic", "policy"])))
-        )
+        critic = [] if algorithm == "es" else ["critic"]
+        put(values, "init.carry", draw(st.sampled_from((["policy"], ["normalizer"], ["optimizer", *critic, "policy"]))))
     for name in draw(st.lists(st.sampled_from(SPREADS), unique=True, max_size=2)):
         put(values, name, draw(good_spreads(name)))
     if draw(st.booleans()):
