@@ -1,4 +1,4 @@
-"""Environments of other libraries that break their rules or stretch them: they work, or one line names what is wrong."""
+"""Environments of other libraries that break their rules: they work, or one line names what is wrong."""
 
 from __future__ import annotations
 
