@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -175,7 +176,15 @@ def options_of_type(cls: type[T], given: Mapping[str, Any], section: str) -> T:
             values[name] = pydantic.TypeAdapter(types[name]).validate_python(value)
         except pydantic.ValidationError as error:
             raise UserError(f"{section}.{name}: {_problem(error.errors()[0])}") from error
+        _check_finite(f"{section}.{name}", values[name])
     return cls(**values)
+
+
+def _check_finite(name: str, value: Any) -> None:
+    """Raises UserError where a number is NaN or infinite; an end of a range may be infinite."""
+    ends = [x for x in (value if isinstance(value, tuple) else (value,)) if isinstance(x, float)]
+    if any(map(math.isnan, ends)) or (isinstance(value, float) and math.isinf(value)):
+        raise UserError(f"{name}: must be {'numbers' if isinstance(value, tuple) else 'a finite number'}, not {value}")
 
 
 def whole(name: str, value: Any) -> int:

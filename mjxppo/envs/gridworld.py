@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mjxppo.envs.task import Array, Task
+from mjxppo.envs.task import NO_LIMIT, Array, Task
 from mjxppo.errors import UserError
 
 GRID = ("   +", " # -", " #  ", "    ")
@@ -32,8 +32,10 @@ class GridworldOptions:
     """Time limit, in environment steps."""
 
     def __post_init__(self) -> None:
-        if self.max_episode_steps < 1:
-            raise UserError(f"env_options.max_episode_steps: must be at least 1, not {self.max_episode_steps}")
+        if not 1 <= self.max_episode_steps <= NO_LIMIT:
+            raise UserError(
+                f"env_options.max_episode_steps: must be from 1 to {NO_LIMIT}, not {self.max_episode_steps}"
+            )
 
 
 def transitions() -> np.ndarray:

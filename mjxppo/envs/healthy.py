@@ -74,7 +74,7 @@ def check_start(axis: str, start: float, noise: float, healthy: Range, meaning: 
     ``start`` is what an axis is without noise, and ``meaning`` says where in the model it comes from.
     """
     low, high = healthy
-    if start + noise <= low or start - noise >= high:
+    if low >= high or start + noise <= low or start - noise >= high:
         raise UserError(
             f"env_options.healthy_{axis}_range: every episode would end at its first step: the robot starts at {axis} "
             f"= {start:g}, {meaning}, and {low:g} to {high:g} is healthy"

@@ -15,19 +15,24 @@ from mjxppo.physics.messages import without_model_warnings
 _FIELD = "env_options.xml_file"
 
 
-def model_file(xml_file: str | os.PathLike[str]) -> str:
+def model_file(xml_file: str | bytes | os.PathLike[str]) -> str:
     """The name of a file that comes with Gymnasium, as it is, or the absolute path of any other.
 
     A name without a directory is Gymnasium's, where it has a file of that name. Everything else is a path: absolute,
     from the home directory (``~``), or from the working directory. Raises UserError where there is no such file.
     """
-    name = os.fspath(xml_file)
-    if Path(name).name == name and (_assets() / name).is_file():
-        return name
-    path = Path(name).expanduser().absolute()
-    if not path.is_file():
-        raise UserError(f"{_FIELD}: there is no file {path}")
-    return str(path)
+    name = os.fsdecode(xml_file)
+    try:
+        if Path(name).name == name and (_assets() / name).is_file():
+            return name
+        path = Path(name).expanduser().absolute()
+        if path.is_file():
+            return str(path)
+    except (OSError, RuntimeError) as error:  # a name that is too long; the home of a user who is not here
+        raise UserError(
+            f"{_FIELD}: {name[:200]} cannot be a file: {getattr(error, 'strerror', None) or error}"
+        ) from error
+    raise UserError(f"{_FIELD}: there is no file {path}")
 
 
 def robot_model(xml_file: str | os.PathLike[str]) -> mujoco.MjModel:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from mjxppo import physics
 from mjxppo.envs import robot
 from mjxppo.envs.batch import split_each
-from mjxppo.envs.task import Array, Task
+from mjxppo.envs.task import NO_LIMIT, Array, Task
 from mjxppo.errors import UserError
 from mjxppo.physics import BackendName, PhysicsState
 from mjxppo.physics.errors import UnsupportedModelError
@@ -32,8 +32,8 @@ class RobotOptions:
 
     def __post_init__(self) -> None:
         for name in ("frame_skip", "max_episode_steps"):
-            if getattr(self, name) < 1:
-                raise UserError(f"env_options.{name}: must be at least 1, not {getattr(self, name)}")
+            if not 1 <= getattr(self, name) <= NO_LIMIT:
+                raise UserError(f"env_options.{name}: must be from 1 to {NO_LIMIT}, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)

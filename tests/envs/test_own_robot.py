@@ -255,7 +255,7 @@ def test_one_rule_for_which_file_is_meant(tmp_path, monkeypatch):
     (tmp_path / "robots").mkdir()
     for place in ("hopper.xml", "robots/mine.xml", "mine.xml"):
         shutil.copy(ASSETS / "hopper.xml", place)
-    assert model_file("hopper.xml") == "hopper.xml", "Gymnasium's"
+    assert model_file("hopper.xml") == model_file(b"hopper.xml") == "hopper.xml", "Gymnasium's"
     for name in ("./hopper.xml", "robots/mine.xml", "mine.xml", Path("robots/mine.xml")):
         absolute = str(tmp_path / name)
         assert model_file(name) == absolute
@@ -265,6 +265,25 @@ def test_one_rule_for_which_file_is_meant(tmp_path, monkeypatch):
         assert make_one("Hopper-v5", {"xml_file": name}).unwrapped.fullpath == absolute
     with pytest.raises(UserError, match=r"env_options.xml_file: there is no file"):
         model_file("nowhere.xml")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("ctrl_cost_weight", np.nan, "must be a finite number, not nan"),
+        ("forward_reward_weight", np.float32(np.inf), "must be a finite number, not inf"),
+        ("healthy_z_range", (np.nan, 2.0), "must be numbers, not "),
+        ("healthy_z_range", (1.25, 1.25), "every episode would end at its first step"),
+        ("frame_skip", 2**31, "must be from 1 to 2147483647"),
+        ("max_episode_steps", 2**31, "must be from 1 to 2147483647"),
+        ("xml_file", "a" * 5000, "cannot be a file: File name too long"),
+        ("xml_file", "~nobody-of-that-name/robot.xml", "cannot be a file: Could not determine home"),
+    ],
+)
+def test_options_that_make_no_task_are_refused_in_one_line(name, value, message):
+    with pytest.raises(UserError, match=f"^env_options.{name}: .*{message}") as refused:
+        envs.make("hopper", **{name: value})
+    assert "\n" not in str(refused.value)
 
 
 def test_numbers_of_numpy_and_paths_are_taken(tmp_path):

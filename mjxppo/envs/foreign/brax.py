@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from mjxppo.config.values import plain, whole
 from mjxppo.envs.batch import MAX_VALUE, is_bounded
-from mjxppo.envs.task import Array, Task
+from mjxppo.envs.task import NO_LIMIT, Array, Task
 from mjxppo.errors import UserError
 from mjxppo.physics.compiler import allow_mjx, check_compiler
 from mjxppo.physics.messages import import_mjx
@@ -50,8 +50,8 @@ class BraxTask(Task):
         if missing:
             raise UserError(f"env: {name} has no {missing[0]}; an environment has reset, step and action_size")
         max_episode_steps = whole("env_options.max_episode_steps", max_episode_steps)
-        if max_episode_steps < 1:
-            raise UserError(f"env_options.max_episode_steps: must be at least 1, not {max_episode_steps}")
+        if not 1 <= max_episode_steps <= NO_LIMIT:
+            raise UserError(f"env_options.max_episode_steps: must be from 1 to {NO_LIMIT}, not {max_episode_steps}")
         if any(hasattr(env, part) for part in _ON_MJX):
             check_compiler(name, "env")
         self._env = env
