@@ -19,7 +19,7 @@ class ConfigArguments:
     env: str
     """Task: hopper, half_cheetah, walker2d, brax:NAME, playground:NAME, or gymnasium:ID."""
     algorithm: AlgorithmName = "ppo"
-    """Member of the policy-gradient family: ppo, a2c, vpg, reinforce, or trpo."""
+    """Member of the policy-gradient family: ppo, a2c, vpg, reinforce, trpo, or shac."""
 
 
 def main(arguments: list[str]) -> int:

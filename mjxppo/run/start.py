@@ -17,6 +17,7 @@ from mjxppo.errors import UserError
 from mjxppo.ppo.placement import Target, this_machine
 from mjxppo.ppo.program import TrainingProgram
 from mjxppo.ppo.schedules import fields_over_the_budget
+from mjxppo.ppo.shac.program import ShacProgram
 from mjxppo.ppo.state import TrainState
 from mjxppo.run import checkpoint, distributed
 from mjxppo.run.arrays import from_named_arrays
@@ -45,7 +46,8 @@ def build(
     if config.num_devices > len(target.devices):
         raise UserError(f"num_devices: {config.num_devices} asked for, but there are {len(target.devices)}")
     described = config if run_dir is None else as_trained(config, run_dir)
-    return TrainingProgram(environment(described, env, target.platform), config, target)
+    kind = ShacProgram if config.algorithm == "shac" else TrainingProgram
+    return kind(environment(described, env, target.platform), config, target)
 
 
 def restore(program: TrainingProgram, directory: Path) -> TrainState | None:
