@@ -100,7 +100,7 @@ def fields(of: type = Config, prefix: str = "") -> dict[str, typing.Any]:
 
 FIELDS = fields()
 SPREADS = sorted(name for name, kind in FIELDS.items() if kind is Spread)
-SECTIONS = {"critic": ("vpg", "trpo"), "reinforce": ("reinforce",), "trpo": ("trpo",)}
+SECTIONS = {"critic": ("vpg", "trpo", "shac"), "reinforce": ("reinforce",), "trpo": ("trpo",), "shac": ("shac",)}
 """The algorithms that a section of the configuration is for."""
 INDEPENDENT = sorted(
     name for name in FIELDS if name not in (*FREE, *FITTING, *SPREADS) and name.split(".")[0] not in SECTIONS
@@ -115,6 +115,10 @@ SET_BY = {
     "trpo": (
         *(*SET_BY_ALGORITHM, "ppo.entropy_coef", "ppo.learning_rate_schedule", "ppo.advantage_normalization"),
         *("init.anchor_coef", "init.step_size_warmup"),
+    ),
+    "shac": (
+        *(*SET_BY_ALGORITHM, "ppo.entropy_coef", "ppo.advantage_normalization", "ppo.value_clip_eps"),
+        "init.anchor_coef",
     ),
 }
 DEFAULTS = to_dict(Config(env="hopper"))
@@ -181,7 +185,7 @@ def good_configs(draw) -> dict[str, typing.Any]:
         put(
             values,
             "ppo.num_microbatches",
-            1 if minibatches == 4 or algorithm == "trpo" else draw(st.sampled_from((1, 2))),
+            1 if minibatches == 4 or algorithm in ("trpo", "shac") else draw(st.sampled_from((1, 2))),
         )
     if draw(st.booleans()):
         floor = draw(st.integers(-19, 0))
