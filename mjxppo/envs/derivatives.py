@@ -30,11 +30,11 @@ def check_derivatives(env: Environment) -> None:
             f"physics.backend: must be planar or spatial for shac, and {env.name} is simulated by "
             f"{inner.physics.name}{reason}, which has no derivatives"
         )
-    problem = None if task.differentiable else "of another library's environments"
+    problem = None if task.differentiable else "is of another library"
     if not isinstance(inner, RobotTask) and problem is None:  # another physics is known, and takes seconds to trace
         problem = _problem_of_derivatives(task)
     if problem is not None:
-        raise UserError(f"algorithm: shac needs derivatives of {env.name}, and there are none {problem}; choose ppo")
+        raise UserError(f"algorithm: shac needs derivatives of {env.name}, which {problem}; choose ppo")
 
 
 def _problem_of_derivatives(task: Task) -> str | None:
@@ -50,5 +50,5 @@ def _problem_of_derivatives(task: Task) -> str | None:
     try:
         jax.eval_shape(jax.grad(total), action, worlds)
     except Exception as error:  # whatever JAX, or a library that the task calls, raises
-        return f"({(str(error).splitlines() or [type(error).__name__])[0]})"
+        return f"JAX cannot take ({(str(error).splitlines() or [type(error).__name__])[0]})"
     return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -510,21 +509,13 @@ class Looping(PointMass):
         return super().advance(worlds, shrunk)
 
 
-class FromBrax:
-    """The least that an environment of Brax's form has."""
-
-    observation_size, action_size = 2, 1
-
-    def reset(self, key: jax.Array) -> Any:
-        return SimpleNamespace(pipeline_state=None, obs=jnp.zeros(2), reward=jnp.zeros(()), done=jnp.zeros(()), info={})
-
-
 @pytest.mark.parametrize(
     ("task", "message"),
     [
         (Bandit(), "algorithm: shac needs actions that are numbers, and bandit has choices; choose ppo"),
         ("gymnasium:Pendulum-v1", "algorithm: shac differentiates the simulation, and gymnasium:Pendulum-v1 is"),
-        (Looping(), "algorithm: shac needs derivatives of point_mass, and there are none (Reverse-mode"),
+        ("brax:fast", "algorithm: shac needs derivatives of brax:fast, which is of another library; choose ppo"),
+        (Looping(), "algorithm: shac needs derivatives of point_mass, which JAX cannot take (Reverse-mode"),
         ("mjx", "physics.backend: must be planar or spatial for shac, and hopper is simulated by mjx"),
     ],
 )
