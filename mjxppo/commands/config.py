@@ -19,7 +19,7 @@ class ConfigArguments:
     env: str
     """Task: hopper, half_cheetah, walker2d, brax:NAME, playground:NAME, or gymnasium:ID."""
     algorithm: AlgorithmName = "ppo"
-    """The algorithm: ppo, a2c, vpg, reinforce, trpo, or es (evolution strategies)."""
+    """The algorithm: ppo, a2c, vpg, reinforce, trpo, shac, or es (evolution strategies)."""
 
 
 def main(arguments: list[str]) -> int:

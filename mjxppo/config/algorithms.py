@@ -13,6 +13,7 @@ _NOT_SWEPT = {
     "reinforce": ("clip_eps", "kl_penalty", "gae_lambda", "value_coef"),
     "trpo": ("clip_eps", "kl_penalty", "learning_rate", "target_kl", "entropy_coef", "value_coef"),
     "es": ("clip_eps", "kl_penalty", "gae_lambda", "value_coef", "entropy_coef", "target_kl"),
+    "shac": ("clip_eps", "kl_penalty", "entropy_coef", "value_coef"),
 }
 """Fields of ``PpoConfig`` that an algorithm does not use: policies that differ in them would be the same."""
 _NOT_USED_BY_ES = (
@@ -35,20 +36,22 @@ def check_algorithm(config: Config) -> None:
         _check_trpo(config)
     if name == "es":
         _check_es(config)
+    if name == "shac":
+        _check_shac(config)
     _check_used(config)
 
 
 def _check_used(config: Config) -> None:
     """Checks that what is set is used."""
     name = config.algorithm
-    used = {section: name == section for section in ("reinforce", "trpo", "es")}
+    used = {section: name == section for section in ("reinforce", "trpo", "shac", "es")}
     used["critic"] = fits_critic_apart(config)
     for section in (section for section, is_used in used.items() if not is_used):
         given = getattr(config, section)
         for field in fields(given):
             if getattr(given, field.name) != field.default:
                 where = " with reinforce.baseline value" if name == "reinforce" else ""
-                users = {"critic": "vpg, trpo, or reinforce"}.get(section, section) + where
+                users = {"critic": "vpg, trpo, shac, or reinforce"}.get(section, section) + where
                 raise UserError(f"{section}.{field.name}: is of algorithm {users}, and this is {name}; leave it out")
     for axis in config.grid:
         if axis.removeprefix("ppo.") in _NOT_SWEPT.get(name, ()):
@@ -148,3 +151,20 @@ def _check_es(config: Config) -> None:
     for field in ("critic_warmup", "anchor_coef"):
         if value := getattr(init, field):
             raise UserError(f"init.{field}: must be 0 for es, not {value}")
+
+
+def _check_shac(config: Config) -> None:
+    ppo, init = config.ppo, config.init
+    if ppo.entropy_coef:
+        raise UserError(f"ppo.entropy_coef: must be 0 for shac, not {ppo.entropy_coef}; policy.min_log_std keeps noise")
+    if ppo.advantage_normalization != "none":
+        raise UserError(
+            f"ppo.advantage_normalization: must be none for shac, whose policy learns from no advantages, not "
+            f"{ppo.advantage_normalization}"
+        )
+    if ppo.value_clip_eps:
+        raise UserError(f"ppo.value_clip_eps: must be 0 for shac, not {ppo.value_clip_eps}; shac.target_decay slows")
+    if ppo.num_microbatches != 1:
+        raise UserError(f"ppo.num_microbatches: must be 1 for shac, not {ppo.num_microbatches}")
+    if init.anchor_coef:
+        raise UserError(f"init.anchor_coef: must be 0 for shac, not {init.anchor_coef}")

@@ -12,8 +12,9 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from mjxppo.config.es import EsConfig
 from mjxppo.config.randomize import RandomizeConfig
+from mjxppo.config.shac import ShacConfig
 
-AlgorithmName = Literal["ppo", "a2c", "vpg", "reinforce", "trpo", "es"]
+AlgorithmName = Literal["ppo", "a2c", "vpg", "reinforce", "trpo", "shac", "es"]
 BackendName = Literal["auto", "planar", "planar-pallas", "spatial", "mjx", "mjx-warp"]
 Activation = Literal["tanh", "relu", "silu", "elu"]
 Initialization = Literal["orthogonal", "lecun_normal"]
@@ -173,7 +174,7 @@ class PpoConfig:
 
 @dataclass(frozen=True)
 class CriticConfig:
-    """The critic's own steps (vpg, trpo, reinforce with a value baseline)."""
+    """The critic's own steps (vpg, trpo, shac, reinforce with a value baseline)."""
 
     epochs: Count = 5
     """Passes over each batch, after the policy's step."""
@@ -261,7 +262,7 @@ class Config:
     env: Annotated[str, MinLen(1)]
     """Task, such as hopper, half_cheetah, or cartpole; brax:NAME, playground:NAME, or gymnasium:ID."""
     algorithm: AlgorithmName = "ppo"
-    """ppo, a2c, vpg, reinforce, trpo, or es, with settings of its own."""
+    """ppo, a2c, vpg, reinforce, trpo, shac, or es, with settings of its own."""
     env_options: dict[str, Any] = field(default_factory=dict)
     """Options of the task under Gymnasium's names, such as ctrl_cost_weight."""
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
@@ -287,6 +288,7 @@ class Config:
     critic: CriticConfig = field(default_factory=CriticConfig)
     reinforce: ReinforceConfig = field(default_factory=ReinforceConfig)
     trpo: TrpoConfig = field(default_factory=TrpoConfig)
+    shac: ShacConfig = field(default_factory=ShacConfig)
     es: EsConfig = field(default_factory=EsConfig)
     log: LogConfig = field(default_factory=LogConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -309,4 +311,4 @@ def minibatches_per_epoch(ppo: PpoConfig) -> int:
 def fits_critic_apart(config: Config) -> bool:
     """Whether the critic has gradient steps of its own, after those of the policy."""
     with_baseline = config.reinforce.baseline == "value"
-    return config.algorithm in ("vpg", "trpo") or (config.algorithm == "reinforce" and with_baseline)
+    return config.algorithm in ("vpg", "trpo", "shac") or (config.algorithm == "reinforce" and with_baseline)

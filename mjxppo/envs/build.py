@@ -14,6 +14,7 @@ import jax
 from mjxppo import physics
 from mjxppo.config.schema import BackendName, Config
 from mjxppo.config.values import options_of_type
+from mjxppo.envs.derivatives import check_derivatives
 from mjxppo.envs.environment import Environment
 from mjxppo.envs.host import HostEnvironment, HostTask
 from mjxppo.envs.observed import ObservedTask
@@ -124,6 +125,8 @@ def environment(config: Config, env: Task | Environment | None = None, platform:
     privileged = config.policy.privileged != "none" or config.distill.policy.privileged == "both"
     if config.algorithm in ("reinforce", "es"):
         _check_episodes(made, config)
+    if config.algorithm == "shac":
+        check_derivatives(made)
     if isinstance(made, HostEnvironment):
         _check_host(made, config, privileged)
         return made

@@ -86,6 +86,10 @@ class RobotTask(Task):
         qpos = jnp.asarray(self.model.qpos0) + jax.vmap(self._qpos_noise)(qpos_keys)
         return self.physics.init(qpos, jax.vmap(self._qvel_noise)(qvel_keys))
 
+    @property
+    def differentiable(self) -> bool:  # type: ignore[override]
+        return self.physics.differentiable
+
     def _uniform_noise(self, key: Array, size: int) -> Array:
         assert isinstance(self.options, NoisyRobotOptions)
         scale = self.options.reset_noise_scale

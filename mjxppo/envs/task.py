@@ -54,6 +54,8 @@ class Task(ABC):
     """Simulated seconds per environment step."""
     made_with: Mapping[str, Any] | None = None
     """The options with which ``envs.make`` made an environment of another library; None for others."""
+    differentiable: bool = True
+    """Whether a step has derivatives by the worlds and the actions."""
     privileged_size: int = 0
     """Number of privileged numbers (the facts in ``hidden``), which are at the end of each observation."""
 
@@ -164,6 +166,10 @@ class WrappedTask(Task):
 
     def action_mask(self, worlds: Any) -> Array | None:
         return self.inner.action_mask(worlds.inner)
+
+    @property
+    def differentiable(self) -> bool:  # type: ignore[override]
+        return self.inner.differentiable
 
     @property
     def actions(self) -> ActionSpec:

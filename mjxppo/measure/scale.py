@@ -128,6 +128,6 @@ def _measure(program: TrainingProgram, repeats: int) -> _Measured:
 
 def without_reductions(program: TrainingProgram) -> TrainingProgram:
     """A program that does the same work without reductions over devices."""
-    apart = TrainingProgram(program.env, program.config)
+    apart = type(program)(program.env, program.config)
     apart.devices = _Apart(program.layout.num_devices)
     return apart

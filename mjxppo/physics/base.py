@@ -68,6 +68,8 @@ class Physics(ABC):
     """Why ``auto`` has not taken the planar backend, nor spatial, which are faster; None where it was not asked."""
     follows_solver_settings: bool = False
     """Whether the constraint solver stops where the model says; otherwise it runs until it has converged."""
+    differentiable: bool = False
+    """Whether a step has derivatives, by ``jax.grad`` as well."""
     takes_parameters: bool = True
     """Whether worlds may have parameters of their own."""
 

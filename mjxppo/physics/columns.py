@@ -35,6 +35,7 @@ class ColumnPhysics(Physics):
     kind: ClassVar[str]
     """What it is called where it refuses a model."""
     dynamics: ClassVar[Dynamics]
+    differentiable = True
     cpu_block: ClassVar[int]
     """Worlds stepped together on a CPU: few enough to stay in cache, many enough to fill the vector units."""
 

@@ -20,6 +20,7 @@ from mjxppo.config.schema import (
     PolicyConfig,
     PpoConfig,
     ReinforceConfig,
+    ShacConfig,
     TrpoConfig,
     minibatches_per_epoch,
 )
@@ -58,6 +59,8 @@ class Algorithm(NamedTuple):
     """The returns of whole episodes; None: advantages are generalised advantage estimates."""
     trpo: TrpoConfig | None = None
     """The natural-gradient step that takes the place of the policy's gradient steps, if any."""
+    shac: ShacConfig | None = None
+    """The target critic of steps along the derivative of the rollout, which take the place of the policy's."""
     critic_only: bool = False
     """Whether the loss is that of the values alone."""
 

@@ -16,6 +16,7 @@ from mjxppo.ppo.es.episodes import starts_of
 from mjxppo.ppo.gradient import optimizer
 from mjxppo.ppo.networks import ActorCritic
 from mjxppo.ppo.reference import untrained_teacher
+from mjxppo.ppo.shac.critic import target_of
 from mjxppo.ppo.state import Learner, ReferencePolicy, TrainState
 
 Array = jax.Array
@@ -48,6 +49,7 @@ def initial_state(env: Environment, config: Config, network: ActorCritic, key: A
         return_moments=normalize.initial_moments(()),
         learning_rate=jnp.float32(ppo.learning_rate),
         kl_penalty=jnp.float32(ppo.kl_penalty),
+        target_critic=target_of(params) if config.algorithm == "shac" else None,
         anchor=anchor,
         teacher=untrained_teacher(env, config) if config.distill.teacher else None,
         actions=None if spec == ActionSpec(spec.size) else jnp.array(list(spec.to_json().encode()), jnp.uint8),

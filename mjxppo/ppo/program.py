@@ -225,7 +225,7 @@ class TrainingProgram:
         """One update of one policy, with at most ``budget`` environment steps; see ``advance``."""
         devices = self.devices
         rollout_key, learn_key = update_keys(state)
-        env_state, batch, last_obs, stats = self.collect(state, rollout_key, budget)
+        env_state, batch, last_obs, stats = self.collect(state, rollout_key, budget, config)
         stats = devices.sum(stats)
 
         progress = Progress(counters.fraction(state.env_steps, total_env_steps), state.update)
@@ -265,31 +265,33 @@ class TrainingProgram:
             "env_steps_low": env_steps.low,
         }
 
-    def collect(self, state: TrainState, key: Array, budget: Array) -> tuple[EnvState, Batch, Array, RolloutStats]:
+    def collect(
+        self, state: TrainState, key: Array, budget: Array, config: PpoConfig | None = None
+    ) -> tuple[EnvState, Batch, Array, RolloutStats]:
         """One device's part of an update's rollout, with the rollout's random key; ``state`` has this device's worlds.
 
         All worlds of all devices together take at most ``budget`` environment steps, [] int32. Returns the worlds
         afterwards, the batch [blocks, T, B, ...], the last observations as the networks see them [blocks, B, obs_size],
-        and sums for the statistics.
+        and sums for the statistics. ``config`` holds the settings of one member; None: those of the run.
         """
-        config, at_a_time = self.config.ppo, self.layout.worlds_at_a_time
+        config, at_a_time = config or self.config.ppo, self.layout.worlds_at_a_time
         local_envs = config.num_envs // self.layout.num_devices
         first = self.devices.index() * local_envs
-        policy, reference = self.policy(state.learner), self.reference(state.learner)
-        one_episode = self.config.algorithm == "reinforce"
-
-        def simulate(portion: tuple[EnvState, Array]) -> tuple[EnvState, Batch, Array, RolloutStats]:
-            env_state, indices = portion
-            collect = partial(rollout, config=config, reference=reference, one_episode=one_episode)
-            return collect(self.env, policy, env_state, indices, key, budget)
-
+        act, policy = self.rollout_function(state.learner, config), self.policy(state.learner)
         portions = to_blocks((state.env_state, first + jnp.arange(local_envs)), at_a_time)
         with jax.named_scope("rollout"):
-            env_state, batch, last_obs, stats = lax.map(simulate, portions)
+            env_state, batch, last_obs, stats = lax.map(
+                lambda portion: act(self.env, policy, *portion, key, budget), portions
+            )
         env_state = from_blocks(env_state)
         batch = jax.tree.map(partial(_to_blocks, block_size=config.block_size), batch)
         last_obs = last_obs.reshape(-1, config.block_size, self.env.obs_size)
         return env_state, batch, last_obs, jax.tree.map(lambda x: x.sum(0), stats)
+
+    def rollout_function(self, learner: Learner, config: PpoConfig) -> Callable[..., Any]:
+        """``rollout.rollout`` with all that is the same for all worlds."""
+        one_episode = self.config.algorithm == "reinforce"
+        return partial(rollout, config=config, reference=self.reference(learner), one_episode=one_episode)
 
     def algorithm(self, config: PpoConfig) -> Algorithm:
         """The fixed parts of learning, for a member with the settings ``config``."""

@@ -20,6 +20,7 @@ from mjxppo.ppo.heads import Outputs
 from mjxppo.ppo.networks import ActorCritic, Params, apply_policy, apply_value
 from mjxppo.ppo.normalize import RunningMoments, bound, network_obs, standardize
 from mjxppo.ppo.reference import ReferenceFunction
+from mjxppo.ppo.shac.horizon import HorizonDerivative
 
 Array = jax.Array
 
@@ -48,6 +49,8 @@ class Batch:
     """Outputs of a reference policy for the same observations, each [T, B, any]."""
     mask: Array | None = None
     """Whether each category could be chosen, [T, B, sum of categories] bool; None: all could."""
+    derivative: HorizonDerivative | None = None
+    """Derivative of SHAC's objective; None for other algorithms."""
 
 
 @flax.struct.dataclass
@@ -184,7 +187,7 @@ def rollout(
         The worlds after T steps, the batch, the last observations as the networks see them [B, obs_size], and sums
         for the statistics.
     """
-    experience_of = partial(_experience, policy, config=config, branch=env.branches)
+    experience_of = partial(experience, policy, config=config, branch=env.branches)
 
     def noise_of(t: Array) -> Noise:
         return draw_noise(policy, jax.random.fold_in(key, t), indices)
@@ -197,7 +200,7 @@ def rollout(
         decision = choose_actions(policy, state, noise, config, reference, env.action_mask(state))
         active = active_at(state, t)
         stepped = env.step_active(state, policy.network.head.action(decision.u), active)
-        record = _record(state, decision, stepped, active)
+        record = record_step(state, decision, stepped, active)
         if not env.branches:
             return select(active, stepped, state), record
         state = lax.cond(active.all(), lambda: stepped, lambda: select(active, stepped, state))
@@ -231,7 +234,7 @@ def where_any(active_at: Callable[[Any, Array], Array], step: Callable[..., Any]
     return maybe
 
 
-def _record(state: EnvState, decision: Decision, stepped: EnvState, active: Array) -> Record:
+def record_step(state: EnvState, decision: Decision, stepped: EnvState, active: Array) -> Record:
     """What is kept of one time step in B worlds, which are ``state`` before and ``stepped`` after it."""
     # An episode that began with its clock ahead was cut short: its return and length do not describe the policy.
     whole = stepped.clock_offset == 0
@@ -249,7 +252,7 @@ def _record(state: EnvState, decision: Decision, stepped: EnvState, active: Arra
     )
 
 
-def _experience(policy: BehaviorPolicy, record: Record, config: PpoConfig, branch: bool) -> tuple[Batch, RolloutStats]:
+def experience(policy: BehaviorPolicy, record: Record, config: PpoConfig, branch: bool) -> tuple[Batch, RolloutStats]:
     """The batch, arrays [..., B, ...], and sums over worlds for the statistics, of one time step [B] or of [T, B]."""
     u, log_prob, reference, mask = record.decision
     obs = network_obs(policy.obs_moments, record.raw_obs, config.normalize_obs)

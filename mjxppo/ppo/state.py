@@ -50,6 +50,8 @@ class Learner:
     """Coefficient of the KL penalty, []."""
     critic_opt_state: Any = None
     """Adam's state of the critic's own steps, over the flattened parameters; None where it has none."""
+    target_critic: Any = None
+    """SHAC's moving average of the critic's parameters, in the same units; None for other algorithms."""
     anchor: ReferencePolicy | None = None
     """The reference policy of fine-tuning; the divergence from it has the weight ``init.anchor_coef``."""
     teacher: Teacher | None = None

@@ -21,6 +21,9 @@ from mjxppo.ppo.networks import Params, apply_policy, apply_value, rescale_value
 from mjxppo.ppo.normalize import EPSILON, RunningMoments
 from mjxppo.ppo.rollout import Batch
 from mjxppo.ppo.schedules import Progress
+from mjxppo.ppo.shac.critic import follow_critic, with_target_critic
+from mjxppo.ppo.shac.horizon import HorizonDerivative
+from mjxppo.ppo.shac.step import analytic_step
 from mjxppo.ppo.state import Learner
 from mjxppo.ppo.trpo import trust_region_step
 from mjxppo.ppo.unknown import UNKNOWN
@@ -37,7 +40,8 @@ def learn(
     Returns the learner after the update (observation moments unchanged), and metrics, each [].
     """
     config = algorithm.ppo
-    value, advantage, target = estimate_advantages(algorithm, learner, batch, last_obs)
+    predicting = with_target_critic(learner)
+    value, advantage, target = estimate_advantages(algorithm, predicting, batch, last_obs)
     weight = batch.valid.astype(value.dtype)
     outliers = jnp.zeros_like(weight)
     if config.normalize_returns:  # else there are no units
@@ -59,8 +63,11 @@ def learn(
     settings = _step_settings(algorithm, learner, learning_rate, progress)
     given = batch.reference, batch.mask
     samples = losses.Samples(batch.obs, batch.u, batch.log_prob, advantage, target, value, weight, *given)
+    if learner.target_critic is not None:
+        rescaled, _ = _move_return_moments(config, predicting, target_mean, target_var)
+        learner = replace(learner, target_critic=rescaled["params"]["critic"])
     learner = replace(learner, params=params, return_moments=return_moments)
-    learner, metrics = take_steps(algorithm, learner, samples, key, settings)
+    learner, metrics = take_steps(algorithm, learner, samples, key, settings, batch.derivative)
 
     kl = _divergence(algorithm, learner.params, samples)
     metrics |= {
@@ -150,9 +157,17 @@ def _bound_outliers(
 
 
 def take_steps(
-    algorithm: Algorithm, learner: Learner, samples: losses.Samples, key: Array, settings: StepSettings
+    algorithm: Algorithm,
+    learner: Learner,
+    samples: losses.Samples,
+    key: Array,
+    settings: StepSettings,
+    derivative: HorizonDerivative | None = None,
 ) -> tuple[Learner, dict[str, Array]]:
-    """The learner after all steps that an update takes, and their metrics, each []; arguments as ``gradient_steps``."""
+    """The learner after all steps that an update takes, and their metrics, each []; arguments as ``gradient_steps``.
+
+    ``derivative`` is the batch's.
+    """
     config = algorithm.ppo
     extra: dict[str, Array] = {}
     params, opt_state = learner.params, learner.opt_state
@@ -161,6 +176,10 @@ def take_steps(
     if algorithm.trpo is not None:
         with jax.named_scope("trust_region_step"):
             params, steps, extra = trust_region_step(algorithm, params, samples, settings)
+    elif derivative is not None:
+        with jax.named_scope("analytic_step"):
+            stepped = analytic_step(algorithm, opt_state, params, samples, derivative, settings)
+            params, opt_state, steps, extra = stepped
     else:
         with jax.named_scope("gradient_steps"):
             own = algorithm._replace(ppo=config)
@@ -171,6 +190,8 @@ def take_steps(
         return learner, metrics
     with jax.named_scope("critic_steps"):
         learner, critic_steps = _fit_critic(algorithm, algorithm.critic, learner, samples, key, settings)
+    if algorithm.shac is not None:
+        learner = follow_critic(learner, algorithm.shac.target_decay)
     of_critic = _step_metrics(critic_steps)
     return learner, metrics | {
         "value_loss": of_critic["value_loss"],

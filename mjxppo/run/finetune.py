@@ -96,6 +96,8 @@ def _origin(name: str, config: Config) -> str | None:
     """Name of the source's array that one of the run's arrays starts as; None for one that is not carried over."""
     if name.startswith("anchor/"):
         return name.removeprefix("anchor/")
+    if name.startswith("target_critic/"):  # the critic, from which it starts
+        name = name.replace("target_critic/", "params/params/critic/", 1)
     wanted = [beginning for part in config.init.carry for beginning in _CARRIED[part]]
     return name if name.startswith(tuple(wanted)) else None
 

@@ -66,6 +66,9 @@ def estimate(program: TrainingProgram) -> Estimate:
     compared = outputs if config.init.anchor_coef > 0 or config.distill.teacher else 0
     sample = _FLOAT * (env.obs_size + env.action_size + 11 + compared)
     units = sum(policy.hidden_sizes) + sum(policy.critic_hidden_sizes or policy.hidden_sizes)
+    # The worlds before each step of a horizon that is differentiated, of those that are simulated at a time.
+    simulated = program.layout.worlds_at_a_time * program.layout.num_devices / ppo.num_envs
+    horizon = ppo.rollout_length * simulated * state if config.algorithm == "shac" else 0.0
     per_step = sample + _FLOAT * _ACTIVATION_COPIES * units
     host = _PROGRAM + _CHECKPOINT_COPIES * state
     if config.algorithm == "es":  # its steps are not kept; the noise of the candidates that act together is
@@ -73,7 +76,7 @@ def estimate(program: TrainingProgram) -> Estimate:
         return Estimate(state=_STATE_COPIES * state, batch=noise, minibatch=0.0, host=host)
     return Estimate(
         state=_STATE_COPIES * state,
-        batch=_BATCH_COPIES * samples * sample * at_a_time,
+        batch=(_BATCH_COPIES * samples * sample + horizon) * at_a_time,
         minibatch=samples / (minibatches_per_epoch(ppo) * ppo.num_microbatches) * per_step * at_a_time,
         host=host,
     )

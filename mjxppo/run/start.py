@@ -18,6 +18,7 @@ from mjxppo.ppo.es.program import EsProgram
 from mjxppo.ppo.placement import Target, this_machine
 from mjxppo.ppo.program import TrainingProgram
 from mjxppo.ppo.schedules import fields_over_the_budget
+from mjxppo.ppo.shac.program import ShacProgram
 from mjxppo.ppo.state import TrainState
 from mjxppo.run import checkpoint, distributed
 from mjxppo.run.arrays import from_named_arrays
@@ -46,7 +47,7 @@ def build(
     if config.num_devices > len(target.devices):
         raise UserError(f"num_devices: {config.num_devices} asked for, but there are {len(target.devices)}")
     described = config if run_dir is None else as_trained(config, run_dir)
-    kind = EsProgram if config.algorithm == "es" else TrainingProgram
+    kind = {"shac": ShacProgram, "es": EsProgram}.get(config.algorithm, TrainingProgram)
     return kind(environment(described, env, target.platform), config, target)
 
 

@@ -26,7 +26,7 @@ from mjxppo.ppo.update import estimate_advantages
 from mjxppo.run import start
 from mjxppo.run.metrics import read_rows
 
-ALGORITHMS = ("ppo", "a2c", "vpg", "reinforce", "trpo", "es")
+ALGORITHMS = ("ppo", "a2c", "vpg", "reinforce", "trpo", "shac", "es")
 SINGLE_STEP = ALGORITHMS[1:]
 SIZES = {"num_envs": 32, "block_size": 8, "rollout_length": 20}
 REINFORCE = {
@@ -35,7 +35,7 @@ REINFORCE = {
 }
 CRITIC = {"critic": {"epochs": 20, "num_minibatches": 1}}
 FAMILY = {"a2c": {"algorithm": "a2c"}, "vpg": {"algorithm": "vpg"} | CRITIC, "trpo": {"algorithm": "trpo"} | CRITIC}
-FAMILY |= REINFORCE | {"to_go-value": REINFORCE["to_go-value"] | CRITIC}
+FAMILY |= REINFORCE | {"to_go-value": REINFORCE["to_go-value"] | CRITIC, "shac": {"algorithm": "shac"} | CRITIC}
 
 
 def config_of(changes: dict[str, Any], every_updates: int = 1) -> Config:
@@ -84,11 +84,11 @@ def test_an_algorithm_brings_settings_that_agree_with_every_task(env, algorithm)
         ("reinforce", {"init": {"critic_warmup": 2}}, "init.critic_warmup: must be 0 for reinforce with"),
         ("ppo", {"trpo": {"cg_steps": 5}}, "trpo.cg_steps: is of algorithm trpo, and this is ppo"),
         ("vpg", {"reinforce": {"baseline": "value"}}, "reinforce.baseline: is of algorithm reinforce, and this is vpg"),
-        ("a2c", {"critic": {"epochs": 7}}, "critic.epochs: is of algorithm vpg, trpo, or reinforce, and this is a2c"),
+        ("a2c", {"critic": {"epochs": 7}}, "critic.epochs: is of algorithm vpg, trpo, shac, or reinforce, and this is"),
         (
             "reinforce",
             {"critic": {"epochs": 7}},
-            "critic.epochs: is of algorithm vpg, trpo, or reinforce with reinforce.",
+            "critic.epochs: is of algorithm vpg, trpo, shac, or reinforce with reinforce.",
         ),
         ("trpo", {"ppo": {"learning_rate_schedule": "linear"}}, "ppo.learning_rate_schedule: must be constant"),
         ("trpo", {"ppo": {"num_microbatches": 2}}, "ppo.num_microbatches: must be 1 for trpo"),
@@ -192,7 +192,7 @@ def one_update(name: str) -> tuple[TrainingProgram, Any, Any, dict[str, np.ndarr
 def test_each_takes_one_step_on_a_batch(name):
     program, before, after, metrics = one_update(name)
     assert int(metrics["gradient_steps"]) == 1
-    critics_own = name in ("vpg", "trpo", "to_go-value")
+    critics_own = name in ("vpg", "trpo", "to_go-value", "shac")
     assert int(metrics.get("critic_gradient_steps", 0)) == (20 if critics_own else 0)
     counted = [int(state.learner.opt_state[1].count) for state in (before, after)]
     assert counted[1] - counted[0] == (0 if name == "trpo" else 1)
@@ -211,7 +211,7 @@ def test_each_takes_one_step_on_a_batch(name):
 
 
 @pytest.mark.usefixtures("compiled_quickly")
-@pytest.mark.parametrize("name", [name for name in FAMILY if name not in ("trpo", "a2c")])
+@pytest.mark.parametrize("name", [name for name in FAMILY if name not in ("trpo", "a2c", "shac")])
 def test_the_step_is_along_the_gradient_of_log_density_times_weight(name):
     """The log-derivative trick, written out: no ratio, and weights from the returns by a loop over steps."""
     program, before, after, _ = one_update(name)
@@ -294,7 +294,9 @@ def test_the_critics_own_steps_are_adams_on_the_squared_error():
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.exhaustive) if name.endswith(("-none", "constant", "a2c")) else name
+        pytest.param(name, marks=pytest.mark.exhaustive)
+        if name.endswith(("-none", "constant", "a2c", "shac"))
+        else name
         for name in FAMILY
     ],
 )
@@ -321,7 +323,7 @@ def test_the_trust_region_holds_in_every_update():
 
 @pytest.mark.exhaustive
 @pytest.mark.usefixtures("compiled_quickly")
-@pytest.mark.parametrize("name", ["trpo", "to_go-value"])
+@pytest.mark.parametrize("name", ["trpo", "to_go-value", "shac"])
 def test_two_devices_and_two_seeds_train_as_one(name):
     alone = start.build(config_of(merge(FAMILY[name], {"num_devices": 1})), PointMass())
     state, metrics = alone.train_chunk(alone.init(), alone.budget(10**6))
@@ -379,7 +381,7 @@ def test_members_whose_episodes_differ_in_length_all_train_to_the_end(tmp_path):
 
 
 @pytest.mark.usefixtures("compiled_quickly")
-@pytest.mark.parametrize("name", ["trpo", "vpg"])
+@pytest.mark.parametrize("name", ["trpo", "vpg", pytest.param("shac", marks=pytest.mark.exhaustive)])
 def test_a_log_std_out_of_bounds_stays_while_only_the_critic_learns(name):
     changes = merge(FAMILY[name], {"policy": {"std": "state_independent"}, "init": {"critic_warmup": 1}})
     program = start.build(config_of(changes), PointMass())

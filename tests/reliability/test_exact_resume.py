@@ -42,7 +42,7 @@ CASES = [
     for name in SHIPPED
     for variant in VARIANTS
 ]
-ALGORITHMS = {name: {"num_devices": 2, "algorithm": name} for name in ("trpo", "vpg", "a2c")}
+ALGORITHMS = {name: {"num_devices": 2, "algorithm": name} for name in ("trpo", "vpg", "a2c", "shac")}
 """For reinforce, whose updates differ in length, see ``test_algorithms.py``."""
 CASES += [pytest.param("hopper", name, id=f"hopper-{name}", marks=pytest.mark.exhaustive) for name in ALGORITHMS]
 SMALL = {

@@ -100,7 +100,10 @@ def fields(of: type = Config, prefix: str = "") -> dict[str, typing.Any]:
 
 FIELDS = fields()
 SPREADS = sorted(name for name, kind in FIELDS.items() if kind is Spread)
-SECTIONS = {"critic": ("vpg", "trpo"), "reinforce": ("reinforce",), "trpo": ("trpo",), "es": ("es",)}
+SECTIONS = {
+    "critic": ("vpg", "trpo", "shac"),
+    **{section: (section,) for section in ("reinforce", "trpo", "shac", "es")},
+}
 """The algorithms that a section of the configuration is for."""
 INDEPENDENT = sorted(
     name for name in FIELDS if name not in (*FREE, *FITTING, *SPREADS) and name.split(".")[0] not in SECTIONS
@@ -120,6 +123,10 @@ SET_BY = {
         *(*SET_BY_ALGORITHM, "ppo.stagger_resets", "ppo.learning_rate_schedule", "ppo.advantage_normalization"),
         *("ppo.gae_lambda", "ppo.clip_eps", "ppo.kl_penalty", "ppo.value_clip_eps", "ppo.value_coef"),
         *("ppo.entropy_coef", "ppo.target_kl", "ppo.normalize_returns", "policy.privileged", "init.critic_warmup"),
+    ),
+    "shac": (
+        *(*SET_BY_ALGORITHM, "ppo.entropy_coef", "ppo.advantage_normalization", "ppo.value_clip_eps"),
+        "init.anchor_coef",
     ),
 }
 DEFAULTS = to_dict(Config(env="hopper"))
@@ -188,7 +195,7 @@ def good_configs(draw) -> dict[str, typing.Any]:
         put(
             values,
             "ppo.num_microbatches",
-            1 if minibatches == 4 or algorithm in ("trpo", "es") else draw(st.sampled_from((1, 2))),
+            1 if minibatches == 4 or algorithm in ("trpo", "shac", "es") else draw(st.sampled_from((1, 2))),
         )
     if draw(st.booleans()):
         floor = draw(st.integers(-19, 0))

@@ -14,6 +14,7 @@ from toy import PointMass
 import mjxppo
 from mjxppo import cli
 from mjxppo.config.check import make_config
+from mjxppo.config.layers import settings_of_algorithm
 from mjxppo.config.values import merge
 from mjxppo.errors import UserError
 from mjxppo.run import load, start
@@ -104,6 +105,18 @@ def test_what_is_carried_is_the_sources_to_the_bit_and_the_rest_is_fresh(source,
             changed |= set(origin) if not np.array_equal(expected, fresh[name]) else set()
         assert array.tobytes() == np.ascontiguousarray(expected).tobytes(), name
     assert changed == set(carry), "each part that is carried makes a difference"
+
+
+@pytest.mark.parametrize("carry", [["policy", "normalizer"], ["critic", "normalizer"]])
+def test_a_target_critic_begins_as_the_critic_does(source, carry):
+    state, _ = begun(**settings_of_algorithm("shac"), init={"path": "pretrained", "carry": carry})
+    targets = {name: array for name, array in state.items() if name.startswith("learner/target_critic/")}
+    assert targets
+    for name, array in targets.items():
+        critic = name.replace("learner/target_critic", PARTS["critic"])
+        assert array.tobytes() == state[critic].tobytes()
+        if array.any():  # biases are 0
+            assert (array.tobytes() == source[critic].tobytes()) == ("critic" in carry)
 
 
 @pytest.mark.exhaustive

@@ -34,6 +34,7 @@ class BraxTask(Task):
     """
 
     gym_id = None
+    differentiable = False
 
     def __init__(self, env: Any, name: str = "", *, max_episode_steps: int = 1000):
         """Wraps ``env``, which must not reset itself, as the wrappers of Brax's own trainers do.

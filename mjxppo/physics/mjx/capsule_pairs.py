@@ -48,10 +48,10 @@ def with_capsule_pairs(m: mjx.Model, data: mjx.Data) -> mjx.Data:
         across = jnp.cross(*axes)
         squared = jnp.sum(across**2)
         between = data.geom_xpos[one] - data.geom_xpos[other]
-        positions = _nearest(axes, lengths, squared, between)
+        of_axes = _nearest(axes, lengths, squared, between)
         # MJX names the sphere first.
         on_axis = jnp.clip(jnp.dot(axes[1], between), -lengths[1], lengths[1])
-        positions = jnp.where(is_sphere[one], jnp.stack([0 * on_axis, on_axis]), jnp.stack(positions))
+        positions = jnp.where(is_sphere[one], jnp.stack([0 * on_axis, on_axis]), jnp.stack(of_axes))
         first, second = (data.geom_xpos[i] + x * a for i, x, a in zip((one, other), positions, axes, strict=True))
         radii = size[one, 0] + size[other, 0]
         parallel = squared <= jnp.finfo(squared.dtype).eps
