@@ -281,18 +281,23 @@ def test_it_learns(rank):
     program = start.build(config_of({"es": {"rank": rank}}, every_updates=100), PointMass())
     _, metrics = program.train_chunk(program.init(), program.budget(10**6))
     returns = with_nan(jax.device_get(metrics))["episode_return"]
-    # The best that can be had is about -1.1: the way to the origin.
+    # At the origin nothing is lost; standing still costs 13.
     assert returns[:3].mean() < -8 and returns[-5:].mean() > -2, returns
 
 
 @pytest.mark.exhaustive
 @pytest.mark.usefixtures("compiled_quickly")
 def test_it_learns_choices_and_numbers_through_a_mask():
-    changes = {"ppo": {"rollout_length": 1}, "policy": {"hidden_sizes": [8]}, "es": {"sigma": 0.3}}
+    changes = {"ppo": {"rollout_length": 1}, "policy": {"hidden_sizes": [8]}}
     program = start.build(config_of(changes, every_updates=300), Bandit())
-    _, metrics = program.train_chunk(program.init(), program.budget(10**6))
-    returns = with_nan(jax.device_get(metrics))["episode_return"]
-    assert returns[-20:].mean() > 0.7, "the best arm gives 1, the next 0.6 where that is forbidden"
+    state, _ = program.train_chunk(program.init(), program.budget(10**6))
+    whole, broken = jnp.array([0.0, 1.0]), jnp.array([1.0, 0.0])
+    obs = normalize.normalize_obs(state.learner.obs_moments, jnp.stack([whole, broken]))
+    mask = jnp.array([[True, True, True, True], [True, False, True, True]])
+    outputs = networks.apply_policy(program.network, state.learner.params, obs, mask)
+    number, arm = program.network.head.action(program.network.head.mode(outputs)).T
+    assert arm.tolist() == [1, 2], "the best arm, and the next where that is forbidden"
+    np.testing.assert_allclose(number, 0.5, atol=0.15)
 
 
 @pytest.mark.usefixtures("compiled_quickly")
