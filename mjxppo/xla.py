@@ -172,7 +172,10 @@ def platform_problem() -> str | None:
     import jax  # as above
 
     # The first from the variable, or a script.
-    asked = {"JAX_PLATFORMS": jax.config.jax_platforms, "JAX_PLATFORM_NAME": os.environ.get("JAX_PLATFORM_NAME")}
+    asked = {
+        "JAX_PLATFORMS": jax.config.values["jax_platforms"],
+        "JAX_PLATFORM_NAME": os.environ.get("JAX_PLATFORM_NAME"),
+    }
     if not any(asked.values()):
         return None
     try:

@@ -61,7 +61,9 @@ def show(options: Sequence[Option], sections: dict[str, str], page: str | None, 
         console.print(_table(rows_of(own)))
     if page is None and sections:
         console.print(_index(options, sections))
-        console.print(Text(f"\n{prog} --help {'|'.join([*sections, EVERYTHING])} explains them."))
+        console.print(
+            Text(f"\n{prog} --help SECTION explains the options of a section, --help {EVERYTHING} those of all.")
+        )
     for name, text in sections.items():
         if page in (name, EVERYTHING):
             console.print(Text(f"\n{text}" if page == EVERYTHING else text, style="bold"))

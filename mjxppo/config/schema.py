@@ -174,7 +174,7 @@ class PpoConfig:
 
 @dataclass(frozen=True)
 class CriticConfig:
-    """The critic's own steps (vpg, trpo, shac, reinforce with a value baseline)."""
+    """The critic's own steps, of vpg, trpo, shac, and reinforce."""
 
     epochs: Count = 5
     """Passes over each batch, after the policy's step."""

@@ -182,7 +182,7 @@ class TestTheirsAsOurs:
         "env, options, message",
         [
             (object(), {}, "object has no reset"),
-            (Reacher(), {"max_episode_steps": 0}, "at least 1"),
+            (Reacher(), {"max_episode_steps": 0}, "must be from 1 to"),
             ("brax:nothing", {}, "Brax has no environment 'nothing'"),
             ("brax:ant", {"legs": 5}, "does not take these options"),
             ("playgroud:Cartpole", {}, "there is no task"),

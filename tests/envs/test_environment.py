@@ -160,7 +160,7 @@ def test_an_environment_has_the_sizes_of_its_task_and_is_made_once():
     [
         ("hoper", {}, "did you mean hopper"),
         ("hopper", {"ctrl_cost": 1.0}, "did you mean ctrl_cost_weight"),
-        ("hopper", {"max_episode_steps": 0}, "at least 1"),
+        ("hopper", {"max_episode_steps": 0}, "must be from 1 to"),
         ("hopper", {"reset_noise_scale": -1.0}, "must not be negative"),
         ("hopper", {"xml_file": "nowhere.xml"}, "there is no file"),
         ("brax:nothing", {}, "Brax has no environment"),

@@ -13,7 +13,6 @@ from scipy import stats
 from mjxppo import envs
 from mjxppo.envs.registry import TASKS
 from mjxppo.envs.robot_task import RobotTask
-from mjxppo.physics import PhysicsState
 from mjxppo.physics.messages import without_model_warnings
 
 ROBOTS = [name for name, entry in TASKS.items() if entry.is_robot]
@@ -59,9 +58,9 @@ def step_from(task: str, recorded: dict[str, np.ndarray]) -> envs.EnvState:
 
     def run(qpos, qvel, qacc_warmstart, lag, elapsed, action):
         state = env.reset(jax.random.split(jax.random.key(0), num_worlds))
-        worlds = PhysicsState(qpos=qpos, qvel=qvel, qacc_warmstart=qacc_warmstart)
+        worlds = state.worlds.replace(qpos=qpos, qvel=qvel, qacc_warmstart=qacc_warmstart)
         if task == "ant":
-            worlds = state.worlds.replace(qpos=qpos, qvel=qvel, qacc_warmstart=qacc_warmstart, lag=lag)
+            worlds = worlds.replace(lag=lag)
         return env.step(state.replace(worlds=worlds, episode_length=elapsed), action)
 
     arguments = [jnp.asarray(recorded[name]) for name in ("qpos", "qvel", "qacc_warmstart", "lag")]
@@ -89,8 +88,9 @@ def test_each_step_equals_gymnasiums(task):
     assert not state.nonfinite.any()
     if task == "ant":
         assert recorded["terminated"].sum() > 3
-    elif task == "half_cheetah":
-        assert recorded["truncated"].sum() == 3 and not recorded["terminated"].any()
+    elif task in ("half_cheetah", "swimmer", "reacher"):
+        episodes = 3000 // TASKS[task].max_episode_steps
+        assert recorded["truncated"].sum() == episodes and not recorded["terminated"].any()
     else:
         assert recorded["terminated"].sum() > 20
 
@@ -146,7 +146,8 @@ def test_reset_distribution_equals_gymnasiums(task):
     ):
         for i in range(ours.shape[1]):
             assert stats.ks_2samp(ours[:, i], theirs[:, i]).pvalue > 1e-4, f"{task}, component {i}"
-        correlation = np.corrcoef(ours.T) - np.eye(ours.shape[1])
+        varying = ours[:, ours.std(0) > 0]  # the target of Reacher stands still
+        correlation = np.corrcoef(varying.T) - np.eye(varying.shape[1])
         assert np.abs(correlation).max() < 0.08, "components are independent"
 
 

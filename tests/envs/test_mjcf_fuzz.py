@@ -133,7 +133,11 @@ def gymnasium_environment(case: Case, path: Path) -> Any:
 
 
 def compare(case: Case, path: Path, backend: str) -> str:
-    """ "equal", or the line that refuses the robot. Raises AssertionError where its worlds are not Gymnasium's."""
+    """Compares the worlds of a robot, and raises AssertionError where they are not Gymnasium's.
+
+    Returns "equal", "chaotic" (in C MuJoCo too, so that fewer than half of the worlds could be compared), "invalid" (C
+    MuJoCo runs out of the memory that the file gives it), or the line that refuses the robot.
+    """
     path.write_text(case.xml, encoding="utf-8")
     with jax.enable_x64(True):
         try:
@@ -145,19 +149,25 @@ def compare(case: Case, path: Path, backend: str) -> str:
         gym = gymnasium_environment(case, path)
         start = starts(gym.model, case.seed)
         got = ours(env, start)
-    expected = gymnasiums(gym, start)
     rng = np.random.default_rng(case.seed + 1)
-    others = [gymnasiums(gym, _changed(start, PRECISION, rng)) for _ in range(2)]
-    assert_equal(got, expected, others)
-    return "equal"
+    try:
+        expected = gymnasiums(gym, start)
+        others = [gymnasiums(gym, _changed(start, PRECISION, rng)) for _ in range(2)]
+    except mujoco.FatalError as error:
+        assert "out of memory" in str(error) and "memory" in case.features, error
+        return "invalid"
+    return "equal" if assert_equal(got, expected, others) > 0.5 else "chaotic"
 
 
 def _changed(start: Start, size: float, rng: np.random.Generator) -> Start:
     return Start(*(x + size * rng.choice([-1, 1], x.shape) for x in (start.qpos, start.qvel, start.action)))
 
 
-def assert_equal(got: Rollout, expected: Rollout, others: list[Rollout]) -> None:
-    """Asserts that two rollouts differ by no more than C's own do when their starts differ by a little."""
+def assert_equal(got: Rollout, expected: Rollout, others: list[Rollout]) -> float:
+    """Asserts that two rollouts differ by no more than C's own do when their starts differ by a little.
+
+    Returns the share of worlds that could be compared in the first step.
+    """
     compared = ~np.any([rollout.unstable for rollout in (expected, *others)], axis=0)
     for name in ("obs", "x", "reward"):
         actual, wanted, *alternatives = (
@@ -175,11 +185,11 @@ def assert_equal(got: Rollout, expected: Rollout, others: list[Rollout]) -> None
         )
     sure = compared & np.all([other.terminated == expected.terminated for other in others], axis=0)
     np.testing.assert_array_equal(got.terminated[sure], expected.terminated[sure])
-    assert compared[0].mean() > 0.5, "most worlds can be compared"
+    return float(compared[0].mean())
 
 
 def outcomes(part: int, count: int, backend: str, strategy: SearchStrategy[Case], tmp_path: Path) -> Counter[str]:
-    """How often ``count`` robots were "equal", "refused", or "invalid": refused by MuJoCo itself."""
+    """How often ``count`` robots were "equal", "chaotic", "refused", or "invalid": refused by MuJoCo itself."""
     found: Counter[str] = Counter()
 
     @seed(part)
@@ -193,9 +203,11 @@ def outcomes(part: int, count: int, backend: str, strategy: SearchStrategy[Case]
     @given(strategy)
     def check(case):
         outcome = compare(case, tmp_path / "robot.xml", backend)
-        found[outcome if outcome == "equal" else "invalid" if "MuJoCo cannot load" in outcome else "refused"] += 1
+        invalid = outcome == "invalid" or "MuJoCo cannot load" in outcome
+        found["invalid" if invalid else outcome if outcome in ("equal", "chaotic") else "refused"] += 1
 
     check()
+    assert found["chaotic"] <= max(1, count // 20), found
     return found
 
 

@@ -84,7 +84,7 @@ def _check_plugin() -> str:
 def pallas_for(device: Device) -> Iterator[None]:
     """Within it, Pallas lowers kernels for the device instead of asking JAX which GPU is there."""
     try:
-        from jax._src.pallas.triton import gpu_info  # JAX 0.11 and later; 0.10 does not ask
+        from jax._src.pallas.triton import gpu_info  # type: ignore[attr-defined, unused-ignore]  # JAX 0.11 and later; 0.10 does not ask
     except ImportError:
         yield
         return
