@@ -16,7 +16,7 @@ import pytest
 from toy import PointMass
 
 import mjxppo
-from mjxppo import cli
+from mjxppo import cli, console
 from mjxppo.config.schema import Config, PolicyConfig, PpoConfig
 from mjxppo.envs import Environment
 from mjxppo.errors import UserError
@@ -299,7 +299,7 @@ class TestExportedPoliciesAreRun:
         short = {name: value for name, value in everything.items() if name not in ("returns", "lengths", "seeds")}
         assert json.loads(printed.out) == short and len(everything["returns"]) == 30
         assert len(printed.out.splitlines()) < 15
-        mean, std, worst = (f"{everything[name]:.1f}" for name in ("mean", "std", "min"))
+        mean, std, worst = (console.score(everything[name]) for name in ("mean", "std", "min"))
         last = f"return in Gymnasium's C MuJoCo: {mean} ± {std} (standard deviation) over 30 episodes, worst {worst}"
         assert printed.err.splitlines()[-1] == last
 
