@@ -9,6 +9,9 @@ from mjxppo.errors import UserError
 _REFUSED = {
     "jax_enable_x64": (True, "training computes in float32"),
     "jax_disable_jit": (True, "a run would take hours for seconds"),
+    "jax_no_tracing": (True, "programs are traced"),
+    "jax_no_execution": (True, "programs are run"),
+    "jax_debug_key_reuse": (True, "JAX's check of keys does not take the branches of an update"),
     "jax_numpy_rank_promotion": ("raise", "arrays are broadcast"),
     "jax_numpy_dtype_promotion": ("strict", "counts are multiplied by floats"),
     "jax_transfer_guard": ("disallow", "programs take constants from the host"),

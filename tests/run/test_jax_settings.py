@@ -20,6 +20,9 @@ from mjxppo.run.metrics import read_rows
 REFUSED = {
     "jax_enable_x64": True,
     "jax_disable_jit": True,
+    "jax_no_tracing": True,
+    "jax_no_execution": True,
+    "jax_debug_key_reuse": True,
     "jax_numpy_rank_promotion": "raise",
     "jax_numpy_dtype_promotion": "strict",
     "jax_transfer_guard": "disallow",
