@@ -1,7 +1,8 @@
 """Strategies for robots as MJCF: a plain robot that one of the tasks takes, with a few features that may not suit it.
 
-A feature is a function that changes the file. Hypothesis draws which features a robot has, and a seed for the numbers:
-``make_case`` with some of a failing case's features makes a smaller one.
+A feature is a function that changes the file. A generator draws which features a robot has, and a seed for the numbers:
+``make_case`` with some of a failing case's features makes a smaller one. Hypothesis would draw other robots in every
+process, because it takes numbers from the modules that are imported.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import random
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 
-from hypothesis import strategies as st
 from mjcf_features import FEATURES, MJX_FEATURES, SPATIAL_FEATURES, Feature, numbers
 
 ROOTS = {"half_cheetah": 1, "hopper": 3, "walker2d": 3}
@@ -34,28 +34,16 @@ class Case:
         return f"{self.task}, frame_skip {self.frame_skip}, seed {self.seed}, {features}\n{self.xml}"
 
 
-def cases(features: dict[str, Feature] = FEATURES, at_least: int = 0) -> st.SearchStrategy[Case]:
-    """Robots with some of ``features``."""
-    return st.builds(
-        make_case,
-        st.sampled_from(sorted(ROOTS)),
-        st.lists(st.sampled_from(sorted(features)), unique=True, min_size=at_least, max_size=3),
-        st.integers(1, 3),
-        st.integers(0, 2**32 - 1),
-    )
+def cases(rng: random.Random, features: dict[str, Feature] = FEATURES) -> Case:
+    """A robot with some of ``features``."""
+    chosen = rng.sample(sorted(features), rng.randint(0, 3))
+    return make_case(rng.choice(sorted(ROOTS)), chosen, rng.randint(1, 3), rng.getrandbits(32))
 
 
-def spatial_cases() -> st.SearchStrategy[Case]:
-    """Robots with limbs in three dimensions, and some of the features that suit them."""
-    features = st.lists(st.sampled_from(sorted(SPATIAL_FEATURES)), unique=True, max_size=2)
-    return st.builds(
-        make_case,
-        st.sampled_from(SPATIAL_TASKS),
-        features,
-        st.integers(1, 2),
-        st.integers(0, 2**32 - 1),
-        st.just(True),
-    )
+def spatial_cases(rng: random.Random) -> Case:
+    """A robot with limbs in three dimensions, and some of the features that suit them."""
+    chosen = rng.sample(sorted(SPATIAL_FEATURES), rng.randint(0, 2))
+    return make_case(rng.choice(SPATIAL_TASKS), chosen, rng.randint(1, 2), rng.getrandbits(32), True)
 
 
 def make_case(task: str, features: list[str], frame_skip: int, seed: int, spatial: bool = False) -> Case:
