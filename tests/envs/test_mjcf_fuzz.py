@@ -111,7 +111,8 @@ def gymnasiums(gym: Any, start: Start) -> Rollout:
             obs, reward, terminated, _, info = gym.step(low + (start.action[step, world] + 1) / 2 * (high - low))
             unstable = any(gym.data.warning[kind].number for kind in UNSTABLE)
             # C MuJoCo looks at what a step leaves when the next one begins; in ours the world is broken at once.
-            unstable |= bool(np.abs(np.concatenate([gym.data.qpos, gym.data.qvel])).max() > mujoco.mjMAXVAL)
+            left = np.concatenate([gym.data.qpos, gym.data.qvel, gym.data.qacc_warmstart])
+            unstable |= bool(np.abs(left).max() > mujoco.mjMAXVAL)
             rows.append((obs, info["x_position"], reward, terminated, unstable))
     columns = [
         np.array(x).reshape(NUM_WORLDS, NUM_STEPS, *np.shape(x[0])).swapaxes(0, 1) for x in zip(*rows, strict=True)

@@ -47,7 +47,7 @@ LINE_SEARCH_EVALUATIONS = 4
 
 FRICTION_EVALUATIONS = 30
 """The same with dry friction, whose force goes from one limit to the other within a short part of a step: an inexact
-step only jumps across, and Newton's method alone would take turns between the two sides for ever."""
+step only jumps across, and Newton's method alone would never stop taking turns between the two sides."""
 
 ROWS_PER_LOOP = 16
 """Rows whose outer products are summed in one loop: with many more, XLA:CPU no longer vectorises it."""
