@@ -36,8 +36,12 @@ class Case:
 
 def cases(rng: random.Random, features: dict[str, Feature] = FEATURES) -> Case:
     """A robot with some of ``features``."""
-    chosen = rng.sample(sorted(features), rng.randint(0, 3))
-    return make_case(rng.choice(sorted(ROOTS)), chosen, rng.randint(1, 3), rng.getrandbits(32))
+    while True:
+        chosen = rng.sample(sorted(features), rng.randint(0, 3))
+        try:
+            return make_case(rng.choice(sorted(ROOTS)), chosen, rng.randint(1, 3), rng.getrandbits(32))
+        except (IndexError, ValueError):
+            continue  # one feature has taken away the joint or body that another changes
 
 
 def spatial_cases(rng: random.Random) -> Case:
