@@ -255,15 +255,8 @@ class TrainingProgram:
         # Where all episodes are whole, their mean return is what is expected of one.
         limit = NO_LIMIT if self.config.algorithm == "reinforce" else self.env.max_episode_steps
         ends = batch.terminated, batch.truncated, batch.valid, limit, devices
-        return state, metrics | episode_metrics(batch.episode, batch.reward, *ends) | of_worlds | {
-            "env_steps_this_update": stats.steps,
-            "nonfinite_steps": stats.nonfinite,
-            "obs_outliers": stats.outliers,
-            "ran": jnp.array(True),
-            "update": state.update,
-            "env_steps_high": env_steps.high,
-            "env_steps_low": env_steps.low,
-        }
+        of_episodes = episode_metrics(batch.episode, batch.reward, *ends)
+        return state, metrics | of_episodes | of_worlds | stats.metrics() | state.metrics()
 
     def collect(
         self, state: TrainState, key: Array, budget: Array, config: PpoConfig | None = None

@@ -67,6 +67,14 @@ class RolloutStats:
     outliers: Array
     """Steps whose observation was an outlier, see ``normalize.OUTLIER``, [] int32."""
 
+    def metrics(self) -> dict[str, Array]:
+        """The counts that every update logs, each []."""
+        return {
+            "env_steps_this_update": self.steps,
+            "nonfinite_steps": self.nonfinite,
+            "obs_outliers": self.outliers,
+        }
+
 
 class BehaviorPolicy(NamedTuple):
     """The policy that acts in a rollout."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 
 from mjxppo.envs import EnvState
 from mjxppo.ppo.counters import Counter
@@ -74,3 +75,12 @@ class TrainState:
     """Updates done, [] int32."""
     env_steps: Counter
     """Environment steps taken."""
+
+    def metrics(self) -> dict[str, Array]:
+        """How far training has come, as every update logs it, each []."""
+        return {
+            "ran": jnp.array(True),
+            "update": self.update,
+            "env_steps_high": self.env_steps.high,
+            "env_steps_low": self.env_steps.low,
+        }

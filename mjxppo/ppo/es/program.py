@@ -78,15 +78,8 @@ class EsProgram(TrainingProgram):
         of_worlds = {name: devices.mean(x.mean()) for name, x in self.env.metrics(env_state).items()}
         env_steps = counters.add(state.env_steps, stats.steps)
         state = replace(state, learner=learner, env_state=env_state, update=state.update + 1, env_steps=env_steps)
-        return state, metrics | self._episode_metrics(env_state, collected, steps, config) | of_worlds | {
-            "env_steps_this_update": stats.steps,
-            "nonfinite_steps": stats.nonfinite,
-            "obs_outliers": stats.outliers,
-            "ran": jnp.array(True),
-            "update": state.update,
-            "env_steps_high": env_steps.high,
-            "env_steps_low": env_steps.low,
-        }
+        of_episodes = self._episode_metrics(env_state, collected, steps, config)
+        return state, metrics | of_episodes | of_worlds | stats.metrics() | state.metrics()
 
     def _run_episodes(
         self, state: TrainState, key: Array, budget: Array, config: PpoConfig

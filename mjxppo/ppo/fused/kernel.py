@@ -32,7 +32,7 @@ Store = Callable[[Matrix, Array], None]
 TILE = 32
 """Samples that a program takes through the networks together."""
 MAX_PROGRAMS = 264
-"""Programs of a launch: as many as an H200 runs at the same time, two on each of 132 multiprocessors. In larger
+"""Programs of a launch: all that an H200 runs at the same time, two on each of 132 multiprocessors. In larger
 minibatches each takes several tiles, so that parts of the gradient take no more memory."""
 SWEPT = ("clip_eps", "value_coef", "entropy_coef")
 """Settings of the loss that may be arrays [], because the members of a run may differ in them."""
