@@ -30,13 +30,20 @@ class Entry(NamedTuple):
     """A task of this package."""
 
     gym_id: str | None
-    """The Gymnasium environment that it equals; None if there is none."""
+    """The id of the environment with Gymnasium's interface that it equals; None if there is none."""
     place: str
     """Its class, as MODULE:CLASS."""
     max_episode_steps: int = 1000
     """Its default time limit."""
     is_robot: bool = True
     """Whether a MuJoCo model is simulated, ``RobotTask``."""
+    one_world: str | None = None
+    """The class of that environment, as MODULE:CLASS, where it is this package's; None: it comes with Gymnasium."""
+
+    @property
+    def in_gymnasium(self) -> bool:
+        """Whether Gymnasium itself has the environment that it equals."""
+        return self.gym_id is not None and self.one_world is None
 
     @property
     def task(self) -> type[Task]:
@@ -62,10 +69,15 @@ TASKS: dict[str, Entry] = {
     "inverted_pendulum": Entry("InvertedPendulum-v5", "mjxppo.envs.pendulum:InvertedPendulum"),
     "inverted_double_pendulum": Entry("InvertedDoublePendulum-v5", "mjxppo.envs.pendulum:InvertedDoublePendulum"),
     "cartpole": Entry("CartPole-v1", "mjxppo.envs.cartpole:CartPole", 500, is_robot=False),
+    "quadruped": Entry(
+        "mjxppo/Quadruped-v0", "mjxppo.envs.quadruped:Quadruped", one_world="mjxppo.interop.quadruped:QuadrupedEnv"
+    ),
     "gridworld": Entry(None, "mjxppo.envs.gridworld:Gridworld", 50, is_robot=False),
 }
 """This package's tasks by canonical name."""
 
+NAMESPACE = "mjxppo/"
+"""What the ids begin with under which ``mjxppo.gymnasium`` registers the tasks."""
 GYMNASIUM = "gymnasium"
 _ALIASES = {"halfcheetah": "half_cheetah", "cheetah": "half_cheetah", "walker": "walker2d"}
 _LIBRARIES = ("brax", "playground", GYMNASIUM)
@@ -185,6 +197,12 @@ def gym_id_of(name: str) -> str | None:
         return TASKS[name].gym_id
     own = registered_task(name)
     return own.gym_id if own is not None else None
+
+
+def gymnasium_name(task: str) -> str:
+    """The id under which ``mjxppo.gymnasium`` registers a task of this package."""
+    gym_id = TASKS[task].gym_id or f"{task.title()}-v0"
+    return gym_id if gym_id.startswith(NAMESPACE) else NAMESPACE + gym_id
 
 
 def registered_task(name: str) -> Registered | None:

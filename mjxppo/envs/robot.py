@@ -16,14 +16,14 @@ _FIELD = "env_options.xml_file"
 
 
 def model_file(xml_file: str | bytes | os.PathLike[str]) -> str:
-    """The name of a file that comes with Gymnasium, as it is, or the absolute path of any other.
+    """The name of a file that comes with this package or Gymnasium, as it is, or the absolute path of any other.
 
-    A name without a directory is Gymnasium's, where it has a file of that name. Everything else is a path: absolute,
-    from the home directory (``~``), or from the working directory. Raises UserError where there is no such file.
+    A name without a directory is that of such a file, where there is one. Everything else is a path: absolute, from the
+    home directory (``~``), or from the working directory. Raises UserError where there is no such file.
     """
     name = os.fsdecode(xml_file)
     try:
-        if Path(name).name == name and (_assets() / name).is_file():
+        if _shipped(name) is not None:
             return name
         path = Path(name).expanduser().absolute()
         if path.is_file():
@@ -37,7 +37,7 @@ def model_file(xml_file: str | bytes | os.PathLike[str]) -> str:
 
 def robot_model(xml_file: str | os.PathLike[str]) -> mujoco.MjModel:
     """Compiles the model in a file, named as in ``model_file``; raises UserError where MuJoCo cannot simulate it."""
-    path = _assets() / model_file(xml_file)
+    path = path_of(model_file(xml_file))
     try:
         with without_model_warnings():
             model = mujoco.MjModel.from_xml_path(str(path))
@@ -47,11 +47,18 @@ def robot_model(xml_file: str | os.PathLike[str]) -> mujoco.MjModel:
         raise UserError(f"{_FIELD}: MuJoCo cannot load {path}: {' '.join(str(error).split())}") from error
 
 
-def _assets() -> Path:
-    """The folder of the models that come with the installed ``gymnasium`` package."""
+def path_of(model_file: str) -> Path:
+    """The path of a file that ``model_file`` has named."""
+    return _shipped(model_file) or Path(model_file)
+
+
+def _shipped(name: str) -> Path | None:
+    """The path of a model that comes with this package or the installed ``gymnasium``; None if neither has it."""
     spec = find_spec("gymnasium")
     assert spec is not None and spec.origin is not None, "gymnasium is a dependency of this package"
-    return Path(spec.origin).parent / "envs" / "mujoco" / "assets"
+    folders = Path(__file__).parent / "robots", Path(spec.origin).parent / "envs" / "mujoco" / "assets"
+    paths = (folder / name for folder in folders) if Path(name).name == name else ()
+    return next((path for path in paths if path.is_file()), None)
 
 
 def check_root(model: mujoco.MjModel, axes: tuple[str, ...]) -> None:

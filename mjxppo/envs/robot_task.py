@@ -24,7 +24,7 @@ class RobotOptions:
     """The options of a task with a MuJoCo model, under Gymnasium's names; the defaults are Gymnasium's."""
 
     xml_file: str
-    """A model that comes with Gymnasium, or the path of another MJCF file, see ``robot.model_file``."""
+    """A model that comes with this package or Gymnasium, or the path of another MJCF file, see ``robot.model_file``."""
     frame_skip: int
     """MuJoCo steps per environment step."""
     max_episode_steps: int = 1000

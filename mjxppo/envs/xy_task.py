@@ -1,4 +1,4 @@
-"""XYTask: the common part of Gymnasium's tasks whose robots travel along x and y."""
+"""XYTask: the common part of the tasks whose robots travel along x and y."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import flax.struct
 import jax.numpy as jnp
 
 from mjxppo.envs import robot
-from mjxppo.envs.locomotion import LocomotionOptions
-from mjxppo.envs.robot_task import RobotTask
+from mjxppo.envs.robot_task import NoisyRobotOptions, RobotTask
 from mjxppo.envs.task import Array
 from mjxppo.physics import BackendName, PhysicsState
 
@@ -25,9 +24,9 @@ class XYWorlds(PhysicsState):
 class XYTask(RobotTask):
     """A robot whose place, x and y, is the first two numbers of qpos."""
 
-    options: LocomotionOptions
+    options: NoisyRobotOptions
 
-    def __init__(self, options: LocomotionOptions, backend: BackendName = "auto", platform: str | None = None):
+    def __init__(self, options: NoisyRobotOptions, backend: BackendName = "auto", platform: str | None = None):
         super().__init__(options, backend, platform)
         self._depends_on_place = robot.depends_on_x(self.model, "xy") is not None
 

@@ -48,7 +48,7 @@ def measure_gymnasium(
     Raises:
         UserError: a task or mode is unknown, or cannot run on this machine.
     """
-    check_known("tasks", tasks, [name for name, entry in TASKS.items() if entry.gym_id])
+    check_known("tasks", tasks, [name for name, entry in TASKS.items() if entry.in_gymnasium])
     check_known("modes", modes, MODES)
     results = [row for task in tasks for row in _run_task(task, modes, num_envs, seconds, repeats)]
     return {**describe(), "results": results}

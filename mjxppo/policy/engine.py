@@ -13,5 +13,7 @@ Engine = Literal["gymnasium", "own", "planar", "mjx", "mjx-warp"]
 def physics_of(engine: str, env: str) -> str:
     """Text for the user that names the physics of an evaluation of ``env``, a canonical name, by ``engine``."""
     if engine == "gymnasium":
-        return "Gymnasium's C MuJoCo" if env in TASKS and TASKS[env].is_robot else "Gymnasium's own environment"
+        if env not in TASKS or not TASKS[env].is_robot:
+            return "Gymnasium's own environment"
+        return "C MuJoCo" if TASKS[env].one_world else "Gymnasium's C MuJoCo"
     return "the environment's own physics" if engine == "own" else f"{engine} physics"

@@ -30,6 +30,8 @@ class Settings(NamedTuple):
     begin_again: bool
     """Whether an episode that terminated is followed by a new one."""
     best: bool
+    command: list[float] | None
+    """In the order of ``Simulation.command_ranges``; None: the task draws its own."""
 
 
 class Panel:
@@ -54,6 +56,10 @@ class Panel:
             self._button("Reset", "reset")
             self._speed = gui.add_dropdown("Speed", tuple(SPEEDS), initial_value=_NORMAL)
             self._again = gui.add_checkbox("Begin again after a fall", True)
+        self._by_hand: Any = None
+        self._commands: list[Any] = []
+        if simulation.command_ranges:
+            self._add_commands(simulation)
         with gui.add_folder("Push"):
             self._direction = gui.add_dropdown("Direction", tuple(simulation.directions))
             self._strength = gui.add_slider(
@@ -81,6 +87,7 @@ class Panel:
             int(self._delay.value),
             self._again.value,
             self._policy.value == "best",
+            [float(slider.value) for slider in self._commands] if self._by_hand and self._by_hand.value else None,
         )
 
     @property
@@ -101,6 +108,14 @@ class Panel:
         """Shows a line (Markdown) above the controls."""
         if text != self._status.content:
             self._status.content = text
+
+    def _add_commands(self, simulation: Simulation) -> None:
+        """Adds what the robot can be commanded to do."""
+        with self._gui.add_folder("Command"):
+            self._by_hand = self._gui.add_checkbox("By hand", False, hint="Otherwise the task draws commands.")
+            for name, (low, high) in simulation.command_ranges.items():
+                start = min(max(0.0, low), high)
+                self._commands.append(self._gui.add_slider(name, low, high, (high - low) / 40 or 0.01, start))
 
     def _button(self, label: str, name: str) -> None:
         self._gui.add_button(label).on_click(lambda _: self._pressed.append(name))

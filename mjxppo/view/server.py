@@ -118,6 +118,7 @@ class View:
             simulation.use(newer.policy)
         simulation.change(settings.changes)
         simulation.delay = settings.delay
+        simulation.command(settings.command)
         for name in self.panel.take_pressed():
             if name == "push":
                 simulation.push(*self.panel.push)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import mujoco
@@ -89,6 +89,20 @@ class Simulation:
         self._policy, self._next_seed = policy, seed
         self._push, self._push_steps = np.zeros(3), 0
         self.reset()
+
+    @property
+    def command_ranges(self) -> dict[str, tuple[float, float]]:
+        """The lowest and highest command by name; empty for a task without commands.
+
+        A task with commands is an environment with ``command_ranges``, and ``fixed_command``, which it obeys where that
+        is not None.
+        """
+        return getattr(self._env.unwrapped, "command_ranges", {})
+
+    def command(self, numbers: Sequence[float] | None) -> None:
+        """Fixes the command, in the order of ``command_ranges``; None: the task draws its own."""
+        if self.command_ranges:
+            self._env.unwrapped.fixed_command = None if numbers is None else np.array(numbers)
 
     @property
     def directions(self) -> list[str]:

@@ -15,7 +15,7 @@ from mjxppo.envs.registry import TASKS
 from mjxppo.envs.robot_task import RobotTask
 from mjxppo.physics.messages import without_model_warnings
 
-ROBOTS = [name for name, entry in TASKS.items() if entry.is_robot]
+ROBOTS = [name for name, entry in TASKS.items() if entry.is_robot and entry.in_gymnasium]
 
 
 def record(gym_id: str, num_steps: int, action_scale: float, seed: int = 0) -> dict[str, np.ndarray]:
@@ -151,7 +151,7 @@ def test_reset_distribution_equals_gymnasiums(task):
         assert np.abs(correlation).max() < 0.08, "components are independent"
 
 
-@pytest.mark.parametrize("task", [name for name, entry in TASKS.items() if entry.gym_id])
+@pytest.mark.parametrize("task", [name for name, entry in TASKS.items() if entry.in_gymnasium])
 def test_sizes_and_time_step_equal_gymnasiums(task):
     env = envs.make(task)
     with without_model_warnings():

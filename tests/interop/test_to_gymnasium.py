@@ -270,7 +270,7 @@ def test_choices_are_taken_as_integers():
 
 
 class TestRegistered:
-    @pytest.mark.parametrize("name", [entry.gym_id for entry in TASKS.values() if entry.gym_id])
+    @pytest.mark.parametrize("name", [entry.gym_id for entry in TASKS.values() if entry.in_gymnasium])
     def test_spaces_equal_gymnasiums_own(self, name):
         with without_model_warnings():
             theirs = gymnasium.make_vec(name, num_envs=3)

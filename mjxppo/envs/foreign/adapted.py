@@ -16,6 +16,7 @@ from mjxppo.envs.actions import ActionSpec
 from mjxppo.envs.foreign.results import MASK, PREFIX, PlainResults
 from mjxppo.envs.foreign.spaces import action_spec
 from mjxppo.envs.randomize.changes import QUANTITIES, changed_fields
+from mjxppo.envs.registry import NAMESPACE
 from mjxppo.envs.robot import model_file
 from mjxppo.errors import UserError
 from mjxppo.physics import modify_model
@@ -41,7 +42,7 @@ def make_one(gym_id: str, options: Mapping[str, Any], **kwargs: Any) -> gymnasiu
     changes = _checked_changes(options.pop("perturb", {}))
     try:
         with without_model_warnings():
-            env = gymnasium.make(gym_id, **options, **kwargs)
+            env = gymnasium.make(_importing(gym_id), **options, **kwargs)
     except (gymnasium.error.Error, ModuleNotFoundError, AssertionError) as error:  # it asserts what spaces are like
         raise UserError(f"env: {PREFIX}{gym_id}: {_first_line(error)}") from error
     except (TypeError, OSError, ValueError) as error:
@@ -49,6 +50,11 @@ def make_one(gym_id: str, options: Mapping[str, Any], **kwargs: Any) -> gymnasiu
             raise UserError(f"env: {PREFIX}{gym_id} cannot be made: {_first_line(error)}") from error
         raise UserError(f"env_options: {PREFIX}{gym_id} does not take these options: {_first_line(error)}") from error
     return adapted(env, changes)
+
+
+def _importing(gym_id: str) -> str:
+    """The id in the form in which Gymnasium first imports the module that registers it, where it is one of ours."""
+    return f"mjxppo.gymnasium:{gym_id}" if gym_id.startswith(NAMESPACE) else gym_id
 
 
 def adapted_in_process(
