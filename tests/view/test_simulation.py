@@ -8,7 +8,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
-from hopper_runs import CONFIG, arrays_of, save
+from untrained_runs import CONFIG, arrays_of, save
 
 from mjxppo import cli
 from mjxppo.config.schema import Config

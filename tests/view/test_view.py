@@ -11,7 +11,7 @@ from pathlib import Path
 import browser
 import numpy as np
 import pytest
-from hopper_runs import CONFIG, arrays_of, save
+from untrained_runs import CONFIG, arrays_of, save
 
 pytest.importorskip("viser", reason="needs viser: pip install 'mjxppo[view]'")
 
@@ -168,6 +168,32 @@ def test_it_follows_the_newest_and_the_best_policy_of_a_run(hopper):
         best.keep_best(run, arrays_of(0.3), CONFIG, {"update": 2, "eval/return_mean": 5.0})
         until(acts(0.3))
         until(lambda: "best policy, update 2" in view.panel.status and "no evaluation" not in view.panel.status)
+
+
+def test_a_robot_does_what_the_panel_commands_or_what_its_task_draws(tmp_path):
+    save(tmp_path / "run/ckpt/1", 0.0, env="quadruped")
+    view = View(tmp_path / "run", False, "127.0.0.1", free_port(), seed=1)
+    try:
+        view._advance(0.03)
+        drawn = view.simulation.obs[9:12].copy()
+        view.panel._by_hand.value = True
+        view.panel._commands[0].value = 0.6
+        view._advance(0.03)
+        np.testing.assert_allclose(view.simulation.obs[9:12], [0.6, 0, 0])
+        view.panel._by_hand.value = False
+        view._advance(0.03)
+        np.testing.assert_array_equal(view.simulation.obs[9:12], drawn)
+    finally:
+        view.close()
+
+
+def test_a_task_without_commands_has_no_controls_for_them(hopper):
+    view, _ = hopper
+    try:
+        view._advance(0.03)
+        assert view.panel.settings.command is None and not view.panel._commands
+    finally:
+        view.close()
 
 
 def test_an_episode_begins_again_a_second_after_a_fall_if_wanted(hopper):
