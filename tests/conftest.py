@@ -34,6 +34,13 @@ def compiled_quickly(monkeypatch):
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.fixture
+def mjx_is_only_traced(monkeypatch):
+    """Lets a test make MJX's and Brax's models where XLA would abort on their steps, which the test must not compile."""
+    flags = mjxppo.xla.without_multi_output_fusion(os.environ.get("XLA_FLAGS", ""))
+    monkeypatch.setenv("XLA_FLAGS", flags)
+
+
 @pytest.fixture(autouse=True)
 def names_of_tasks_are_forgotten():
     """Takes away the names that a test has given to tasks of its own; messages list and suggest names."""

@@ -171,6 +171,7 @@ class TestTheirsAsOurs:
         assert outcome.expected_return > -7
 
     @pytest.mark.parametrize("name", ["ant", "inverted_pendulum", "reacher"])
+    @pytest.mark.usefixtures("mjx_is_only_traced")
     def test_braxs_own_environments_fit(self, name):
         env = envs.make(f"brax:{name}")
         state = jax.eval_shape(env.reset, jax.random.split(jax.random.key(0), N))

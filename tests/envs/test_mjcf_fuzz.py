@@ -220,6 +220,7 @@ def test_a_robot_in_spatial_physics_is_gymnasiums_or_refused_in_one_line(part, t
 
 
 @pytest.mark.parametrize("part", [0, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in range(1, 20))])
+@pytest.mark.usefixtures("mjx_is_only_traced")
 def test_a_robot_in_mjx_physics_is_gymnasiums_or_refused_in_one_line(part, tmp_path):
     found = outcomes(part, 8, "mjx", partial(cases, features=MJX_FEATURES), tmp_path)
     assert found["equal"] >= 2, found

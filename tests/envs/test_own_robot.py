@@ -228,6 +228,7 @@ FLOOR, ROCK = (
         (FLOOR, ROCK.replace("><geom", '><joint axis="0 0 1"/><geom'), "the geom 'rock'"),
     ],
 )
+@pytest.mark.usefixtures("mjx_is_only_traced")
 def test_what_hangs_beside_the_robot_in_one_body_belongs_to_the_world(tmp_path, floor, inside, reason):
     (tmp_path / "robot.xml").write_text(IN_A_BODY.format(floor=floor, inside=inside))
     env = envs.make("hopper", xml_file=tmp_path / "robot.xml")

@@ -139,6 +139,7 @@ def test_what_cannot_be_represented_is_named(case):
     assert str(refusal.value).startswith("spatial physics cannot represent ") and named in str(refusal.value)
 
 
+@pytest.mark.usefixtures("mjx_is_only_traced")
 def test_auto_takes_the_fastest_that_can_represent_the_model_and_says_why_it_is_no_faster_one():
     made = physics.make(tumbler())
     assert made.name == "spatial" and made.not_planar.startswith("planar physics cannot represent free joint")
