@@ -36,7 +36,7 @@ def compiled_quickly(monkeypatch):
 
 @pytest.fixture
 def mjx_is_only_traced(monkeypatch):
-    """Lets a test make MJX's and Brax's models where XLA would abort on their steps, which the test must not compile."""
+    """Lets a test make MJX's and Brax's models where XLA aborts on their steps, which the test must not compile."""
     flags = mjxppo.xla.without_multi_output_fusion(os.environ.get("XLA_FLAGS", ""))
     monkeypatch.setenv("XLA_FLAGS", flags)
 

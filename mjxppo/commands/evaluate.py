@@ -30,7 +30,7 @@ class EvaluateArguments:
     best: bool = False
     """Take the policy of the run's best evaluation while training, instead of the newest."""
     engine: Engine = "gymnasium"
-    """gymnasium (its own environment, on C MuJoCo), own (what the run was trained in), planar, mjx, or mjx-warp."""
+    """gymnasium (one world in C MuJoCo), own (what the run was trained in), planar, spatial, mjx, or mjx-warp."""
     episodes: int = 100
     """Episodes to run."""
     seed: int = 1_000_000
@@ -41,7 +41,7 @@ class EvaluateArguments:
     """Print everything as JSON, the single episodes included."""
     as_trained: bool = False
     """Evaluate in the worlds of training (randomised over the whole ranges, with privileged observations); needs
-    --engine own, planar or mjx."""
+    --engine own, planar, spatial or mjx."""
     perturb: Annotated[tuple[str, ...], REPEATED] = ()
     """NAME=LOW:HIGH: evaluate on robots that differ from the model by factors in this range (friction, mass, inertia,
     size, strength, damping, stiffness, armature, gravity; slope in degrees); once or twice, for a grid of returns."""

@@ -37,7 +37,8 @@ class PhysicsConfig:
     """How worlds are simulated."""
 
     backend: BackendName = "auto"
-    """auto (planar where the model is planar, else mjx), planar, planar-pallas (one GPU kernel), mjx, or mjx-warp."""
+    """auto (planar, spatial, mjx: the first that is exact); planar, planar-pallas (one GPU kernel), spatial, mjx,
+    mjx-warp."""
 
 
 @dataclass(frozen=True)

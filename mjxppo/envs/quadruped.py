@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import flax.struct
 import jax
 import jax.numpy as jnp
-import mujoco
 import numpy as np
 
 from mjxppo.envs import robot
@@ -119,7 +118,7 @@ class Quadruped(XYTask):
     def __init__(self, options: QuadrupedOptions, backend: BackendName = "auto", platform: str | None = None):
         super().__init__(options, backend, platform)
         robot.check_ground(self.model)
-        self.home = home_of(self.model)
+        self.home = robot.home_of(self.model)
         if options.terminate_when_unhealthy:
             start = float(self.home[2])
             check_start("z", start, 0.0, options.healthy_z_range, "the height of its first body")
@@ -220,11 +219,6 @@ class Quadruped(XYTask):
             "velocity_error": jnp.sqrt(jnp.square(error[:, :2]).sum(-1)),
             "turning_error": jnp.abs(error[:, 2]),
         }
-
-
-def home_of(model: mujoco.MjModel) -> np.ndarray:
-    """The positions [nq] in which the robot starts: the first keyframe, or ``qpos0`` where there is none."""
-    return np.array(model.key_qpos[0] if model.nkey else model.qpos0)
 
 
 def torso_motion(worlds: PhysicsState) -> tuple[Array, Array, Array]:

@@ -157,6 +157,11 @@ def _can_touch_the_world(model: mujoco.MjModel) -> bool:
     return bool(meets.any() or (own[model.pair_geom1] != own[model.pair_geom2]).any())
 
 
+def home_of(model: mujoco.MjModel) -> np.ndarray:
+    """The positions [nq] that a robot's file means it to start in: the first keyframe, or ``qpos0`` without one."""
+    return np.array(model.key_qpos[0] if model.nkey else model.qpos0)
+
+
 def control_range(model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray] | None:
     """Lower and upper ends of the controls, each [nu], for which -1 and 1 stand; None where they are -1 and 1."""
     low, high = np.array(model.actuator_ctrlrange.T, np.float32)

@@ -14,8 +14,8 @@ from gymnasium.envs.mujoco import MujocoEnv
 from gymnasium.spaces import Box
 
 from mjxppo.config.values import options_of_type
-from mjxppo.envs.quadruped import COMMANDS, QuadrupedOptions, home_of
-from mjxppo.envs.robot import model_file, path_of
+from mjxppo.envs.quadruped import COMMANDS, QuadrupedOptions
+from mjxppo.envs.robot import home_of, model_file, path_of
 
 _CAMERA = {"trackbodyid": 1, "distance": 2.0, "elevation": -20.0, "azimuth": 60.0}
 

@@ -23,7 +23,7 @@ from mjxppo.envs.randomize import quantities
 from mjxppo.envs.robot import robot_model
 from mjxppo.errors import UserError
 from mjxppo.measure.arguments import check_known
-from mjxppo.measure.visited_states import FRAME_SKIP, XML_FILE, States, random_states
+from mjxppo.measure.visited_states import FRAME_SKIP, SPATIAL, XML_FILE, States, random_states
 from mjxppo.physics import PhysicsState
 from mjxppo.physics.compiler import check_compiler, compiler_aborts
 from mjxppo.physics.messages import import_mjx
@@ -35,7 +35,10 @@ Array = jax.Array
 Stepper = Callable[[PhysicsState, Array], PhysicsState]
 
 VARIED = "-varied"
-BACKENDS = ("c", "mjx-stock", "planar", "planar-pallas", "mjx", "mjx-warp", "planar" + VARIED, "mjx" + VARIED)
+BACKENDS = (
+    *("c", "mjx-stock", "planar", "planar-pallas", "spatial", "mjx", "mjx-warp"),
+    *(f"{name}{VARIED}" for name in ("planar", "spatial", "mjx")),
+)
 """Engines that can be measured: C MuJoCo on all cores, stock MJX (with its default 100 iterations and 50 line-search
 steps), this package's backends, and two of these with different physical parameters in every world.
 ``planar-pallas:WORLDS:WARPS`` sets the size of the kernel's programs."""
@@ -58,7 +61,7 @@ def measure_physics(
 
     Args:
         tasks: keys of ``FRAME_SKIP``.
-        backends: elements of ``BACKENDS``; empty: ``default_backends()``. ``ratio_to_c`` needs "c" among them.
+        backends: elements of ``BACKENDS``; empty: the task's default. ``ratio_to_c`` needs "c" among them.
         num_envs: number of worlds stepped together, a multiple of the number of devices.
         num_steps: environment steps of each world in a round.
         repeats: number of rounds; results are medians.
@@ -72,9 +75,8 @@ def measure_physics(
     Raises:
         UserError: a task or backend is unknown or cannot run here, or ``num_envs`` does not fit the devices.
     """
-    backends = backends or default_backends()
-    kinds = [backend.split(":")[0] for backend in backends]
     check_known("tasks", tasks, FRAME_SKIP)
+    kinds = [backend.split(":")[0] for task in tasks for backend in backends or default_backends(task)]
     check_known("backends", kinds, BACKENDS)
     _check_compiler(kinds)
     if "planar-pallas" in kinds and xla.platform() != "gpu":
@@ -83,14 +85,16 @@ def measure_physics(
         raise UserError(f"num_envs: {num_envs} is no multiple of the {jax.local_device_count()} local devices")
     results = []
     for task in tasks:
-        results += _run_task(task, backends, num_envs, num_steps, repeats, seed)
+        results += _run_task(task, backends or default_backends(task), num_envs, num_steps, repeats, seed)
     return {**machine.describe(), "results": results, "fastest": _fastest(results)}
 
 
-def default_backends() -> tuple[str, ...]:
+def default_backends(task: str = "half_cheetah") -> tuple[str, ...]:
     """The backends that are measured by default on this machine: the Pallas kernel on a GPU only."""
-    kernel = ("planar-pallas",) if xla.platform() == "gpu" else ()
     mjx = () if compiler_aborts() else _MJX
+    if task in SPATIAL:
+        return ("c", "spatial", *mjx)
+    kernel = ("planar-pallas",) if xla.platform() == "gpu" else ()
     return ("c", "planar", *kernel, *mjx)
 
 
@@ -202,7 +206,8 @@ def _c_round(model: mujoco.MjModel, task: str, states: States, num_steps: int, s
     for row, qpos, qvel in zip(initial, states.qpos, states.qvel, strict=True):
         data[0].qpos[:], data[0].qvel[:] = qpos, qvel
         mujoco.mj_getState(model, data[0], row, spec)
-    ctrl = np.random.default_rng(seed).uniform(-1, 1, (count, num_steps, model.nu))
+    low, high = model.actuator_ctrlrange.T
+    ctrl = np.random.default_rng(seed).uniform(low, high, (count, num_steps, model.nu))
     ctrl = np.repeat(ctrl, frame_skip, axis=1)
     trajectory = np.zeros((count, num_steps * frame_skip, size))
     pool = rollout.Rollout(nthread=len(data))
@@ -248,10 +253,11 @@ def _jax_round(
     keys = jax.random.split(jax.random.key(seed), len(devices))
     qpos, qvel, warmstart = (jnp.asarray(x, jnp.float32) for x in states[:3])
     start = PhysicsState(qpos, qvel, warmstart, parameters)
+    low, high = jnp.asarray(model.actuator_ctrlrange.T, jnp.float32)
 
     def per_device(state: PhysicsState, keys: Array) -> PhysicsState:
         def one(state: PhysicsState, key: Array) -> tuple[PhysicsState, None]:
-            ctrl = jax.random.uniform(key, (state.qpos.shape[0], model.nu), minval=-1, maxval=1)
+            ctrl = jax.random.uniform(key, (state.qpos.shape[0], model.nu), minval=low, maxval=high)
             return step(state, ctrl), None
 
         return jax.lax.scan(one, state, jax.random.split(keys[0], num_steps))[0]

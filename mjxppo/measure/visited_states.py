@@ -9,8 +9,19 @@ import mujoco
 import numpy as np
 
 from mjxppo.envs.registry import TASKS
+from mjxppo.envs.robot import home_of
 
-_EPISODE = {"half_cheetah": 100, "hopper": 60, "walker2d": 60}
+_EPISODE = {
+    "half_cheetah": 100,
+    "hopper": 60,
+    "walker2d": 60,
+    "ant": 60,
+    "swimmer": 100,
+    "reacher": 50,
+    "inverted_pendulum": 30,
+    "inverted_double_pendulum": 30,
+    "quadruped": 60,
+}
 """Environment steps after which a rollout starts again, by task."""
 
 _OPTIONS = {name: TASKS[name].robot.Options() for name in _EPISODE}  # type: ignore[call-arg]
@@ -19,7 +30,10 @@ FRAME_SKIP: dict[str, int] = {name: options.frame_skip for name, options in _OPT
 """MuJoCo steps per environment step, by task."""
 
 XML_FILE: dict[str, str] = {name: options.xml_file for name, options in _OPTIONS.items()}
-"""Gymnasium's model file, by task."""
+"""Model file, by task."""
+
+SPATIAL = ("ant", "swimmer", "reacher", "quadruped")
+"""Tasks whose robots planar physics cannot represent."""
 
 
 class States(NamedTuple):
@@ -38,7 +52,7 @@ class States(NamedTuple):
 def random_states(model: mujoco.MjModel, task: str, count: int, seed: int = 0) -> States:
     """States from rollouts with uniformly random controls."""
     rng = np.random.default_rng(seed)
-    return visit_states(model, task, count, rng, lambda _: rng.uniform(-1, 1, model.nu))
+    return visit_states(model, task, count, rng, lambda _: rng.uniform(*model.actuator_ctrlrange.T))
 
 
 def visit_states(
@@ -51,7 +65,7 @@ def visit_states(
     while len(kept) < count:
         if step % _EPISODE[task] == 0:
             mujoco.mj_resetData(model, data)
-            data.qpos[:] = model.qpos0 + rng.uniform(-0.005, 0.005, model.nq)
+            data.qpos[:] = home_of(model) + rng.uniform(-0.005, 0.005, model.nq)
             data.qvel[:] = 0.1 * rng.normal(size=model.nv)
         ctrl = control(float(data.time))
         if step % 3 == 2:

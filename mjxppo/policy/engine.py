@@ -6,7 +6,7 @@ from typing import Literal
 
 from mjxppo.envs.registry import TASKS
 
-Engine = Literal["gymnasium", "own", "planar", "mjx", "mjx-warp"]
+Engine = Literal["gymnasium", "own", "planar", "spatial", "mjx", "mjx-warp"]
 """Place of an evaluation: Gymnasium's C MuJoCo, the run's own environment, or a physics backend of this package."""
 
 

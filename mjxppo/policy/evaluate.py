@@ -105,7 +105,7 @@ def evaluate(
         raise UserError(f"engine: {config.env} is not simulated by {engine}; use --engine own")
     if engine == "gymnasium":
         if as_trained:
-            raise UserError("as_trained: needs --engine own, planar or mjx; Gymnasium's is the task itself")
+            raise UserError("as_trained: needs --engine own, planar, spatial or mjx; Gymnasium's is the task itself")
         results = gymnasium_episodes(policy, config, num_episodes, seed, changes or {})
         return summarize(results, engine, config.env, seed)
     backend = config.physics.backend if engine == "own" else engine

@@ -149,7 +149,7 @@ def test_another_robot_with_a_free_torso_can_be_commanded_and_starts_at_qpos0_wi
     state = env.reset(jax.random.split(jax.random.key(0), 2))
     assert state.obs.shape[1:] == gym_env.observation_space.shape == (12 + 8 + 8 + 8,)
     np.testing.assert_allclose(state.worlds.qpos[:, :7], np.tile(env.task.model.qpos0[:7], (2, 1)), atol=1e-6)
-    np.testing.assert_array_equal(gym_env.unwrapped._home, env.task.model.qpos0)
+    np.testing.assert_array_equal(gym_env.unwrapped._home, env.task.home)
 
 
 def test_a_command_can_be_fixed():

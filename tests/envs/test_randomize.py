@@ -348,7 +348,7 @@ def test_physics_that_is_not_ours_cannot_be_varied():
 def test_a_backend_that_cannot_vary_is_refused_when_the_task_is_made(sled, monkeypatch):
     monkeypatch.setattr(physics.Physics, "takes_parameters", False)
     with pytest.raises(
-        UserError, match=r"^randomize\.mass: cannot vary in planar; set physics\.backend to planar or mjx"
+        UserError, match=r"^randomize\.mass: cannot vary in planar; set physics\.backend to planar, spatial or mjx"
     ):
         wrap(sled, PHYSICAL)
     assert wrap(sled, SENSES).name == sled.name

@@ -238,7 +238,7 @@ class TestCommandLine:
         for arguments, message in (
             (["evaluate", "teacher", "--engine", "own"], "observes what only the simulation knows"),
             (["export", "teacher"], "mjxppo distill trains one that does not"),
-            (["evaluate", "teacher", "--as-trained"], "as_trained: needs --engine own, planar or mjx"),
+            (["evaluate", "teacher", "--as-trained"], "as_trained: needs --engine own, planar, spatial or mjx"),
             (["distill", "teacher", "--env", "hopper"], "was trained on brax:fast, not on hopper"),
             (["distill", "student", "--policy.history", "2"], "policy.history: must be at least the teacher's 3"),
             (["distill", "missing"], "distill.teacher: missing: there is no such directory"),

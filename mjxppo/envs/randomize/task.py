@@ -76,7 +76,8 @@ class RandomizedTask(WrappedTask):
         if isinstance(inner, RobotTask):
             if config.physical and not (physics := inner.physics).takes_parameters:
                 raise UserError(
-                    f"randomize.{physical[0]}: cannot vary in {physics.name}; set physics.backend to planar or mjx"
+                    f"randomize.{physical[0]}: cannot vary in {physics.name}; "
+                    "set physics.backend to planar, spatial or mjx"
                 )
             quantities.check_spreads(inner.model, config.physical)
         super().__init__(inner)
