@@ -176,4 +176,5 @@ def test_blocks_one_after_the_other_or_all_at_once_are_the_same():
     problem = Problem(8)
     one_by_one = problem.step()[0]
     problem.algorithm = problem.algorithm._replace(block_by_block=False)
-    np.testing.assert_allclose(problem.step()[0], one_by_one, rtol=1e-6)
+    # The sums are rounded in another order, and parameters of size 1 are float32 numbers 1e-7 apart.
+    np.testing.assert_allclose(problem.step()[0], one_by_one, rtol=1e-6, atol=1e-7)
