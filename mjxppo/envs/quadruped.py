@@ -53,7 +53,7 @@ class QuadrupedOptions(NoisyRobotOptions):
     """Weight of the squared sine of the torso's tilt."""
     action_rate_weight: float = 0.02
     """Weight of the squared change of the action from one step to the next."""
-    pose_weight: float = 0.05
+    pose_weight: float = 0.2
     """Weight of the squared distance of the joints from the pose at a reset (rad)."""
     terminate_when_unhealthy: bool = True
     """Whether an unhealthy step ends the episode."""

@@ -21,7 +21,7 @@ class Trajectory:
     """States, rewards and ending of one episode of T steps."""
 
     gym_id: str
-    """The environment's name in Gymnasium, such as ``Hopper-v5``."""
+    """The environment's name in Gymnasium without a namespace, such as ``Hopper-v5``."""
     model: mujoco.MjModel
     """The environment's model (a copy)."""
     dt: float
@@ -104,7 +104,7 @@ def _record(policy: ActFunction, env: gymnasium.Env, gym_id: str, seed: int, max
         qpos.append(inner.data.qpos.copy())
         rewards.append(float(reward))
     return Trajectory(
-        gym_id=gym_id,
+        gym_id=gym_id.rpartition("/")[2],
         model=copy.copy(inner.model),
         dt=float(inner.dt),
         qpos=np.array(qpos),

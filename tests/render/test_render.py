@@ -267,6 +267,17 @@ class TestFrames:
             assert (after == 255).all(axis=2).any(), "no white letters"
         assert (written[0][:200, :250] != written[-1][:200, :250]).any()
 
+    def test_a_long_name_fits_into_the_panel(self):
+        image = np.zeros((480, 640, 3), np.uint8)
+        short, long = (
+            overlay.draw_captions(image, [("", name), ("step", "0 / 1000")]).any(axis=2)
+            for name in ("Hopper-v5", "InvertedDoublePendulum-v5")
+        )
+        assert long.any(axis=0).sum() > 1.3 * short.any(axis=0).sum()
+        right = np.flatnonzero(long.any(axis=0))[-1]
+        image[:] = overlay.draw_captions(image, [("", "InvertedDoublePendulum-v5")])
+        assert not (image[:, right - 3 : right] > 100).any(), "letters end before the panel does"
+
     def test_say_task_step_time_and_return(self):
         trajectory = record_episode(still("Hopper-v5"), "Hopper-v5", seed=0)
         timeline = make_timeline(trajectory)
