@@ -155,8 +155,12 @@ class Offscreen:
             picture = np.flipud(self._pixels).copy()
         else:
             mujoco.mjr_readPixels(self._pixels, self._depth, self._rect, self._context)
-            empty = np.flipud(self._depth)[..., None] == 1.0
-            picture = np.ascontiguousarray(np.where(empty, background, np.flipud(self._pixels)))
+            picture, empty = np.flipud(self._pixels).copy(), np.flipud(self._depth) == 1.0
+            # Row by row where that is possible: a choice for each pixel takes five times as long.
+            whole = empty.all(axis=1)
+            picture[whole] = background[whole]
+            at = np.flatnonzero(empty & ~whole[:, None])
+            picture.reshape(-1, 3)[at] = background.reshape(-1, 3)[at]
         if self.software:
             smooth_edges(picture)
         return picture

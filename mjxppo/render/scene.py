@@ -27,6 +27,7 @@ _SHADOW = np.array([0.2, 0.25, 0.31, 1.0], np.float32)
 _JOINTS = 16  # joints between tiles on each side of the robot, where they are drawn one by one
 _SHADOW_LIFT, _SHADOW_HEIGHT = 0.0015, 0.0004  # of the picture's height; above the floor enough not to flicker
 _MOST_THREADS = 8
+_ZFAR = 30.0  # how far the camera sees, in heights of the picture
 
 
 def draw_frames(
@@ -82,15 +83,16 @@ class Stage:
         self._view_height = view_height
         self._data = mujoco.MjData(model)
         self._plain = len(_untextured_planes(model)) > 0
+        self._floors, self._period = _level_planes(model), 2 * tile_size(view_height)
         self._strokes, self._floor = make_strokes(model), floor_height(model)
         self._camera = mujoco.MjvCamera()
         self._camera.azimuth, self._camera.elevation = 90.0, _ELEVATION
         self._camera.distance = 0.5 * view_height / np.tan(np.radians(0.5 * model.vis.global_.fovy))
-        has_sky = (model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX).any()
         # The camera sees the horizon a quarter below the picture's upper edge.
         colors = _gradient(np.linspace(1.0, -3.0, height))
-        self._sky = None if has_sky else np.broadcast_to(colors, (height, width, 3)).astype(np.uint8)
+        self._sky = np.ascontiguousarray(np.broadcast_to(colors, (height, width, 3)).astype(np.uint8))
         self._screen = Offscreen(model, width, height, backend)
+        self._screen.scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX.value] = 0  # a CPU draws it for longer than the robot
         self.software = self._screen.software
 
     def draw(self, qpos: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -98,6 +100,8 @@ class Stage:
         data = self._data
         data.qpos[:] = qpos
         mujoco.mj_forward(self._model, data)
+        # By whole periods of the tiles, so that these stay where they are.
+        data.geom_xpos[self._floors, :2] = np.round(target[:2] / self._period) * self._period
         # The light moves too: a fixed light would leave the robot in the dark.
         data.light_xpos[:] = target - 2 * self._view_height * _LIGHT
         data.light_xdir[:] = _LIGHT / np.linalg.norm(_LIGHT)
@@ -124,6 +128,9 @@ def dress(model: mujoco.MjModel, view_height: float) -> mujoco.MjModel:
     model = copy.copy(model)
     planes = np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE)
     model.geom_size[planes, :2] = 0.0  # a plane of size 0 is drawn without end
+    # MuJoCo cuts such a plane into thousands of pieces, which take a CPU longer than all the rest. A level one may end,
+    # beyond what the camera sees, because it moves along (``Stage.draw``).
+    model.geom_size[_level_planes(model)] = 1.5 * _ZFAR * view_height
     for material in {int(m) for m in model.geom_matid[planes] if m >= 0}:
         model.mat_texuniform[material] = True
         model.mat_texrepeat[material] = 0.5 / tile_size(view_height)  # a texture holds two tiles each way
@@ -136,8 +143,6 @@ def dress(model: mujoco.MjModel, view_height: float) -> mujoco.MjModel:
     plain = _untextured_planes(model)
     model.geom_rgba[plain, :3] = np.asarray(_FLOOR_DARK) / 255
     model.geom_matid[plain] = -1
-    for skybox in np.flatnonzero(model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX):
-        _paint(model, int(skybox), _sky)
     model.vis.headlight.ambient[:] = 0.42
     model.vis.headlight.diffuse[:] = 0.38
     model.vis.headlight.specular[:] = 0.05
@@ -149,8 +154,17 @@ def dress(model: mujoco.MjModel, view_height: float) -> mujoco.MjModel:
     model.light_active[1:] = False
     # MuJoCo takes both in units of the model's extent, which a distant part may set.
     model.stat.extent = view_height
-    model.vis.map.znear, model.vis.map.zfar = 0.02, 30.0
+    model.vis.map.znear, model.vis.map.zfar = 0.02, _ZFAR
     return model
+
+
+def _level_planes(model: mujoco.MjModel) -> np.ndarray:
+    """Indices of the planes that belong to the world and lie in it as it is, without a turn."""
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    fixed = model.body_weldid[model.geom_bodyid] == 0
+    straight = np.abs(data.geom_xmat - np.eye(3).ravel()).max(axis=1) < 1e-9
+    return np.flatnonzero((model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE) & fixed & straight)
 
 
 def _untextured_planes(model: mujoco.MjModel) -> np.ndarray:
@@ -222,12 +236,6 @@ def _tiles(height: int, width: int) -> np.ndarray:
     joint = (row % (height // 2) < max(1, height // 100)) | (column % (width // 2) < max(1, width // 100))
     picture[joint] = _FLOOR_LINE
     return picture
-
-
-def _sky(height: int, width: int) -> np.ndarray:
-    """Six square faces one above the other, each with a gradient from the horizon up."""
-    face = _gradient(np.linspace(1.0, 0.0, width))
-    return np.broadcast_to(np.tile(face, (max(1, height // width), 1, 1)), (height, width, 3))
 
 
 def _gradient(altitude: np.ndarray) -> np.ndarray:
