@@ -1,6 +1,6 @@
 """Commands a trained quadruped in C MuJoCo, and prints how it moves.
 
-    python examples/quadruped.py runs/latest
+python examples/quadruped.py runs/latest
 """
 
 import sys

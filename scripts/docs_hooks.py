@@ -11,6 +11,7 @@ SECTIONS = {
         "from_other_trainers",
         "gymnasium",
         "own_robot",
+        "quadruped",
         "discrete_actions",
         "export",
         "randomization",

@@ -181,3 +181,11 @@ def test_without_the_simulator_a_line_says_what_to_install(monkeypatch):
     with pytest.raises(UserError, match=r"^env: .*pip install metadrive-simulator") as refused:
         mjxppo.train_policy("gymnasium:driving:MetaDrive-v0", total_env_steps=128)
     assert "\n" not in str(refused.value)
+
+
+def test_the_quadruped_does_what_it_is_commanded_to_do():
+    import quadruped
+
+    policy = Path(__file__).parents[2] / "docs/policies/quadruped_seed1000.npz"
+    measured = quadruped.motions(str(policy))
+    assert np.abs(np.array(measured) - quadruped.COMMANDS).max() < 0.1
