@@ -49,6 +49,7 @@ OTHERS = {
     r"tensorboard --logdir runs$": "a server of another package",
     r"export MJXPPO_\w+=": "sets variables of the shell",
     r"python examples/cloning\.py": "takes minutes; tests/docs/test_examples.py runs it smaller",
+    r"python examples/quadruped\.py": "tests/docs/test_examples.py runs it",
     r"PYTHON=\S+ scripts/gpu_session\.sh$": "needs a GPU",
 }
 """Commands that are not this package's."""
@@ -65,6 +66,7 @@ SLOW = {
     "--init.path": "fine-tunes; tests/run/test_finetune.py",
     "hopper_randomized": "compiles a program of its own; tests/envs/test_randomize.py",
     "class Guess(Task)": "trains 200 000 steps",
+    "robots/dog.xml": "compiles for as long as the quadruped, which another block trains",
     "--env gridworld": "trains several tasks; tests/envs/test_small_tasks.py",
     "--dagger-rounds": "learns six times; tests/run/test_cloning.py",
     "distill": "trains a teacher and a student; tests/run/test_distill.py",
@@ -77,7 +79,8 @@ GIVEN = dict.fromkeys(("mine.yaml", "fast.yaml"), "env: hopper\nppo: {gamma: 0.9
 
 def given() -> dict[str, str]:
     robot = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / "hopper.xml"
-    return GIVEN | {"robots/mine.xml": robot.read_text()}
+    dog = ROOT / "mjxppo" / "envs" / "robots" / "quadruped.xml"
+    return GIVEN | {"robots/mine.xml": robot.read_text(), "robots/dog.xml": dog.read_text()}
 
 
 def missing(text: str) -> str | None:
