@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import jax
 
 from mjxppo.errors import UserError
+from mjxppo.files import reason
 
 _REFUSED = {
     "jax_enable_x64": (True, "training computes in float32"),
@@ -28,3 +32,21 @@ def check_jax_settings() -> None:
         if value is refused or (isinstance(refused, str) and str(value).startswith(refused)):
             given = str(value).lower() if isinstance(value, bool) else value
             raise UserError(f"{name.upper()}: {given} cannot be used ({why}); unset it, or jax.config's {name}")
+    _check_cache()
+
+
+def _check_cache() -> None:
+    """Raises UserError where JAX would end the run because it cannot write its compilation cache."""
+    # Read by name: its types do not name all settings in every release.
+    directory = getattr(jax.config, "jax_compilation_cache_dir", None)
+    if not directory or "://" in directory or not getattr(jax.config, "jax_raise_persistent_cache_errors", False):
+        return
+    try:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"JAX_COMPILATION_CACHE_DIR: {directory} cannot be written ({reason(error)}), which "
+            "JAX_RAISE_PERSISTENT_CACHE_ERRORS makes an error; name another directory, or unset one of the two"
+        ) from error

@@ -130,3 +130,25 @@ def test_from_a_shell(tmp_path):
     )
     assert done.returncode == 2 and not (tmp_path / "run").exists()
     assert done.stderr.strip().splitlines()[-1].startswith("mjxppo: JAX_ENABLE_X64: true cannot be used")
+
+
+def test_a_cache_that_cannot_be_written_is_one_line_where_jax_would_end_the_run(tmp_path):
+    (tmp_path / "file").touch()
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path / "file" / "cache"),
+        "jax_raise_persistent_cache_errors": True,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    try:
+        jax.config.update("jax_compilation_cache_dir", settings["jax_compilation_cache_dir"])
+        check_jax_settings()  # JAX itself goes on without a cache
+        jax.config.update("jax_raise_persistent_cache_errors", True)
+        with pytest.raises(
+            UserError, match=r"^JAX_COMPILATION_CACHE_DIR: .*cache cannot be written \(Not a directory\)"
+        ):
+            check_jax_settings()
+        jax.config.update("jax_compilation_cache_dir", str(tmp_path / "cache"))
+        check_jax_settings()
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
