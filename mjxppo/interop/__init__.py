@@ -1,1 +1,1 @@
-"""The tasks as environments of Gymnasium, for other libraries' trainers."""
+"""The tasks as environments of Gymnasium: many worlds for other trainers, and one in C MuJoCo of a task only ours."""
