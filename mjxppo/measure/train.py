@@ -18,7 +18,7 @@ from mjxppo.envs.registry import GYMNASIUM
 from mjxppo.errors import UserError
 from mjxppo.files import write_json
 from mjxppo.measure.training_rounds import UPDATES, TrainingRounds, with_rounds
-from mjxppo.measure.update_parts import measure_parts
+from mjxppo.measure.update_parts import PARTS, measure_parts
 from mjxppo.run import start
 from mjxppo.run.directory import CONFIG, run_of_member
 from mjxppo.run.machine import describe
@@ -39,6 +39,9 @@ EVERYTHING = RandomizeConfig(
 )
 """Randomisation of every quantity that can be randomised."""
 
+_WITHOUT_PARTS = ("es", "shac")
+"""Algorithms whose updates are not made of a rollout, advantages and gradient steps on its batch."""
+
 
 def measure_training(configs: Sequence[Config], repeats: int = 5, skip_updates: int = 0) -> dict[str, Any]:
     """Measures training.
@@ -55,16 +58,17 @@ def measure_training(configs: Sequence[Config], repeats: int = 5, skip_updates: 
     Returns:
         ``{"hardware", "versions", "results"}``; for each configuration ``env_steps_per_s`` of training with
         everything included, ``relative`` to the first configuration (median over rounds), milliseconds of an update
-        and of its parts (see ``update_parts``), and ``compile_s``.
+        and of its parts (see ``update_parts``; None for es and shac), and ``compile_s``.
     """
     runs = [TrainingRounds(start.build(with_rounds(_of_one_policy(config)))) for config in configs]
     for _ in range(1 + skip_updates // UPDATES):  # the first round is a warm-up
         for run in runs:
             run.train_round()
-    seconds = np.array([[run.train_round() for run in runs] for _ in range(repeats)])
-    speeds = np.array([run.program.env_steps_per_update for run in runs]) / seconds
+    rounds = np.array([[(run.train_round(), run.env_steps) for run in runs] for _ in range(repeats)])
+    seconds, speeds = rounds[..., 0], rounds[..., 1] / rounds[..., 0]
     relative = np.median(speeds / speeds[:, :1], axis=0)
-    rows = [_row(run, own, float(share), repeats) for run, own, share in zip(runs, seconds.T, relative, strict=True)]
+    columns = zip(runs, seconds.T, speeds.T, relative, strict=True)
+    rows = [_row(run, took, rates, float(share), repeats) for run, took, rates, share in columns]
     return {**describe(), "results": rows}
 
 
@@ -74,8 +78,6 @@ def _of_one_policy(config: Config) -> Config:
         raise UserError(
             f"env: {config.env} is simulated on the host, where single parts of an update cannot be repeated"
         )
-    if config.algorithm == "es":
-        raise UserError("algorithm: an update of es has no parts to be measured: no values and no gradient steps")
     return members_of(config)[0].config
 
 
@@ -87,26 +89,34 @@ def measure_split(run: Path, repeats: int = 3) -> Path:
     """
     directory = run_directory(run)
     config = make_config(read_yaml(directory / CONFIG))
+    if config.algorithm in _WITHOUT_PARTS:
+        raise UserError(f"algorithm: an update of {config.algorithm} has not the parts of PPO's, which are measured")
     config = as_trained(members_of(config)[0].config, run_of_member(directory) or directory)
     write_json(directory / SPLIT, measure_training([config], repeats))
     return directory / SPLIT
 
 
-def _row(rounds: TrainingRounds, seconds: np.ndarray, relative: float, repeats: int) -> dict[str, Any]:
-    """One configuration's results, from the seconds of each round."""
+def _row(
+    rounds: TrainingRounds, seconds: np.ndarray, speeds: np.ndarray, relative: float, repeats: int
+) -> dict[str, Any]:
+    """One configuration's results, from the seconds and the environment steps a second of each round."""
     program, config = rounds.program, rounds.program.config
-    env_steps = program.env_steps_per_update * UPDATES
     return {
         "env": config.env,
+        "algorithm": config.algorithm,
         "randomized": config.randomize.on,
         "num_envs": config.ppo.num_envs,
         "rollout_length": config.ppo.rollout_length,
         "num_devices": program.layout.num_devices,
-        "env_steps_per_s": env_steps / float(np.median(seconds)),
-        "env_steps_per_s_min": env_steps / seconds.max(),
-        "env_steps_per_s_max": env_steps / seconds.min(),
+        "env_steps_per_s": float(np.median(speeds)),
+        "env_steps_per_s_min": float(speeds.min()),
+        "env_steps_per_s_max": float(speeds.max()),
         "relative": relative,
         "update_ms": 1e3 * float(np.median(seconds)) / UPDATES,
         "compile_s": rounds.compile_s,
-        **measure_parts(program, rounds.state, repeats),
+        **(
+            dict.fromkeys(PARTS)
+            if config.algorithm in _WITHOUT_PARTS
+            else measure_parts(program, rounds.state, repeats)
+        ),
     }

@@ -8,6 +8,7 @@ import time
 import jax
 
 from mjxppo.config.schema import Config
+from mjxppo.ppo import counters
 from mjxppo.ppo.program import TrainingProgram
 
 UPDATES = 4
@@ -28,13 +29,18 @@ class TrainingRounds:
     def __init__(self, program: TrainingProgram):
         self.program = program
         self.state, self._total = program.init(), program.budget(_BUDGET)
+        self.env_steps = 0
+        """Environment steps of the last round; of es, fewer where episodes end early."""
         started = time.perf_counter()
         self._compiled = program.lower().compile()
         self.compile_s = time.perf_counter() - started
 
     def train_round(self) -> float:
         """Trains for one round; returns its seconds."""
+        before = counters.to_int(self.state.env_steps)
         started = time.perf_counter()
         self.state, metrics = self._compiled(self.state, self._total)
         jax.block_until_ready(metrics)
-        return time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        self.env_steps = counters.to_int(self.state.env_steps) - before
+        return seconds

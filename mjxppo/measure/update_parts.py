@@ -23,6 +23,8 @@ from mjxppo.ppo.update import estimate_advantages, learn
 
 Array = jax.Array
 
+PARTS = ("physics_ms", "policy_ms", "gae_ms", "gradient_steps_ms")
+
 
 def measure_parts(program: TrainingProgram, state: TrainState, repeats: int) -> dict[str, float]:
     """Measures the milliseconds of an update's parts.
@@ -44,13 +46,8 @@ def measure_parts(program: TrainingProgram, state: TrainState, repeats: int) -> 
     )
     rounds = np.array([[_milliseconds(call) for call in calls] for _ in range(repeats + 1)])[1:]  # the first compiles
     physics_ms, rollout_ms, gae_ms, learning_ms = rounds.T
-    parts = {
-        "physics_ms": physics_ms,
-        "policy_ms": rollout_ms - physics_ms,
-        "gae_ms": gae_ms,
-        "gradient_steps_ms": learning_ms - gae_ms,
-    }
-    return {name: float(np.median(ms)) for name, ms in parts.items()}
+    parts = physics_ms, rollout_ms - physics_ms, gae_ms, learning_ms - gae_ms
+    return {name: float(np.median(ms)) for name, ms in zip(PARTS, parts, strict=True)}
 
 
 def _programs(program: TrainingProgram) -> tuple[Callable[..., Any], ...]:

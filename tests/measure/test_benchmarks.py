@@ -12,7 +12,7 @@ from mjxppo.config import layers
 from mjxppo.config.check import make_config
 from mjxppo.errors import UserError
 from mjxppo.measure import compile as compilation
-from mjxppo.measure import physics, scale, update_parts
+from mjxppo.measure import physics, scale, train, update_parts
 from mjxppo.physics.compiler import compiler_aborts
 from mjxppo.run import start
 
@@ -92,6 +92,19 @@ class TestSplit:
         parts = update_parts.measure_parts(program, program.init(), repeats=2)
         assert list(parts) == ["physics_ms", "policy_ms", "gae_ms", "gradient_steps_ms"]
         assert parts["physics_ms"] > 0 and parts["gae_ms"] > 0
+
+
+@pytest.mark.exhaustive
+@pytest.mark.usefixtures("compiled_quickly")
+def test_es_is_measured_beside_ppo_but_for_the_parts_that_it_does_not_have():
+    sizes = {"num_envs": 32, "block_size": 8, "rollout_length": 8}
+    evolution = layers.resolve("brax:fast", {"env": "brax:fast", "algorithm": "es", "ppo": sizes})
+    ppo, es = train.measure_training([make_config(VALUES), evolution], 1)["results"]
+    assert (ppo["algorithm"], es["algorithm"]) == ("ppo", "es") and ppo.keys() == es.keys()
+    assert ppo["relative"] == 1 and es["relative"] == pytest.approx(es["env_steps_per_s"] / ppo["env_steps_per_s"])
+    assert ppo["gae_ms"] > 0 and es["gae_ms"] is None
+    # A round has 4 updates of 32 worlds and 8 steps; none of these worlds ends early.
+    assert es["env_steps_per_s"] * es["update_ms"] / 1e3 == pytest.approx(256)
 
 
 @pytest.mark.usefixtures("compiled_quickly")
