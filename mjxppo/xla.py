@@ -223,7 +223,7 @@ def enable_compilation_cache() -> Path | None:
     """
     import jax  # importing this module comes before JAX
 
-    configured = _jax_setting("jax_compilation_cache_dir")
+    configured = jax_setting("jax_compilation_cache_dir")
     if configured:
         return Path(configured)
     path = default_cache_dir()
@@ -239,10 +239,10 @@ def enable_compilation_cache() -> Path | None:
 
 def cache_limit_bytes() -> int:
     """Size that the compilation cache is kept within, as JAX is set now; -1: no bound."""
-    return int(_jax_setting("jax_compilation_cache_max_size"))
+    return int(jax_setting("jax_compilation_cache_max_size"))
 
 
-def _jax_setting(name: str) -> Any:
+def jax_setting(name: str) -> Any:
     """A setting of JAX, whose types do not name all of them in every release."""
     import jax  # as above
 

@@ -155,9 +155,12 @@ class Quadruped(XYTask):
 
     def observe(self, worlds: CommandedWorlds) -> Array:
         up, linear, angular = torso_motion(worlds)
-        joints = worlds.qpos[:, 7:] - jnp.asarray(self.home[7:], worlds.qpos.dtype)
-        parts = [-up, linear, angular, worlds.command, joints, worlds.qvel[:, 6:], worlds.last_action]
-        return jnp.concatenate(parts, axis=-1)
+        joints, rates = self._joints(worlds), worlds.qvel[:, 6:]
+        return jnp.concatenate([-up, linear, angular, worlds.command, joints, rates, worlds.last_action], axis=-1)
+
+    def _joints(self, worlds: CommandedWorlds) -> Array:
+        """The joints' positions relative to those at a reset, [N, nq - 7]."""
+        return worlds.qpos[:, 7:] - jnp.asarray(self.home[7:], worlds.qpos.dtype)
 
     def advance(self, worlds: CommandedWorlds, action: Array) -> tuple[CommandedWorlds, dict[str, Array], Array]:
         moved, terms, terminated = self._move(worlds, action)
@@ -191,7 +194,6 @@ class Quadruped(XYTask):
         square = lambda x: jnp.square(x).sum(-1)  # noqa: E731
         lin_vel_error = square(worlds.command[:, :2] - linear[:, :2])
         ang_vel_error = jnp.square(worlds.command[:, 2] - angular[:, 2])
-        joints = worlds.qpos[:, 7:] - jnp.asarray(self.home[7:], worlds.qpos.dtype)
         terms = {
             "reward_tracking_lin_vel": options.tracking_lin_vel_weight
             * jnp.exp(-lin_vel_error / options.tracking_sigma),
@@ -201,7 +203,7 @@ class Quadruped(XYTask):
             "reward_ang_vel_xy": -options.ang_vel_xy_weight * square(angular[:, :2]),
             "reward_orientation": -options.orientation_weight * square(up[:, :2]),
             "reward_action_rate": -options.action_rate_weight * square(action - worlds.last_action),
-            "reward_pose": -options.pose_weight * square(joints),
+            "reward_pose": -options.pose_weight * square(self._joints(worlds)),
         }
         healthy = inside(worlds.qpos[:, 2], options.healthy_z_range) & (up[:, 2] > np.cos(options.max_tilt))
         return terms, ~healthy & options.terminate_when_unhealthy

@@ -40,7 +40,7 @@ BACKENDS = (
     *(f"{name}{VARIED}" for name in ("planar", "spatial", "mjx")),
 )
 """Engines that can be measured: C MuJoCo on all cores, stock MJX (with its default 100 iterations and 50 line-search
-steps), this package's backends, and two of these with different physical parameters in every world.
+steps), this package's backends, and three of these with different physical parameters in every world.
 ``planar-pallas:WORLDS:WARPS`` sets the size of the kernel's programs."""
 
 _MJX = ("mjx", "mjx-stock")

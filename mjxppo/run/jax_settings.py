@@ -5,10 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import jax
-
 from mjxppo.errors import UserError
 from mjxppo.files import reason
+from mjxppo.xla import jax_setting
 
 _REFUSED = {
     "jax_enable_x64": (True, "training computes in float32"),
@@ -28,7 +27,7 @@ _REFUSED = {
 def check_jax_settings() -> None:
     """Raises UserError, which names the environment variable and the setting, where one of them is refused."""
     for name, (refused, why) in _REFUSED.items():
-        value = getattr(jax.config, name)
+        value = jax_setting(name)
         if value is refused or (isinstance(refused, str) and str(value).startswith(refused)):
             given = str(value).lower() if isinstance(value, bool) else value
             raise UserError(f"{name.upper()}: {given} cannot be used ({why}); unset it, or jax.config's {name}")
@@ -37,9 +36,8 @@ def check_jax_settings() -> None:
 
 def _check_cache() -> None:
     """Raises UserError where JAX would end the run because it cannot write its compilation cache."""
-    # Read by name: its types do not name all settings in every release.
-    directory = getattr(jax.config, "jax_compilation_cache_dir", None)
-    if not directory or "://" in directory or not getattr(jax.config, "jax_raise_persistent_cache_errors", False):
+    directory = jax_setting("jax_compilation_cache_dir")
+    if not directory or "://" in directory or not jax_setting("jax_raise_persistent_cache_errors"):
         return
     try:
         Path(directory).mkdir(parents=True, exist_ok=True)
