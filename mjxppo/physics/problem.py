@@ -22,7 +22,7 @@ from mjxppo.physics.sparse import Matrix, multiply
 Arrays = list[jax.Array]
 """One array [N] for each number of N worlds."""
 Residuals = tuple[jax.Array, ...]
-"""Residuals at one acceleration: those of each contact with a plane, then one for each scalar row."""
+"""Residuals at one acceleration: those of contacts with planes, [N] or [contacts, N], then [N] for each scalar row."""
 Motion = tuple[Scalar, ...]
 """A spatial velocity or acceleration."""
 
@@ -40,11 +40,7 @@ class Model(Protocol):
 
 
 class ContactRows(Protocol):
-    """The rows of a link's contact with a fixed plane, kept as a point, because their Jacobian is that of the point."""
-
-    @property
-    def link(self) -> int:
-        """The link that touches the plane."""
+    """The rows of contacts with fixed planes, kept as points, because their Jacobian is that of the point."""
 
     @property
     def size(self) -> int:
@@ -56,11 +52,11 @@ class ContactRows(Protocol):
     def scalar_rows(self, residual: Residuals) -> list[tuple[Scalar, Scalar]]:
         """(D, r) of every row."""
 
-    def second_order(self, residual: Residuals) -> tuple[Any, Any]:
-        """Hessian and gradient of the contact's cost with respect to its link's spatial acceleration."""
+    def second_orders(self, residual: Residuals) -> Iterable[tuple[int, Any, Any]]:
+        """Links, each with Hessian and gradient of its contacts' cost with respect to its spatial acceleration."""
 
     def derivatives(self, residual: Residuals, rate: Residuals) -> tuple[Scalar, Scalar]:
-        """First and second derivative of the contact's cost while its residuals change at ``rate``."""
+        """First and second derivative of the contacts' cost while their residuals change at ``rate``."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +130,7 @@ class Problem(ABC):
         hessian = dict(self.inertia)
         if self.planes:
             each = zip(self.planes, planes, strict=True)
-            at_links = ((plane.link, *plane.second_order(values)) for plane, values in each)
+            at_links = [at_link for plane, values in each for at_link in plane.second_orders(values)]
             of_planes, forces = self._joint_space(model, at_links)
             for entry, value in of_planes.items():
                 hessian[entry] = add(hessian[entry], value)

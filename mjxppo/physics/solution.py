@@ -17,16 +17,16 @@ from mjxppo.physics.worlds import fold_vmap
 
 
 def constrained_acceleration(model: Model, problem: Problem, start: Arrays, early_exit: bool = True) -> Arrays:
-    """The qacc by Newton's method, nv arrays [N], as is ``start``; the problem's leaves are constants or arrays [N].
+    """The qacc by Newton's method, nv arrays [N], as is ``start``; for ``early_exit`` see ``minimize``.
 
-    For ``early_exit`` see ``minimize``.
+    The problem's leaves are constants or arrays [k * N] with any k.
     """
     arrays, rebuild = separate_arrays(problem)
 
     def solve_worlds(arrays: Arrays, start: Arrays) -> Arrays:
         return minimize(model, rebuild(arrays), start, early_exit)
 
-    batched = fold_vmap(solve_worlds)
+    batched = fold_vmap(solve_worlds, start[0].size)
 
     @jax.custom_jvp
     def solution(arrays: Arrays, start: Arrays) -> Arrays:

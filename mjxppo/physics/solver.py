@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mjxppo.physics.maths import as_array, dot
+from mjxppo.physics.maths import as_array, dot, total
 from mjxppo.physics.problem import Arrays, Model, Problem, Residuals
 from mjxppo.physics.sparse import factorize, solve
 
@@ -52,7 +52,7 @@ def newton_direction(model: Model, problem: Problem, qacc: Arrays, residual: Res
 
 
 def active_rows(problem: Problem, residual: Residuals) -> list[jax.Array]:
-    """The rows that push, one bit each, in int32 arrays [N], 32 bits in each."""
+    """The rows that push, one bit each, in int32 arrays [N], 31 bits in each."""
     masks: list[jax.Array] = []
     for i, (weight, value) in enumerate(problem.scalar_rows(residual)):
         bit = jnp.where((value < 0.0) & (weight > 0.0), jnp.int32(1 << i % _BITS), jnp.int32(0))
@@ -68,6 +68,29 @@ def differ(before: list[jax.Array], after: list[jax.Array]) -> jax.Array:
     return reduce(operator.or_, [old ^ new for old, new in zip(before, after, strict=True)]) != 0
 
 
+def rows_differ(problem: Problem, before: Residuals, after: Residuals, num_worlds: int) -> jax.Array:
+    """``differ``, from residuals, [N]: in floats, because XLA:CPU is slow with integers and conditions beside them."""
+    changes: dict[int, jax.Array] = {}
+    for (weight, old), (_, new) in zip(problem.scalar_rows(before), problem.scalar_rows(after), strict=True):
+        change = jnp.abs(jnp.where(old < 0.0, weight, 0.0) - jnp.where(new < 0.0, weight, 0.0))
+        changes[change.size] = changes[change.size] + change if change.size in changes else change
+    sums: list[jax.Array] = []
+    for size, change in changes.items():
+        # The contacts by themselves: XLA:CPU does not vectorise a loop in which they are computed as well.
+        sums += [change] if size == num_worlds else list(lax.optimization_barrier(change).reshape(-1, num_worlds))
+    return total(*sums) > 0.0
+
+
+def _as_long_as(rows: jax.Array, x: jax.Array) -> jax.Array:
+    """The numbers ``x`` [N], C times where ``rows`` are those of C contacts, [C * N]."""
+    if x.size == rows.size:
+        return x
+    # By itself: XLA:CPU does not vectorise a loop that repeats an operand's elements.
+    copies = lax.concatenate([lax.optimization_barrier(x)] * (rows.size // x.size), 0)
+    repeated: jax.Array = lax.optimization_barrier(copies)
+    return repeated
+
+
 def line_search(problem: Problem, slope: jax.Array, at_start: Residuals, at_full_step: Residuals) -> jax.Array:
     """The step length that minimises the cost along the Newton direction: safeguarded Newton in one dimension.
 
@@ -80,7 +103,7 @@ def line_search(problem: Problem, slope: jax.Array, at_start: Residuals, at_full
     def improve(i: int | jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         length, low, high, constant, linear = state
         rows_slope, rows_curvature = problem.rows_derivatives(
-            tuple(r + length * rate for r, rate in zip(at_start, rates, strict=True)), rates
+            tuple(r + _as_long_as(r, length) * rate for r, rate in zip(at_start, rates, strict=True)), rates
         )
         # At the start, from which the full step is taken. Without the rows the cost along the step is quadratic:
         # p^T M p is what the active rows leave of the slope.
@@ -130,9 +153,12 @@ def minimize(
         full = problem.residuals(model, moved)
 
         def keep_converged(new: State) -> tuple[State, jax.Array]:
-            before = active or active_rows(problem, residual)
-            unconverged = differ(before, active_rows(problem, full)) & (slope < -least)
-            kept = jax.tree.map(lambda a, b: jnp.where(pending, a, b), new, state)
+            if active is None:
+                changed = rows_differ(problem, residual, full, slope.size)
+            else:
+                changed = differ(active, active_rows(problem, full))
+            unconverged = changed & (slope < -least)
+            kept = jax.tree.map(lambda a, b: jnp.where(_as_long_as(a, pending), a, b), new, state)
             return kept, pending & unconverged
 
         def searched() -> tuple[State, jax.Array]:

@@ -46,9 +46,10 @@ def from_blocks(blocks: Any) -> Any:
     return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), blocks)
 
 
-def fold_vmap(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` on pytrees of arrays [N, ...], all worlds alike, with a ``vmap`` that is one call with more worlds.
+def fold_vmap(function: Callable[..., Any], num_worlds: int | None = None) -> Callable[..., Any]:
+    """``function`` on pytrees of arrays of N worlds, all alike, with a ``vmap`` that is one call with more worlds.
 
+    The arrays are [N, ...]; with ``num_worlds``, which is N, they are [k * N] with any k.
     JAX's own batching would turn the branches of a solver into selects, so that every step ran the line search; and it
     cannot batch a library that is called from JAX.
     """
@@ -58,10 +59,16 @@ def fold_vmap(function: Callable[..., Any]) -> Callable[..., Any]:
     def rule(axis_size: int, in_batched: Any, *arguments: Any) -> tuple[Any, Any]:
         def fold(x: jax.Array, batched: bool) -> jax.Array:
             x = x if batched else jnp.broadcast_to(x, (axis_size, *x.shape))
-            return x.reshape(-1, *x.shape[2:])
+            if num_worlds is None:
+                return x.reshape(-1, *x.shape[2:])
+            return x.reshape(axis_size, -1, num_worlds).swapaxes(0, 1).reshape(-1)
+
+        def unfold(x: jax.Array) -> jax.Array:
+            if num_worlds is None:
+                return x.reshape(axis_size, -1, *x.shape[1:])
+            return x.reshape(-1, axis_size, num_worlds).swapaxes(0, 1).reshape(axis_size, -1)
 
         out = folded(*jax.tree.map(fold, arguments, tuple(in_batched)))
-        unfolded = jax.tree.map(lambda x: x.reshape(axis_size, -1, *x.shape[1:]), out)
-        return unfolded, jax.tree.map(lambda _: True, out)
+        return jax.tree.map(unfold, out), jax.tree.map(lambda _: True, out)
 
     return folded

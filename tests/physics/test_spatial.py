@@ -160,3 +160,14 @@ def test_a_world_does_not_depend_on_the_others():
     assert isinstance(alone, PhysicsState)
     for whole, part in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
         np.testing.assert_array_equal(whole[5:6], part)
+
+
+def test_vmap_is_one_call_with_more_worlds():
+    model = tumbler()
+    state, ctrl = tumbling_worlds(model, 12).state()
+    sim = SpatialPhysics(model)
+    together = jax.jit(sim.step, compiler_options=QUICKLY)(state, ctrl)
+    nested = jax.tree.map(lambda x: x.reshape(2, 3, 2, *x.shape[1:]), (state, ctrl))
+    apart = jax.jit(jax.vmap(jax.vmap(sim.step)), compiler_options=QUICKLY)(*nested)
+    for whole, parts in zip(jax.tree.leaves(together), jax.tree.leaves(apart), strict=True):
+        np.testing.assert_allclose(whole, parts.reshape(whole.shape), rtol=1e-5, atol=1e-5 * np.abs(whole).max())

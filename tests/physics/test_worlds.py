@@ -35,3 +35,13 @@ def test_fold_vmap_calls_the_function_with_all_worlds_at_once():
     assert (24, 1) in sizes
     np.testing.assert_array_equal(total[..., 0], x + y)
     np.testing.assert_array_equal(same[..., 0], jnp.broadcast_to(y, x.shape))
+
+
+def test_fold_vmap_keeps_the_worlds_of_each_number_together():
+    def function(x, numbers):
+        # Three numbers of each world: the first of all worlds, then the second.
+        return x * numbers.reshape(3, -1).sum(0)
+
+    x, numbers = jnp.arange(24.0).reshape(2, 3, 4), jnp.arange(72.0).reshape(2, 3, 12) ** 2
+    folded = jax.vmap(jax.vmap(fold_vmap(function, num_worlds=4)))(x, numbers)
+    np.testing.assert_array_equal(folded, jax.vmap(jax.vmap(function))(x, numbers))

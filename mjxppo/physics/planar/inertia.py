@@ -2,7 +2,7 @@
 
 A rigid body's planar spatial inertia at the reference point is the symmetric 3x3 matrix with the rows
 (xx, xz, xw), (xz, zz, zw), (xw, zw, ww): m [[1, 0, cz], [0, 1, -cx], [cz, -cx, |c|^2 + I/m]]. The Hessian of a
-contact's cost has the same form (``rows.PlaneRows.second_order``), so ``joint_space`` serves both.
+contact's cost has the same form (``rows.PlaneRows.second_orders``), so ``joint_space`` serves both.
 """
 
 from __future__ import annotations

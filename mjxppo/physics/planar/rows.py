@@ -67,8 +67,8 @@ class PlaneRows:
             (2.0 * self.weight, normal),
         ]
 
-    def second_order(self, residual: tuple[Scalar, ...]) -> tuple[SpatialInertia, Force]:
-        """Hessian and gradient of this contact's cost with respect to its link's spatial acceleration."""
+    def second_orders(self, residual: tuple[Scalar, ...]) -> list[tuple[int, SpatialInertia, Force]]:
+        """The link, with Hessian and gradient of this contact's cost with respect to its spatial acceleration."""
         d_normal, d_edges, d_tangent, pull_normal, pull_tangent = self._in_contact_frame(residual)
         (nx, nz), (tx, tz), mu = self.normal, self.tangent, self.friction
         if mu is None:
@@ -81,7 +81,7 @@ class PlaneRows:
         xw, zw = sub(mul(z, xx), mul(x, xz)), sub(mul(z, xz), mul(x, zz))
         inertia = (xx, xz, xw, zz, zw, sub(mul(z, xw), mul(x, zw)))
         force = add2(scale2(pull_normal, self.normal), scale2(mul(mu, pull_tangent), self.tangent))
-        return inertia, (*force, moment(self.point, force))
+        return [(self.link, inertia, (*force, moment(self.point, force)))]
 
     def derivatives(self, residual: tuple[Scalar, ...], rate: tuple[Scalar, ...]) -> tuple[Scalar, Scalar]:
         """First and second derivative of this contact's cost while its residuals change at ``rate``."""

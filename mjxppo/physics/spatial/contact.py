@@ -13,19 +13,18 @@ from mjxppo.physics.maths import Scalar, add, as_array, dot, mul, sub, total
 from mjxppo.physics.problem import Residuals
 from mjxppo.physics.rows import impedance, row_offset, row_weight
 from mjxppo.physics.spatial.inertia import Force, SpatialInertia, at_point
-from mjxppo.physics.spatial.kinematics import Kinematics, Motion, point_motion
-from mjxppo.physics.spatial.model import PlaneContact, SpatialModel
+from mjxppo.physics.spatial.kinematics import Frame, Motion, point_motion
+from mjxppo.physics.spatial.model import PlaneContact
 from mjxppo.physics.spatial.vector import Symmetric, Vector, add3, add_symmetric, apply, cross, length, scale3, sub3
 
 
 @dataclass(frozen=True)
 class ContactPoint:
-    """The rows of a link's contact with a fixed plane: the pyramid's edges n + mu t, n - mu t for both tangents t.
+    """The rows of a contact with a fixed plane: the pyramid's edges n + mu t, n - mu t for both tangents t.
 
     Without friction there is the row n alone.
     """
 
-    link: int
     normal: tuple[float, float, float]
     tangents: tuple[Vector, Vector]
     point: Vector
@@ -43,14 +42,17 @@ class ContactPoint:
         """Number of residuals."""
         return 1 if self.friction is None else 3
 
-    def residual(self, accelerations: list[Motion]) -> tuple[Scalar, ...]:
-        """(r of the row n, half the difference of r of the opposite edges, for both tangents)."""
-        acceleration = point_motion(accelerations[self.link], self.point)
-        along = add(dot(self.normal, acceleration), self.normal_offset)
+    def residual(self, acceleration: Motion) -> tuple[Scalar, ...]:
+        """(r of the row n, half the difference of r of the opposite edges, for both tangents).
+
+        ``acceleration`` is the spatial acceleration of the link that touches the plane.
+        """
+        linear = point_motion(acceleration, self.point)
+        along = add(dot(self.normal, linear), self.normal_offset)
         if self.friction is None:
             return (along,)
         pairs = zip(self.tangents, self.tangent_offsets, strict=True)
-        return along, *(add(mul(self.friction, dot(t, acceleration)), offset) for t, offset in pairs)
+        return along, *(add(mul(self.friction, dot(t, linear)), offset) for t, offset in pairs)
 
     def scalar_rows(self, residual: Residuals) -> list[tuple[Scalar, Scalar]]:
         """(D, r) of every row."""
@@ -92,7 +94,7 @@ class ContactPoint:
 register_dataclass(
     ContactPoint,
     data_fields=["tangents", "point", "weight", "friction", "normal_offset", "tangent_offsets"],
-    meta_fields=["link", "normal"],
+    meta_fields=["normal"],
 )
 
 
@@ -107,25 +109,22 @@ def _product(factor: Scalar, a: Vector, b: Vector) -> Symmetric:
     return entry(0, 0), entry(0, 1), entry(0, 2), entry(1, 1), entry(1, 2), entry(2, 2)
 
 
-def contact_points(model: SpatialModel, kin: Kinematics, like: jax.Array) -> list[ContactPoint]:
-    """The rows of all contacts with planes; ``like`` is any array [N]."""
-    tangents: dict[tuple, tuple[Vector, Vector]] = {}
-    points = []
-    for contact in model.plane_contacts:
-        # Both ends of a capsule have the same.
-        key = contact.link, contact.axis, contact.frame
-        if key not in tangents:
-            tangents[key] = _tangents(contact, kin, like)
-        points.append(_contact_point(model, contact, kin, tangents[key], like))
-    return points
+def contact_distance(contact: PlaneContact, frame: Frame, reference: Vector) -> Scalar:
+    """How far a sphere on a link with the given frame is above a fixed plane."""
+    normal = contact.frame[0]
+    above = sub(dot(normal, reference), contact.height + contact.radius)
+    return add(dot(normal, frame.point(contact.center)), above)
 
 
-def _tangents(contact: PlaneContact, kin: Kinematics, like: jax.Array) -> tuple[Vector, Vector]:
-    """The directions of friction (mju_makeFrame): a capsule's projected axis and the direction across it."""
+def contact_tangents(contact: PlaneContact, frame: Frame, like: jax.Array) -> tuple[Vector, Vector]:
+    """The directions of friction (mju_makeFrame): a capsule's projected axis and the direction across it.
+
+    ``like`` is any array [N].
+    """
     normal = contact.frame[0]
     if contact.axis is None:
         return contact.frame[1], contact.frame[2]
-    axis = apply(kin.frames[contact.link].rotation, contact.axis)
+    axis = apply(frame.rotation, contact.axis)
     # Along a coordinate axis the component that is taken away is known to be 0.
     x, y, z = sub3(axis, scale3(dot(normal, axis), normal))
     along = _unless(abs(normal[0]) == 1.0, x), _unless(abs(normal[1]) == 1.0, y), _unless(abs(normal[2]) == 1.0, z)
@@ -143,29 +142,33 @@ def _unless(zero: bool, x: Scalar) -> Scalar:
     return 0.0 if zero else x
 
 
-def _contact_point(
-    model: SpatialModel, contact: PlaneContact, kin: Kinematics, tangents: tuple[Vector, Vector], like: jax.Array
+def contact_point(
+    contact: PlaneContact,
+    impratio: Scalar,
+    frame: Frame,
+    velocity: Motion,
+    distance: jax.Array,
+    tangents: tuple[Vector, Vector],
 ) -> ContactPoint:
-    """The rows of a sphere against a fixed plane (mjc_PlaneSphere)."""
-    link, normal, parameters = contact.link, contact.frame[0], contact.parameters
-    center = kin.frames[link].point(contact.center)
-    reference_height = dot(normal, kin.reference[model.tree_of[link]])
-    distance = as_array(add(dot(normal, center), sub(reference_height, contact.height + contact.radius)), like)
+    """The rows of a sphere against a fixed plane (mjc_PlaneSphere), at a ``distance`` [N] from it.
+
+    ``frame`` and ``velocity`` are those of the sphere's link.
+    """
+    normal, parameters = contact.frame[0], contact.parameters
     # MuJoCo puts the contact half-way between the surfaces; the Jacobian is taken there.
-    point = sub3(center, scale3(contact.radius + 0.5 * distance, normal))
-    position = distance - parameters.margin if parameters.margin else distance
-    velocity = point_motion(kin.velocities[link], point)
+    point = sub3(frame.point(contact.center), scale3(contact.radius + 0.5 * distance, normal))
+    position = as_array(sub(distance, parameters.margin), distance)
+    linear = point_motion(velocity, point)
     imp = impedance(parameters.impedance, position)
     friction = parameters.friction if parameters.condim == 3 else None
-    slips = (0.0 if friction is None else mul(friction, dot(t, velocity)) for t in tangents)
+    slips = (0.0 if friction is None else mul(friction, dot(t, linear)) for t in tangents)
     first, second = (mul(parameters.impedance.damping, slip) for slip in slips)
     return ContactPoint(
-        link=link,
         normal=(float(normal[0]), float(normal[1]), float(normal[2])),
         tangents=tangents,
         point=point,
-        weight=row_weight(imp, *diagonal(model.impratio, parameters), position < 0.0, distance.dtype),
+        weight=row_weight(imp, *diagonal(impratio, parameters), position < 0.0, distance.dtype),
         friction=friction,
-        normal_offset=row_offset(parameters.impedance, imp, dot(normal, velocity), position),
+        normal_offset=row_offset(parameters.impedance, imp, dot(normal, linear), position),
         tangent_offsets=(first, second),
     )

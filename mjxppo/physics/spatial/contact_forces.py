@@ -11,7 +11,7 @@ from mjxppo.physics.maths import Scalar, add, as_array, mul
 from mjxppo.physics.planar.compile.common import name_of
 from mjxppo.physics.planar.compile.contacts import can_touch
 from mjxppo.physics.problem import Arrays
-from mjxppo.physics.spatial.contact import contact_points
+from mjxppo.physics.spatial.contact_rows import contact_groups
 from mjxppo.physics.spatial.inertia import NO_FORCE, Force, add_forces
 from mjxppo.physics.spatial.kinematics import Kinematics, forward_kinematics, spatial_motions
 from mjxppo.physics.spatial.model import SpatialModel
@@ -43,12 +43,10 @@ def contact_forces(model: SpatialModel, num_bodies: int, qpos: Arrays, qvel: Arr
     kin = forward_kinematics(model, qpos, qvel)
     accelerations = spatial_motions(model, kin.axes, qacc)
     forces = [NO_FORCE] * num_bodies
-    points = contact_points(model, kin, qpos[0])
-    for contact, point in zip(model.plane_contacts, points, strict=True):
-        residual = tuple(as_array(r, qpos[0]) for r in point.residual(accelerations))
-        # The gradient of the cost of a contact is minus its force.
-        _, against = point.second_order(residual)
-        forces[contact.body] = add_forces(forces[contact.body], against)
+    for group in contact_groups(model, kin, qpos[0]):
+        residual = tuple(as_array(r, group.points.weight) for r in group.residual(accelerations))
+        for body, against in group.gradients(residual):
+            forces[body] = add_forces(forces[body], against)
     centers = [_center_of_mass(model, kin, tree) for tree in range(len(model.trees))]
     tree_of = {contact.body: model.tree_of[contact.link] for contact in model.plane_contacts}
     zeros = jnp.zeros_like(qpos[0])

@@ -13,7 +13,7 @@ from mjxppo.physics.maths import Scalar
 from mjxppo.physics.problem import Arrays
 from mjxppo.physics.rows import Row
 from mjxppo.physics.sparse import Matrix
-from mjxppo.physics.spatial.contact import contact_points
+from mjxppo.physics.spatial.contact_rows import contact_groups
 from mjxppo.physics.spatial.inertia import (
     NO_FORCE,
     NO_INERTIA,
@@ -56,4 +56,4 @@ def build_problem(model: SpatialModel, qpos: Arrays, qvel: Arrays, ctrl: Arrays)
     rows: list[Row] = []
     for limit in model.limits:
         rows += limit_rows(limit, qpos[model.qpos_of_dof[limit.dof]], qvel[limit.dof])
-    return Problem(kin.axes, inertia, force, contact_points(model, kin, qpos[0]), rows)
+    return Problem(kin.axes, inertia, force, contact_groups(model, kin, qpos[0]), rows)
