@@ -19,7 +19,8 @@ from mjxppo.run import best
 from mjxppo.view import server
 from mjxppo.view.server import View
 
-CHEETAH = Path(__file__).resolve().parents[2] / "docs" / "policies" / "half_cheetah_50m_seed2001.npz"
+POLICIES = Path(__file__).resolve().parents[2] / "docs" / "policies"
+CHEETAH, QUADRUPED = POLICIES / "half_cheetah_50m_seed2001.npz", POLICIES / "quadruped_seed1000.npz"
 WINDOW, SCENE = (960, 560), (310, 190, 320, 350)
 """Size of the window, and where the scene is in it: x, y, width, height."""
 
@@ -79,6 +80,36 @@ def robot_in(picture: np.ndarray) -> np.ndarray:
 def changed(before: np.ndarray, after: np.ndarray) -> float:
     """Share of the pixels that differ to the eye."""
     return float((np.abs(before.astype(int) - after).max(axis=-1) > 24).mean())
+
+
+def control(label: str) -> str:
+    """JavaScript for the last input beside a label: a checkbox, or a slider's number."""
+    leaf = f"[...document.querySelectorAll('label')].find((one) => one.innerText.trim() === '{label}')"
+    climb = "while (!one.querySelector('input:not([type=hidden])')) one = one.parentElement;"
+    return f"((one) => {{ {climb} return [...one.querySelectorAll('input:not([type=hidden])')].pop() }})({leaf})"
+
+
+@pytest.mark.skipif(browser.find() is None, reason="needs a browser: apt install chromium")
+def test_a_robot_does_what_is_typed_into_the_page(tmp_path):
+    port = free_port()
+    view = View(QUADRUPED, False, "127.0.0.1", port, seed=1)
+    world = view.simulation
+    with running(view), browser.Browser(tmp_path / "profile") as chrome:
+        chrome.size(1200, 900)
+        chrome.open(f"http://127.0.0.1:{port}/")
+        until(lambda: "Forward (m/s)" in chrome.evaluate("document.body.innerText"))
+        chrome.evaluate(f"{control('By hand')}.click()")
+        until(lambda: view.panel.settings.command == [0.0, 0.0, 0.0])
+        chrome.evaluate(f"((one) => {{ one.focus(); one.select() }})({control('Forward (m/s)')})")
+        chrome.call("Input.insertText", text="0.6")
+        chrome.evaluate("document.activeElement.blur()")
+        until(lambda: view.panel.settings.command == [0.6, 0.0, 0.0])
+        until(lambda: abs(world.obs[9] - 0.6) < 1e-6)
+        start, begin = world.data.qpos[:2].copy(), world.steps
+        until(lambda: world.steps >= begin + 100)
+        walked = np.linalg.norm(world.data.qpos[:2] - start)
+        assert 0.4 < walked / ((world.steps - begin) * 0.02) < 0.8, "it does not walk as fast as it is told to"
+        assert not [error for error in chrome.errors if "passive event listener" not in error]
 
 
 @pytest.mark.skipif(browser.find() is None, reason="needs a browser: apt install chromium")
