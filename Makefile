@@ -3,7 +3,7 @@
 #   PYTHON names the interpreter (3.11, 3.12 or 3.13); otherwise 3.12, 3.13 or 3.11 is taken, the first that is found.
 #   JOBS is the number of test processes; each takes up to 4 GB of memory.
 #   EXHAUSTIVE chooses exhaustive test cases to run as well: all, or one of several parts, such as 3/16.
-#   EXTRAS adds accelerators and tools: cuda12, cuda13, warp, onnx, wandb, view, playground, docs.
+#   EXTRAS adds accelerators and tools: cuda12, cuda13, warp, onnx, wandb, minari, view, playground, docs.
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
@@ -22,7 +22,7 @@ JOBS ?= 2
 EXHAUSTIVE ?=
 comma := ,
 
-known_extras := cuda12 cuda13 warp onnx wandb view playground docs
+known_extras := cuda12 cuda13 warp onnx wandb minari view playground docs
 asked_extras := $(subst $(comma), ,$(EXTRAS))
 ifneq ($(filter-out $(known_extras),$(asked_extras)),)
 $(error EXTRAS=$(filter-out $(known_extras),$(asked_extras)) is unknown; choose from $(known_extras))
@@ -66,7 +66,7 @@ help: ## list the targets (default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup
-setup: $(READY) ## make .venv from the locked versions; EXTRAS=cuda12|cuda13|warp|onnx|wandb|view|playground|docs adds to it
+setup: $(READY) ## make .venv from the locked versions; EXTRAS=cuda12|cuda13|warp|onnx|wandb|minari|view|playground|docs adds to it
 	@echo "setup: $(VENV) is ready: $$($(BIN)/python -c 'import sys, importlib.metadata as m; \
 		print("Python %d.%d.%d," % sys.version_info[:3], "jax", m.version("jax") + ",", "mujoco", m.version("mujoco"))')" >&2
 

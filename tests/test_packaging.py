@@ -172,7 +172,7 @@ class TestMakefile:
             (["train"], "name the task: make train ENV=halfcheetah"),
             (
                 ["setup", "EXTRAS=cuda11"],
-                "EXTRAS=cuda11 is unknown; choose from cuda12 cuda13 warp onnx wandb view playground docs",
+                "EXTRAS=cuda11 is unknown; choose from cuda12 cuda13 warp onnx wandb minari view playground docs",
             ),
             (["setup", "EXTRAS=cuda12,cuda13"], "cuda12 and cuda13 exclude each other"),
         ],

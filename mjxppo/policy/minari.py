@@ -31,7 +31,9 @@ def read_minari(path: Path) -> Demonstrations:
     try:
         import h5py  # optional
     except ImportError as error:
-        raise UserError(f"data: {path} is read with h5py, which is not installed: pip install h5py") from error
+        raise UserError(
+            f"data: {path} is read with h5py, which is not installed: pip install 'mjxppo[minari]'"
+        ) from error
     folder = path / "data" if (path / "data").is_dir() else path
     for name in _FILES:
         if not (folder / name).is_file():

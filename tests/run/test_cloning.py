@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -313,7 +314,6 @@ def test_record_refuses_before_it_works(tmp_path, capsys):
 
 
 def _minari(folder, space, actions, obs_size=3, env="CartPole-v1"):
-    h5py = pytest.importorskip("h5py")
     (folder / "data").mkdir(parents=True)
     about = {"action_space": json.dumps(space), "env_spec": json.dumps({"id": env})}
     (folder / "data/metadata.json").write_text(json.dumps(about))
@@ -344,4 +344,4 @@ def test_minaris_folders_are_read(tmp_path):
 def test_without_h5py_a_line_says_what_to_install(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
     assert cli.main(["clone", str(tmp_path), "--env", "point"]) == 2
-    assert "pip install h5py" in capsys.readouterr().err
+    assert "pip install 'mjxppo[minari]'" in capsys.readouterr().err
