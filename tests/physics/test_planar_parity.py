@@ -64,3 +64,32 @@ def test_hopper_states_include_self_contacts():
         floor, itself = floor + on_floor.any(), itself + (~on_floor).any()
     assert floor > 20
     assert itself > 20
+
+
+CROSSING = """
+<mujoco>
+  <compiler angle="radian"/>
+  <option timestep="0.01" gravity="0 0 0"/>
+  <worldbody>
+    <body pos="0 0 1">
+      <joint type="slide" axis="1 0 0"/> <joint type="hinge" axis="0 1 0" armature="0.1"/>
+      <geom type="capsule" fromto="0.5 0 0 0.8 0 0" size="0.05"/>
+    </body>
+    <body pos="0 0 1">
+      <joint type="slide" axis="0 0 1"/> <joint type="hinge" axis="0 1 0" armature="0.1"/>
+      <geom type="capsule" fromto="0.5 0 0 1.2 0 0" size="0.04"/>
+    </body>
+  </worldbody>
+</mujoco>
+"""
+
+
+def test_limbs_that_cross_at_a_small_angle_touch_as_in_c():
+    model = mujoco.MjModel.from_xml_string(CROSSING)
+    rng = np.random.default_rng(0)
+    turn, place = rng.uniform(-1, 1, 512), rng.uniform(0.55, 0.75, 512)
+    angle = rng.choice([-1, 1], 512) * 10.0 ** rng.uniform(-3.5, -1, 512)
+    shift = -place * angle / np.cos(turn)
+    qpos = np.stack([0 * turn, turn + angle, shift, turn], axis=1)
+    worlds = planar_models.Worlds(qpos, rng.normal(size=(512, 4)), np.zeros((512, 4)), np.zeros((512, 0)))
+    assert errors(model, worlds, 1).max() < 1e-9

@@ -40,8 +40,9 @@ def pair_rows(model: PlanarModel, contact: PairContact, kin: Kinematics, qvel: l
     first = _segment(kin, contact.first, (0.0, 0.0))
     second = _segment(kin, contact.second, shift)
     rows = []
-    for position1, position2, exists in _contacts(contact, first, second, like):
-        rows += _rows_at(model, contact, kin, qvel, first.at(position1), second.at(position2), exists, shift)
+    for position1, position2, exists, crosses in _contacts(contact, first, second, like):
+        points = first.at(position1), second.at(position2)
+        rows += _rows_at(model, contact, kin, qvel, points, exists, crosses, shift)
     return rows
 
 
@@ -66,8 +67,10 @@ def _segment(kin: Kinematics, capsule: Capsule, shift: Vector) -> _Segment:
 
 def _contacts(
     contact: PairContact, first: _Segment, second: _Segment, like: jax.Array
-) -> list[tuple[Scalar, Scalar, jax.Array | None]]:
-    """The contacts: their positions on the two axes, from the axes' centers, and whether they exist (None: always)."""
+) -> list[tuple[Scalar, Scalar, jax.Array | None, jax.Array | None]]:
+    """The contacts: their positions on the two axes, from the axes' centers, whether they exist (None: always), and
+    whether the axes cross there (None: never).
+    """
     h1, h2 = first.half_length, second.half_length
     between = sub2(second.center, first.center)
 
@@ -81,19 +84,20 @@ def _contacts(
         return jnp.clip(as_array(dot(first.direction, offset), like), -h1, h1)
 
     if is_zero(h1):
-        return [(0.0, 0.0 if is_zero(h2) else on_second(0.0), None)]
+        return [(0.0, 0.0 if is_zero(h2) else on_second(0.0), None, None)]
     # Coplanar lines that are not parallel meet: their closest points are the intersection, whose position on
     # each axis is a ratio of cross products. This is MuJoCo's (mc u - mb v) / det without its cancellation.
     sine = as_array(cross2(first.direction, second.direction), like)
     parallel = jnp.abs(sine) < _PARALLEL
     safe = jnp.where(parallel, 1.0, sine)
     x1, x2 = cross2(between, second.direction) / safe, cross2(between, first.direction) / safe
-    outside = jnp.abs(x1) > h1
+    beyond1 = jnp.abs(x1) > h1
     x1 = jnp.clip(x1, -h1, h1)
-    x2 = jnp.where(outside, _unclipped(second, first.at(x1)), x2)
-    outside = jnp.abs(x2) > h2
+    x2 = jnp.where(beyond1, _unclipped(second, first.at(x1)), x2)
+    beyond2 = jnp.abs(x2) > h2
     x2 = jnp.clip(x2, -h2, h2)
-    x1 = jnp.where(outside, on_first(x2), x1)
+    x1 = jnp.where(beyond2, on_first(x2), x1)
+    crosses = ~(parallel | beyond1 | beyond2)
 
     # Parallel: at the two ends of the stretch where the axes run side by side. That is an end of the first axis
     # and its projection on the second, or the end of the second and its projection on the first.
@@ -102,7 +106,7 @@ def _contacts(
         projected = _unclipped(second, first.at(end))
         p2 = jnp.clip(as_array(projected, like), -h2, h2)
         ends.append((jnp.where(jnp.abs(projected) > h2, on_first(p2), end), p2))
-    return [(*_where2(parallel, ends[0], (x1, x2)), None), (*ends[1], parallel)]
+    return [(*_where2(parallel, ends[0], (x1, x2)), None, crosses), (*ends[1], parallel, None)]
 
 
 def _unclipped(segment: _Segment, point: Vector) -> Scalar:
@@ -124,18 +128,21 @@ def _rows_at(
     contact: PairContact,
     kin: Kinematics,
     qvel: list[jax.Array],
-    point1: Vector,
-    point2: Vector,
+    points: tuple[Vector, Vector],
     exists: jax.Array | None,
+    crosses: jax.Array | None,
     shift: Vector,
 ) -> list[Row]:
-    """The rows of one sphere-sphere contact at two points on the axes."""
+    """The rows of one sphere-sphere contact at two points on the axes; see ``_contacts``."""
     like, parameters = qvel[0], contact.parameters
-    gap = sub2(point2, point1)
+    gap = sub2(points[1], points[0])
     squared = as_array(dot(gap, gap), like)
     # Where the points meet, MuJoCo's normal is the cross product of the axes, along y, where nothing moves;
     # for parallel axes it is x.
     meeting = squared < MINVAL**2 if like.dtype == jnp.float64 else squared < 1e-14
+    if crosses is not None:
+        # Of axes at a small angle rounding leaves a gap, whose direction says nothing.
+        meeting |= crosses
     aligned = meeting & (jnp.abs(as_array(cross2(*_axes(contact, kin)), like)) < MINVAL)
     length = jnp.sqrt(jnp.where(meeting, 1.0, squared))
     unit = jnp.where(meeting, 0.0, 1.0 / length)
@@ -145,7 +152,7 @@ def _rows_at(
     active = position < 0.0 if exists is None else (position < 0.0) & exists
     imp = impedance(parameters.impedance, position)
     row_d = row_weight(imp, *diagonal(model.impratio, parameters), active, like.dtype)
-    contact_point = add2(point1, scale2(contact.first.radius + 0.5 * distance, normal))
+    contact_point = add2(points[0], scale2(contact.first.radius + 0.5 * distance, normal))
 
     def row(direction: Vector) -> Row:
         jacobian = _jacobian(model, contact, kin, contact_point, direction, shift)
