@@ -145,10 +145,11 @@ def gradient_steps(
             return carry, replace(metrics, terms=devices.mean(metrics.terms))
 
         exceeded = lambda metrics: metrics.terms.approx_kl > config.max_kl  # noqa: E731
-        carry, metrics = _until(exceeded, take_one, carry, all_steps)
+        # A branch waits for the host, on a GPU for as long as the step takes that it would leave out.
+        carry, metrics = _until(exceeded, take_one, carry, all_steps, branch=algorithm.block_by_block)
     elif config.max_kl > 0:
         exceeded = lambda metrics: metrics.mean(metrics.terms.approx_kl) > config.max_kl  # noqa: E731
-        carry, metrics = _until(exceeded, take, carry, epochs)
+        carry, metrics = _until(exceeded, take, carry, epochs, branch=True)
     else:
         carry, metrics = take(carry, all_steps)
     metrics = jax.tree.map(lambda x: x.reshape(config.num_epochs, minibatches), metrics)
@@ -160,20 +161,26 @@ def _until(
     take: Callable[[Carry, tuple[Array, Array]], tuple[Carry, StepMetrics]],
     carry: Carry,
     drawn: tuple[Array, Array],
+    branch: bool,
 ) -> tuple[Carry, StepMetrics]:
     """``take`` of one element of ``drawn`` after the other, until the metrics of one have ``exceeded`` the limit.
 
-    The metrics of those that are left out are 0, and so is ``taken``.
+    The metrics of those that are left out are 0, and so is ``taken``. With ``branch`` they are not computed, else
+    computed and discarded.
     """
     shapes = jax.eval_shape(take, carry, jax.tree.map(lambda x: x[0], drawn))[1]
     none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
     def maybe(state: tuple[Carry, Array], drawn: tuple[Array, Array]) -> tuple[tuple[Carry, Array], StepMetrics]:
         carry, stopped = state
-        carry, metrics = lax.cond(stopped, lambda: (carry, none), lambda: take(carry, drawn))
+        if branch:
+            carry, metrics = lax.cond(stopped, lambda: (carry, none), lambda: take(carry, drawn))
+        else:
+            kept = partial(jax.tree.map, partial(jnp.where, stopped))
+            carry, metrics = kept((carry, none), take(carry, drawn))
         return (carry, stopped | exceeded(metrics)), metrics
 
-    (carry, _), metrics = lax.scan(maybe, (carry, jnp.array(False)), drawn)
+    (carry, _), metrics = (lax.scan if branch else packing.scan)(maybe, (carry, jnp.array(False)), drawn)
     return carry, metrics
 
 

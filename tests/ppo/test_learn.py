@@ -83,7 +83,13 @@ def sample_indices(key: Any) -> np.ndarray:
 class Case:
     """One update from a state in the middle of training, by the package and by the reference."""
 
-    def __init__(self, config: PpoConfig, moments: RunningMoments | None = None, change: Any = lambda batch: batch):
+    def __init__(
+        self,
+        config: PpoConfig,
+        moments: RunningMoments | None = None,
+        change: Any = lambda batch: batch,
+        platform: str = "cpu",
+    ):
         rng = np.random.default_rng(0)
         network = networks.build(ACTIONS, POLICY)
         shapes = jax.eval_shape(lambda: networks.init_params(network, OBS, jax.random.key(0)))
@@ -108,7 +114,7 @@ class Case:
         batch, last_obs = experience(rng, network, params)
         batch = change(batch)
         key = jax.random.key(3)
-        algorithm = Algorithm(network, POLICY, config, Devices(1))
+        algorithm = Algorithm(network, POLICY, config, Devices(1), block_by_block=platform == "cpu")
         progress = Progress(jnp.float64(USED), jnp.int32(7))
         run = jax.jit(lambda learner, batch: learn(algorithm, learner, batch, last_obs, key, progress))
         self.after, self.metrics = run(self.learner, batch)
@@ -176,6 +182,11 @@ def float64():
 @pytest.mark.parametrize("name", CASES)
 def test_an_update_is_that_of_the_papers(name):
     Case(ppo(**CASES[name])).check()
+
+
+@pytest.mark.parametrize("name", ["clip", "stops", "stops at a step"])
+def test_an_update_for_a_gpu_is_that_of_the_papers(name):
+    Case(ppo(**CASES[name]), platform="gpu").check()
 
 
 def test_the_cases_do_what_they_are_named_for():

@@ -135,10 +135,11 @@ def test_a_program_for_a_gpu_trains_as_one_for_a_cpu(options):
         np.testing.assert_allclose(second[name], x, rtol=2e-3, atol=2e-3, err_msg=name)
 
 
-def test_a_program_for_a_gpu_leaves_no_branch_to_the_host():
+@pytest.mark.parametrize("options", [{}, {"max_kl": 0.01, "kl_stop": "step"}])
+def test_a_program_for_a_gpu_leaves_no_branch_to_the_host(options):
     branches = {}
     for platform in ("cpu", "gpu"):
-        program, total = make(platform=platform)
+        program, total = make(platform=platform, **options)
         advance = partial(program.advance, config=program.config.ppo, num_updates=3, total_env_steps=total)
         branches[platform] = "cond" in primitives(jax.make_jaxpr(advance)(program.shapes()).jaxpr)
     assert branches == {"cpu": True, "gpu": False}
