@@ -1,8 +1,8 @@
-"""Driving among other cars, with manoeuvres to choose from or with a steering wheel, by PPO and by VPG.
+"""Driving among other cars, with manoeuvres to choose from or with a steering wheel, by PPO and by REINFORCE.
 
     pip install highway-env
     PYTHONPATH=examples mjxppo train --env gymnasium:driving:Highway-v0 --config examples/driving_ppo.yaml
-    PYTHONPATH=examples mjxppo train --env gymnasium:driving:Highway-v0 --config examples/driving_vpg.yaml
+    PYTHONPATH=examples mjxppo train --env gymnasium:driving:Highway-v0 --config examples/driving_reinforce.yaml
 
 The tasks, which Gymnasium finds because it imports this file for ``driving:``:
 
@@ -23,7 +23,7 @@ import gymnasium
 
 HIGHWAY = {"lanes_count": 3, "vehicles_count": 10, "duration": 30, "offscreen_rendering": True}
 CONTINUOUS = {"action": {"type": "ContinuousAction"}, "simulation_frequency": 15, "policy_frequency": 5}
-METADRIVE = {"use_render": False, "log_level": 50, "num_scenarios": 100}
+METADRIVE = {"use_render": False, "log_level": 50, "num_scenarios": 100, "horizon": 1000}
 
 
 def highway(render_mode: str | None = None, **config: Any) -> gymnasium.Env:
@@ -46,11 +46,12 @@ def _package(name: str, distribution: str) -> None:
         raise gymnasium.error.DependencyNotInstalled(f"{name} is missing; pip install {distribution}") from error
 
 
-for _id, _make, _options in (
-    ("Highway-v0", highway, {}),
-    ("HighwayContinuous-v0", highway, CONTINUOUS),
-    ("MetaDrive-v0", metadrive, {}),
-    ("MetaDriveDiscrete-v0", metadrive, {"discrete_action": True}),
+# The time limits are those of the simulators; REINFORCE asks for them, because its episodes are whole.
+for _id, _make, _steps, _options in (
+    ("Highway-v0", highway, 30, {}),
+    ("HighwayContinuous-v0", highway, 150, CONTINUOUS),
+    ("MetaDrive-v0", metadrive, 1000, {}),
+    ("MetaDriveDiscrete-v0", metadrive, 1000, {"discrete_action": True}),
 ):
     if _id not in gymnasium.registry:
-        gymnasium.register(_id, entry_point=_make, kwargs=_options)
+        gymnasium.register(_id, entry_point=_make, max_episode_steps=_steps, kwargs=_options)

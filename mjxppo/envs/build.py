@@ -140,15 +140,14 @@ def environment(config: Config, env: Task | Environment | None = None, platform:
 
 def _check_episodes(env: Environment, config: Config) -> None:
     """Raises UserError where the episodes of ``env`` cannot be collected whole."""
-    limit, length, name = env.max_episode_steps, config.ppo.rollout_length, config.algorithm
-    if isinstance(env, HostEnvironment):
-        raise UserError(
-            f"algorithm: {name} lets worlds wait for each other, and {env.name} steps all together; choose vpg"
-        )
-    if name == "es":  # takes the rewards of a part of the episode where that is all there is time for
+    limit, length, on_host = env.max_episode_steps, config.ppo.rollout_length, isinstance(env, HostEnvironment)
+    if config.algorithm == "es":  # takes the rewards of a part of the episode where that is all there is time for
+        if on_host:
+            raise UserError(f"algorithm: es needs thousands of worlds, and {env.name} is on the host; choose reinforce")
         return
     if limit >= NO_LIMIT:
-        raise UserError(f"algorithm: reinforce needs episodes that end, and {env.name} has no time limit; choose vpg")
+        remedy = "set env_options.max_episode_steps, or choose vpg" if on_host else "choose vpg"
+        raise UserError(f"algorithm: reinforce needs episodes that end, and {env.name} has no time limit; {remedy}")
     if length < limit:
         raise UserError(
             f"ppo.rollout_length: must be at least the time limit of {env.name}, {limit}, for reinforce, whose "

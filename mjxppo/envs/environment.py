@@ -131,6 +131,14 @@ class Environment:
         """``step``; the caller ignores worlds that are not ``active`` [N], so that they need not be stepped."""
         return self.step(state, action)
 
+    def wait(self, state: EnvState, stepped: EnvState, active: Array) -> EnvState:
+        """The worlds of ``stepped`` where they are ``active`` [N]; the others stay as in ``state``."""
+        return select(active, stepped, state)
+
+    def begin(self, state: EnvState) -> EnvState:
+        """The worlds at the start of a rollout in which each acts for one episode: those that waited can begin one."""
+        return state
+
     def advance(self, state: EnvState, action: Array) -> EnvState:
         """``step`` without the reset: worlds whose episode has ended stay as they ended, and ``obs`` is ``final_obs``.
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 from jax import lax
 
 from mjxppo.envs.environment import Environment, EnvState
@@ -61,6 +62,16 @@ class HostEnvironment(Environment):
     def step_active(self, state: EnvState, action: Array, active: Array) -> EnvState:
         """``step`` of all worlds where any is ``active``, because they are stepped together; else no step."""
         return lax.cond(active.any(), self.step, lambda state, _: state, state, action)
+
+    def wait(self, state: EnvState, stepped: EnvState, active: Array) -> EnvState:
+        """``stepped``, because all worlds were; one that is not ``active`` [N] still counts as done if it was."""
+        terminated = jnp.where(active, stepped.terminated, state.terminated)
+        truncated = jnp.where(active, stepped.truncated, state.truncated)
+        return replace(stepped, terminated=terminated, truncated=truncated)
+
+    def begin(self, state: EnvState) -> EnvState:
+        """New episodes in all worlds: those that waited are in the middle of one."""
+        return self.reset_done(replace(state, truncated=jnp.ones_like(state.truncated)))
 
     def stagger(self, state: EnvState, key: Array, indices: Array) -> EnvState:
         """The state unchanged: the simulation keeps its own clocks."""

@@ -13,7 +13,7 @@ from jax import lax
 
 from mjxppo.config.schema import PpoConfig
 from mjxppo.envs import Environment, EnvState
-from mjxppo.envs.batch import is_sound, select
+from mjxppo.envs.batch import is_sound
 from mjxppo.ppo import packing
 from mjxppo.ppo.episodes import EpisodeSteps
 from mjxppo.ppo.heads import Outputs
@@ -210,11 +210,11 @@ def rollout(
         stepped = env.step_active(state, policy.network.head.action(decision.u), active)
         record = record_step(state, decision, stepped, active)
         if not env.branches:
-            return select(active, stepped, state), record
-        state = lax.cond(active.all(), lambda: stepped, lambda: select(active, stepped, state))
+            return env.wait(state, stepped, active), record
+        state = lax.cond(active.all(), lambda: stepped, lambda: env.wait(state, stepped, active))
         return state, experience_of(record)
 
-    state, times = env.prepare(state), jnp.arange(config.rollout_length)
+    state, times = env.prepare(env.begin(state) if one_episode else state), jnp.arange(config.rollout_length)
     if env.branches:
         one_step = lambda state, t: act(state, t, noise_of(t))  # noqa: E731
         if one_episode:  # the last episode may end long before the rollout does

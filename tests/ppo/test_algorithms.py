@@ -162,7 +162,7 @@ def test_configurations_of_earlier_runs_are_read():
     [
         (PointMass(2**31 - 1), {}, "algorithm: reinforce needs episodes that end, and point_mass has no time limit"),
         (PointMass(21), {}, "ppo.rollout_length: must be at least the time limit of point_mass, 21"),
-        ("gymnasium:Pendulum-v1", {"ppo": {"rollout_length": 200}}, "algorithm: reinforce lets worlds wait"),
+        ("gymnasium:Pendulum-v1", {"ppo": {"rollout_length": 199}}, "ppo.rollout_length: must be at least the time"),
     ],
 )
 def test_tasks_whose_episodes_cannot_be_whole_are_refused(task, changes, message):
@@ -172,7 +172,7 @@ def test_tasks_whose_episodes_cannot_be_whole_are_refused(task, changes, message
 
 
 def test_es_refuses_worlds_on_the_host():
-    with pytest.raises(UserError, match=r"^algorithm: es lets worlds wait for each other, and .* choose vpg$"):
+    with pytest.raises(UserError, match=r"^algorithm: es needs thousands of worlds, and .* choose reinforce$"):
         start.build(config_of({"algorithm": "es"}), "gymnasium:Pendulum-v1")
 
 
