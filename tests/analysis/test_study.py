@@ -151,7 +151,7 @@ def test_a_study_compares_its_policies_on_robots_that_differ(tmp_path, monkeypat
 def test_an_unknown_study_names_the_shipped_ones():
     with pytest.raises(
         UserError,
-        match="shipped: advantage_normalization, algorithm, final, finetuning, implementation, normalization_and",
+        match="shipped: advantage_normalization, algorithm, final, finetuning, gradients, implementation, n",
     ):
         study.find_study("nothing")
 
