@@ -20,7 +20,7 @@ SECTIONS = {
         "cloning",
         "scaling",
     ],
-    "Understand": ["architecture", "algorithms", "physics", "planar", "gpu", "reliability", "dependencies"],
+    "Understand": ["architecture", "algorithms", "physics", "planar", "spatial", "gpu", "reliability", "dependencies"],
     "Results": ["results", "benchmarks"],
     "Reference": ["reference/config", "reference/python", "reference/envs", "reference/physics", "reference/ppo"],
     "Project": ["changelog", "contributing"],
