@@ -61,6 +61,45 @@ TOP = """
 """A smaller one in a thick medium, that compiles sooner."""
 
 
+WRESTLERS = """
+<mujoco>
+  <option timestep="0.005" gravity="0 0 -3"/>
+  <worldbody>
+    <geom type="capsule" fromto="-0.2 0 0 0.3 0.1 0.1" size="0.1" condim="1"/>
+    <body pos="0.1 0 0.2">
+      <freejoint/>
+      <geom type="capsule" size="0.08 0.2" euler="0 90 0"/>
+      <body pos="0.3 0 0">
+        <joint name="arm" axis="0 1 1" damping="1"/>
+        <geom size="0.1" pos="0.05 0 0"/>
+        <body pos="0.1 0 0.1">
+          <joint type="ball" damping="0.1"/>
+          <geom type="capsule" fromto="0 0 0 -0.3 0 0.1" size="0.05" margin="0.01"/>
+        </body>
+      </body>
+    </body>
+    <body pos="0 0.1 0.1">
+      <joint type="slide" axis="0 1 0"/>
+      <joint axis="1 0 0"/>
+      <geom type="capsule" size="0.07 0.1" pos="0.01 0 0" friction="0.4"/>
+    </body>
+  </worldbody>
+  <actuator><motor joint="arm" gear="30"/></actuator>
+</mujoco>
+"""
+"""Capsules and a sphere that touch each other, within a tree, of two trees, and fixed ones."""
+
+STACKED = """
+<mujoco>
+  <worldbody>
+    <geom type="{first}" size="0.1 0.3" pos="0 0 0"/>
+    <body><freejoint/><geom type="{second}" size="0.08 0.2" friction="0.7"/></body>
+  </worldbody>
+</mujoco>
+"""
+"""A free capsule or sphere and a fixed one, both along z and at the origin."""
+
+
 def tumbler(integrator: str = "Euler", tilt: str = "0 0 0") -> mujoco.MjModel:
     return mujoco.MjModel.from_xml_string(TUMBLER.format(integrator=integrator, tilt=tilt))
 
@@ -125,8 +164,8 @@ class _SpatialGenerator(Generator):
         shape = f'"{size}" type="sphere"'
         if self.chance(70):
             shape = f'"{size} {self.number(0.05, 0.4):.9g}" type="capsule" {self.orientation()}'
-        # With the floor alone.
-        mask = f'contype="0" conaffinity="{self.choose(0, 1, 1, 1)}"'
+        # With the floor; a sixth also with each other.
+        mask = f'contype="{self.choose(0, 0, 0, 0, 0, 1)}" conaffinity="{self.choose(0, 1, 1, 1)}"'
         density = self.number(200, 3000)
         return f'<geom density="{density:.9g}" pos="{vector(x, y, z)}" size={shape} {mask}{self.contact()}/>'
 

@@ -10,7 +10,7 @@ from interpreted import interpreted
 from parameter_cases import random_parameters
 from planar_generated import generated
 from planar_models import LEG, gymnasium_model
-from spatial_models import TOP, TUMBLER, spatial_models, tumbler, tumbling_worlds
+from spatial_models import TOP, TUMBLER, WRESTLERS, spatial_models, tumbler, tumbling_worlds
 
 from mjxppo import physics
 from mjxppo.errors import UserError
@@ -68,6 +68,13 @@ def check(model, worlds, steps=1, fields=None, backend="spatial"):
 def test_the_forces_are_those_of_cs_last_evaluation(integrator, tilt, steps):
     model = tumbler(integrator, tilt)
     assert check(model, tumbling_worlds(model, 64), steps) > 0.2
+
+
+def test_bodies_that_touch_each_other_feel_the_same_force():
+    model = mujoco.MjModel.from_xml_string(WRESTLERS)
+    worlds = tumbling_worlds(model, 64)
+    worlds.qpos[:, :3] = np.random.default_rng(1).uniform(-0.2, 0.3, (64, 3))
+    assert check(model, worlds) > 0.5
 
 
 @pytest.mark.exhaustive

@@ -9,8 +9,17 @@ from compiling import QUICKLY
 from hypothesis import given
 from parameter_cases import c_step_of_each, random_parameters
 from planar_generated import generated
-from planar_models import LEG, gymnasium_model, hard_worlds
-from spatial_models import TOP, relative_errors, spatial_models, spatial_step, tumbler, tumbling_worlds
+from planar_models import LEG, Worlds, gymnasium_model, hard_worlds
+from spatial_models import (
+    STACKED,
+    TOP,
+    WRESTLERS,
+    relative_errors,
+    spatial_models,
+    spatial_step,
+    tumbler,
+    tumbling_worlds,
+)
 
 from mjxppo import physics
 from mjxppo.physics.base import PhysicsState
@@ -33,6 +42,28 @@ def test_a_step_of_any_model_is_that_of_c(xml):
     model = mujoco.MjModel.from_xml_string(xml)
     errors = relative_errors(model, tumbling_worlds(model, 256))
     assert errors.max() < 1e-9, np.argmax(errors)
+
+
+def test_bodies_that_touch_each_other_move_as_in_c():
+    model = mujoco.MjModel.from_xml_string(WRESTLERS)
+    worlds = tumbling_worlds(model, 256)
+    worlds.qpos[:, :3] = np.random.default_rng(1).uniform(-0.2, 0.3, (256, 3))
+    assert relative_errors(model, worlds).max() < 1e-9
+
+
+@pytest.mark.parametrize(("first", "second"), [("capsule", "capsule"), ("capsule", "sphere"), ("sphere", "sphere")])
+def test_capsules_that_are_parallel_or_cross_touch_as_in_c(first, second):
+    """Side by side, end to end, one in the other, and through each other."""
+    model = mujoco.MjModel.from_xml_string(STACKED.format(first=first, second=second))
+    aside, upright = 0.05 + 0.1 * np.arange(2), (1.0, 0.0, 0.0, 0.0)
+    across = (np.sqrt(0.5), np.sqrt(0.5), 0.0, 0.0)
+    places = [
+        (x, y, z, *turn) for x in (0, *aside) for y in (0, 0.02) for z in (0, 0.25, 0.45) for turn in (upright, across)
+    ]
+    qpos = np.array(places)
+    rng = np.random.default_rng(0)
+    worlds = Worlds(qpos, rng.normal(size=(len(qpos), 6)), np.zeros((len(qpos), 6)), np.zeros((len(qpos), 0)))
+    assert relative_errors(model, worlds).max() < 1e-9
 
 
 @pytest.mark.parametrize("name", ["swimmer", "reacher", pytest.param("ant", marks=pytest.mark.exhaustive)])
@@ -58,8 +89,9 @@ def test_without_springs_and_dampers_there_is_no_medium(flags):
     assert relative_errors(model, tumbling_worlds(model, 32)).max() < 1e-9
 
 
-def test_every_world_is_c_mujoco_on_its_own_model():
-    model = mujoco.MjModel.from_xml_string(TOP)
+@pytest.mark.parametrize("xml", [TOP, pytest.param(WRESTLERS, marks=pytest.mark.exhaustive)])
+def test_every_world_is_c_mujoco_on_its_own_model(xml):
+    model = mujoco.MjModel.from_xml_string(xml)
     worlds = tumbling_worlds(model, 32)
     fields = random_parameters(model, len(worlds))
     # C MuJoCo has no quaternion's spring to move.
@@ -110,14 +142,15 @@ ROBOT = """
       <geom name="hull" {geom}/>
       <body pos="1 0 0"><joint name="arm" axis="1 0 0"/><geom size="0.1" contype="0"/></body>
     </body>
-    <body pos="3 0 1"><freejoint/><geom name="stone" size="0.1" conaffinity="{hit}"/></body>
+    <body pos="3 0 1"><freejoint/><geom name="stone" size="0.1" conaffinity="0"/></body>
+    {many}
   </worldbody>
   {rest}
 </mujoco>
 """
 REFUSED = {
     "box": ({"geom": 'type="box" size="0.1 0.1 0.1"'}, 'contact of geom "floor" with geom "hull"'),
-    "pair": ({"hit": "1"}, 'contact of geom "hull" with geom "stone"'),
+    "many pairs": ({"many": "<body><freejoint/><geom size='1'/></body>" * 7}, "43 pairs of moving geoms"),
     "ball's spring": ({"root": 'type="ball" stiffness="3"'}, 'the spring of ball joint "root"'),
     "ball's limit": ({"root": 'type="ball" limited="true" range="0 30"'}, 'the limit of ball joint "root"'),
     "motor on a ball": (
@@ -132,7 +165,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_represented_is_named(case):
     changes, named = REFUSED[case]
-    parts = {"option": "", "root": 'type="free"', "geom": 'size="0.2" conaffinity="0"', "hit": "0", "rest": ""}
+    parts = {"option": "", "root": 'type="free"', "geom": 'size="0.2" conaffinity="0"', "rest": "", "many": ""}
     model = mujoco.MjModel.from_xml_string(ROBOT.format(**parts | changes))
     with pytest.raises(UnsupportedModelError) as refusal:
         SpatialPhysics(model)

@@ -14,7 +14,8 @@ from mjxppo.physics.problem import Arrays
 from mjxppo.physics.spatial.contact_rows import contact_groups
 from mjxppo.physics.spatial.inertia import NO_FORCE, Force, add_forces
 from mjxppo.physics.spatial.kinematics import Kinematics, forward_kinematics, spatial_motions
-from mjxppo.physics.spatial.model import SpatialModel
+from mjxppo.physics.spatial.model import WORLD, SpatialModel
+from mjxppo.physics.spatial.pair import pair_gradients
 from mjxppo.physics.spatial.vector import ZERO, Vector, add3, cross, scale3, sub3
 
 
@@ -47,8 +48,13 @@ def contact_forces(model: SpatialModel, num_bodies: int, qpos: Arrays, qvel: Arr
         residual = tuple(as_array(r, group.points.weight) for r in group.residual(accelerations))
         for body, against in group.gradients(residual):
             forces[body] = add_forces(forces[body], against)
+    for pair in model.pair_contacts:
+        for body, against in pair_gradients(model, pair, kin, qvel, qacc):
+            forces[body] = add_forces(forces[body], against)
     centers = [_center_of_mass(model, kin, tree) for tree in range(len(model.trees))]
-    tree_of = {contact.body: model.tree_of[contact.link] for contact in model.plane_contacts}
+    touching = [(contact.body, contact.link) for contact in model.plane_contacts]
+    touching += [(end.body, end.link) for pair in model.pair_contacts for end in (pair.first, pair.second)]
+    tree_of = {body: model.tree_of[link] for body, link in touching if link != WORLD}
     zeros = jnp.zeros_like(qpos[0])
     numbers: list[Scalar] = []
     for body, force in enumerate(forces):

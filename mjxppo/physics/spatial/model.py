@@ -103,6 +103,30 @@ class PlaneContact:
 
 @register_dataclass
 @dataclass(frozen=True)
+class Capsule:
+    """A capsule, or a sphere where ``half_length`` is zero, in a link's frame or fixed in the world."""
+
+    link: int
+    body: int
+    """Index of the MuJoCo body that has the geom."""
+    center: Vector
+    axis: tuple[float, float, float]
+    half_length: Scalar
+    radius: Scalar
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class PairContact:
+    """Two capsules or spheres that may touch; MuJoCo's geom 1 and geom 2 in its order."""
+
+    first: Capsule
+    second: Capsule
+    parameters: ContactParameters
+
+
+@register_dataclass
+@dataclass(frozen=True)
 class ImmersedBody:
     """A body in the medium, as the box of its inertia, and what the medium resists with."""
 
@@ -156,6 +180,7 @@ class SpatialModel:
     """Range of the total actuator force on each dof (``jnt_actfrcrange``)."""
     limits: tuple[Limit, ...]
     plane_contacts: tuple[PlaneContact, ...]
+    pair_contacts: tuple[PairContact, ...]
     medium: Medium | None
     """What resists the motion of bodies; None for a vacuum."""
 

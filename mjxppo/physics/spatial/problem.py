@@ -25,6 +25,7 @@ from mjxppo.physics.spatial.inertia import (
 )
 from mjxppo.physics.spatial.kinematics import Motion, forward_kinematics, spatial_motions
 from mjxppo.physics.spatial.model import SpatialModel
+from mjxppo.physics.spatial.pair import pair_rows
 from mjxppo.physics.spatial.smooth import smooth_dynamics
 
 
@@ -56,4 +57,6 @@ def build_problem(model: SpatialModel, qpos: Arrays, qvel: Arrays, ctrl: Arrays)
     rows: list[Row] = []
     for limit in model.limits:
         rows += limit_rows(limit, qpos[model.qpos_of_dof[limit.dof]], qvel[limit.dof])
+    for pair in model.pair_contacts:
+        rows += pair_rows(model, pair, kin, qvel)
     return Problem(kin.axes, inertia, force, contact_groups(model, kin, qpos[0]), rows)

@@ -10,31 +10,41 @@ from mjxppo.physics.planar.compile.common import disabled, link_of_joints, name_
 from mjxppo.physics.planar.compile.contacts import both, can_touch, contact_parameters
 from mjxppo.physics.planar.compile.values import Values
 from mjxppo.physics.spatial.compile.positions import Positions, constant, matrix
-from mjxppo.physics.spatial.model import PlaneContact
+from mjxppo.physics.spatial.model import WORLD, Capsule, PairContact, PlaneContact
 from mjxppo.physics.spatial.vector import Matrix3, Vector, add3, scale3, sub3
 
 _PLANE, _SPHERE, _CAPSULE = (int(getattr(mujoco.mjtGeom, f"mjGEOM_{kind}")) for kind in ("PLANE", "SPHERE", "CAPSULE"))
+MOST_PAIRS = 24
+"""Pairs are unrolled: with more of them a program would take too long to compile."""
 
 
 def compile_contacts(
     model: mujoco.MjModel, values: Values, pose: mujoco.MjData, positions: Positions, origins: list[Vector]
-) -> tuple[PlaneContact, ...]:
+) -> tuple[tuple[PlaneContact, ...], tuple[PairContact, ...]]:
     """All contacts that can occur; arguments as in ``planar.compile.contacts``."""
     planes: list[PlaneContact] = []
+    pairs: list[PairContact] = []
     if disabled(model, "CONSTRAINT") or disabled(model, "CONTACT"):
-        return ()
+        return (), ()
     for a in range(model.ngeom):
         for b in range(a + 1, model.ngeom):
             if not can_touch(model, a, b):
                 continue
             # MuJoCo's collision functions take the geom of the lower type first, else of the lower index.
             first, second = (b, a) if model.geom_type[a] > model.geom_type[b] else (a, b)
-            if model.geom_type[first] != _PLANE or model.geom_type[second] not in (_SPHERE, _CAPSULE):
-                raise unsupported(f"contact of {both(model, first, second)}: only spheres and capsules with planes")
+            kinds = model.geom_type[first], model.geom_type[second]
+            if kinds[0] not in (_PLANE, _SPHERE, _CAPSULE) or kinds[1] not in (_SPHERE, _CAPSULE):
+                raise unsupported(f"contact of {both(model, first, second)}: only spheres, capsules and planes")
+            if kinds[0] != _PLANE:
+                one, other = (_capsule(model, values, pose, positions, origins, geom) for geom in (first, second))
+                pairs.append(PairContact(one, other, contact_parameters(model, values, first, second)))
+                continue
             if link_of_joints(model, model.geom_bodyid[first]) >= 0:
                 raise unsupported(f"contact of the moving plane {name_of(model, 'geom', first)}")
             planes += _plane_contacts(model, values, pose, positions, origins, first, second)
-    return tuple(planes)
+    if len(pairs) > MOST_PAIRS:
+        raise unsupported(f"{len(pairs)} pairs of moving geoms that can touch: at most {MOST_PAIRS}; exclude some")
+    return tuple(planes), tuple(pairs)
 
 
 def _plane_contacts(
@@ -70,6 +80,21 @@ def _plane_contacts(
         )
         for end in ends
     ]
+
+
+def _capsule(
+    model: mujoco.MjModel, values: Values, pose: mujoco.MjData, positions: Positions, origins: list[Vector], geom: int
+) -> Capsule:
+    link = link_of_joints(model, model.geom_bodyid[geom])
+    center = positions.geom(geom)
+    return Capsule(
+        link=link,
+        body=int(model.geom_bodyid[geom]),
+        center=_rounded(center if link == WORLD else sub3(center, origins[link])),
+        axis=constant(pose.geom_xmat[geom].reshape(3, 3)[:, 2]),
+        half_length=0.0 if model.geom_type[geom] == _SPHERE else values("geom_size", geom, 1),
+        radius=values("geom_size", geom, 0),
+    )
 
 
 def _frame(normal: np.ndarray) -> Matrix3:

@@ -42,6 +42,7 @@ def compile_model(model: mujoco.MjModel, parameters: Mapping[str, jax.Array] | N
     origins = _link_origins(model, positions)
     links = tuple(_link(model, values, pose, positions, origins, joint) for joint in range(model.njnt))
     loaded = {k for k, link in enumerate(links) if not is_zero(link.mass)}
+    plane_contacts, pair_contacts = compile_contacts(model, values, pose, positions, origins)
     loaded |= {link_of_joints(model, b) for b in range(1, model.nbody) if model.body_geomnum[b] > 0}
     return SpatialModel(
         timestep=float(model.opt.timestep),
@@ -58,7 +59,8 @@ def compile_model(model: mujoco.MjModel, parameters: Mapping[str, jax.Array] | N
         actuators=compile_actuators(model, values),
         actuator_force_ranges=tuple(_force_range(model, int(joint)) for joint in model.dof_jntid),
         limits=compile_limits(model, values),
-        plane_contacts=compile_contacts(model, values, pose, positions, origins),
+        plane_contacts=plane_contacts,
+        pair_contacts=pair_contacts,
         medium=compile_medium(model, values, pose, positions, origins),
     )
 
