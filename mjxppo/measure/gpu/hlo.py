@@ -125,8 +125,11 @@ class Module:
         """Bytes that an instruction reads and writes; of an array that a fusion only takes slices of, the slices."""
         if instruction.opcode.startswith("fusion"):
             return self._bytes_of_fusion(self.called(instruction))
-        read = sum(num_bytes(self.shapes.get(name, "")) for name in instruction.operands)
-        return read + num_bytes(instruction.shape)
+        return self.bytes_read(instruction) + num_bytes(instruction.shape)
+
+    def bytes_read(self, instruction: Instruction) -> int:
+        """Bytes of an instruction's operands."""
+        return sum(num_bytes(self.shapes.get(name, "")) for name in instruction.operands)
 
     def _bytes_of_fusion(self, body: list[Instruction]) -> int:
         users: dict[str, list[Instruction]] = {}

@@ -200,12 +200,14 @@ def kind_of(module: Module, each: Instruction) -> str:
 
 
 def collectives(module: Module, result: Census) -> dict[str, float]:
-    """Collectives of the whole program, their bytes, and how many run while something else is computed."""
+    """Collectives of the whole program, the bytes that they are given, and how many run beside other work."""
     found = [launch for launch in result.launches if launch.kind == COLLECTIVE]
     behind = set(_overlapping(module))
+    # Of their operands: a start may name them again beside its result.
+    given = {each.name: module.bytes_read(each) for body in module.computations.values() for each in body}
     return {
         "count": sum(each.times for each in found),
-        "bytes": sum(each.times * each.bytes / 2 for each in found),
+        "bytes": sum(each.times * given[each.name] for each in found),
         "overlapping": sum(each.times for each in found if each.name in behind),
     }
 
