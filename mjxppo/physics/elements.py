@@ -1,4 +1,4 @@
-"""Joint limits, actuators and contact parameters, in the plane and in three dimensions (mj_instantiateLimit)."""
+"""Joint limits and friction, actuators and contact parameters, of planar and spatial models (mj_instantiateLimit)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from mjxppo.physics.maths import Scalar, add, is_zero, mul, total
-from mjxppo.physics.rows import MINVAL, Impedance, Row, impedance, row_offset, row_weight
+from mjxppo.physics.rows import MINVAL, FrictionRow, Impedance, Row, impedance, row_offset, row_weight
 
 
 @register_dataclass
@@ -25,6 +25,18 @@ class Limit:
     lower: Scalar
     upper: Scalar
     margin: Scalar
+    inv_weight: Scalar
+    impedance: Impedance
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class FrictionLoss:
+    """Dry friction of a dof."""
+
+    dof: int
+    loss: Scalar
+    """The largest force, N or N m."""
     inv_weight: Scalar
     impedance: Impedance
 
@@ -77,6 +89,19 @@ def limit_rows(limit: Limit, qpos: jax.Array, qvel: jax.Array) -> list[Row]:
             )
         )
     return rows
+
+
+def friction_row(friction: FrictionLoss, qvel: jax.Array) -> Row:
+    """The row of a dof's dry friction (mj_instantiateFriction), at its velocity ``qvel`` [N]; its position is 0."""
+    here = jnp.zeros_like(qvel)
+    imp = impedance(friction.impedance, here)
+    return FrictionRow(
+        jacobian={friction.dof: 1.0},
+        weight=row_weight(imp, friction.inv_weight, 1.0, here == 0.0, qvel.dtype),
+        offset=mul(friction.impedance.damping, qvel),
+        unit=True,
+        loss=friction.loss,
+    )
 
 
 def diagonal(impratio: Scalar, parameters: ContactParameters) -> tuple[Scalar, Scalar]:

@@ -2,7 +2,9 @@
 
 MuJoCo documentation, Computation: "Primal problem": qacc minimises
 
-    1/2 (a - a_smooth)^T M (a - a_smooth) + sum_i D_i/2 min(0, r_i(a))^2,      r = J a - aref.
+    1/2 (a - a_smooth)^T M (a - a_smooth) + sum_i D_i/2 min(0, r_i(a))^2,      r = J a - aref,
+
+with a cost of another form for dry friction, see ``rows.FrictionRow``.
 """
 
 from __future__ import annotations
@@ -13,9 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 
-from mjxppo.physics.maths import Scalar, add, as_array, mul, sub, total
+from mjxppo.physics.maths import Scalar, add, as_array, sub, total
 from mjxppo.physics.rows import Row
 from mjxppo.physics.sparse import Matrix, multiply
 
@@ -104,12 +105,12 @@ class Problem(ABC):
         return planes, list(residual[at:])
 
     def scalar_rows(self, residual: Residuals) -> list[tuple[Scalar, Scalar]]:
-        """(D, r) of all rows."""
+        """(D, r) of all rows, those of two sides as two."""
         planes, rows = self._split(residual)
         weighted: list[tuple[Scalar, Scalar]] = []
         for plane, values in zip(self.planes, planes, strict=True):
             weighted += plane.scalar_rows(values)
-        return weighted + [(row.weight, value) for row, value in zip(self.rows, rows, strict=True)]
+        return weighted + [piece for row, value in zip(self.rows, rows, strict=True) for piece in row.one_sided(value)]
 
     def rows_derivatives(self, residual: Residuals, rate: Residuals) -> tuple[Scalar, Scalar]:
         """First and second derivative of the rows' cost while their residuals change at ``rate``."""
@@ -136,18 +137,5 @@ class Problem(ABC):
                 hessian[entry] = add(hessian[entry], value)
             gradient = [add(g, f) for g, f in zip(gradient, forces, strict=True)]
         for row, value in zip(self.rows, rows, strict=True):
-            _add_row(row, value, gradient, hessian)
+            row.add_to(gradient, hessian, value)
         return gradient, hessian
-
-
-def _add_row(row: Row, residual: jax.Array, gradient: list[Scalar], hessian: Matrix) -> None:
-    """Adds a scalar row's D r J and D J^T J, in place."""
-    d = jnp.where(residual < 0.0, row.weight, 0.0)
-    for k, entry in row.jacobian.items():
-        scaled = mul(entry, d)
-        gradient[k] = add(gradient[k], mul(scaled, residual))
-        for j, other in row.jacobian.items():
-            if j <= k:
-                # A sign squared (a limit's Jacobian) is 1.
-                product = d if row.unit else mul(scaled, other)
-                hessian[k, j] = add(hessian.get((k, j), 0.0), product)

@@ -1,7 +1,7 @@
 """Scalar constraint rows and the parameters of a constraint: terms of the solver's cost.
 
 Every row i contributes D_i/2 min(0, r_i)^2 to the solver's cost, with the residual r = J qacc - aref (MuJoCo
-documentation, Computation: "Constraint model").
+documentation, Computation: "Constraint model"). Dry friction of a joint is a row of another form, ``FrictionRow``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from mjxppo.physics.maths import Scalar, add, mul, total
+from mjxppo.physics.sparse import Matrix
 
 MINVAL = 1e-15
 """mjMINVAL."""
@@ -60,8 +61,56 @@ class Row:
         pull = jnp.where(residual < 0.0, self.weight, 0.0) * rate
         return pull * residual, pull * rate
 
+    def one_sided(self, residual: jax.Array) -> list[tuple[Scalar, Scalar]]:
+        """(D, r) of rows that push where r is negative: the cost's pieces meet where one of them changes sign."""
+        return [(self.weight, residual)]
+
+    def add_to(self, gradient: list[Scalar], hessian: Matrix, residual: jax.Array) -> None:
+        """Adds the cost's gradient D r J and its Hessian D J^T J, in place."""
+        d = jnp.where(residual < 0.0, self.weight, 0.0)
+        for k, entry in self.jacobian.items():
+            scaled = mul(entry, d)
+            gradient[k] = add(gradient[k], mul(scaled, residual))
+            for j, other in self.jacobian.items():
+                if j <= k:
+                    # A sign squared (a limit's Jacobian) is 1.
+                    product = d if self.unit else mul(scaled, other)
+                    hessian[k, j] = add(hessian.get((k, j), 0.0), product)
+
+
+@dataclass(frozen=True)
+class FrictionRow(Row):
+    """Dry friction: D/2 r^2 up to the loss eta = ``loss``, where D |r| = eta, and from there on a line with that slope.
+
+    (Computation: "Friction loss".)
+    """
+
+    loss: Scalar = 0.0
+    """The largest friction force, N or N m."""
+
+    def derivatives(self, residual: jax.Array, rate: jax.Array) -> tuple[Scalar, Scalar]:
+        force, curvature = self._pull(residual)
+        return force * rate, curvature * rate * rate
+
+    def one_sided(self, residual: jax.Array) -> list[tuple[Scalar, Scalar]]:
+        reach = self.loss / self.weight
+        return [(self.weight, residual - reach), (self.weight, residual + reach)]
+
+    def add_to(self, gradient: list[Scalar], hessian: Matrix, residual: jax.Array) -> None:
+        force, curvature = self._pull(residual)
+        ((k, sign),) = self.jacobian.items()
+        gradient[k] = add(gradient[k], mul(sign, force))
+        hessian[k, k] = add(hessian[k, k], curvature)
+
+    def _pull(self, residual: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """First and second derivative of the cost with respect to the residual."""
+        force = self.weight * residual
+        sliding = jnp.abs(force) >= self.loss
+        return jnp.clip(force, -self.loss, self.loss), jnp.where(sliding, 0.0, self.weight)
+
 
 register_dataclass(Row, data_fields=["jacobian", "weight", "offset"], meta_fields=["unit"])
+register_dataclass(FrictionRow, data_fields=["jacobian", "weight", "offset", "loss"], meta_fields=["unit"])
 
 
 def impedance(parameters: Impedance, position: jax.Array) -> Scalar:

@@ -114,7 +114,9 @@ def line_search(problem: Problem, slope: jax.Array, at_start: Residuals, at_full
         high = jnp.where(first > 0.0, length, high)
         newton = length - first / jnp.maximum(second, 1e-30)
         bisected = jnp.where(high < 1e9, 0.5 * (low + high), 2.0 * length)
-        newton = jnp.where((newton < low) | (newton > high), bisected, newton)
+        # Across the whole bracket, too: between two kinks of dry friction Newton would go to and fro.
+        outside = (newton < low) | (newton > high) | (jnp.abs(newton - length) > 0.9 * (high - low))
+        newton = jnp.where(outside, bisected, newton)
         newton = jnp.where(first == 0.0, length, newton)
         return jnp.where(i == 0, 1.0, newton), low, high, constant, linear
 

@@ -63,6 +63,8 @@ class Generator:
         out += f' armature="{self.number(0.05, 1):.9g}"'
         if self.chance(30):
             out += f' ref="{self.number(-0.7, 0.7):.9g}"'
+        if self.chance(20):
+            out += f' frictionloss="{10 ** self.number(-2, 1):.9g}"' + self.solver("friction")
         if self.chance(15):
             out += f' actuatorfrclimited="true" actuatorfrcrange="{vector(-self.number(0.1, 5), self.number(0.1, 5))}"'
         return out + "/>"

@@ -112,9 +112,10 @@ def c_step(model: mujoco.MjModel, worlds: Worlds, steps: int) -> tuple[np.ndarra
     """qpos and qvel after ``steps`` steps of C MuJoCo (float64), its solver run to convergence.
 
     ``tolerance = 0`` lets Newton run until it cannot improve any more; the default tolerance of 1e-8 would leave
-    an error of its own.
+    an error of its own. So would 50 steps of its line search, where dry friction has many kinks.
     """
-    model.opt.tolerance, model.opt.ls_tolerance, model.opt.iterations = 0.0, 1e-8, 60
+    model.opt.tolerance, model.opt.ls_tolerance = 0.0, 1e-10
+    model.opt.iterations, model.opt.ls_iterations = 60, 200
     spec = mujoco.mjtState.mjSTATE_FULLPHYSICS
     # Full physics state: time, qpos, qvel.
     initial = np.concatenate([np.zeros((len(worlds), 1)), worlds.qpos, worlds.qvel], axis=1)

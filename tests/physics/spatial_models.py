@@ -152,6 +152,8 @@ class _SpatialGenerator(Generator):
     def joint(self, kind: str) -> str:
         if kind in ("ball", "free"):
             passive = f'damping="{self.number(0, 2):.9g}" armature="{self.number(0, 0.3):.9g}"'
+            if self.chance(20):
+                passive += f' frictionloss="{10 ** self.number(-2, 1):.9g}"'
             return f'<joint type="{kind}" {passive}/>'
         out = super().joint(kind)
         start = out.index('axis="')

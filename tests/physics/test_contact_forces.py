@@ -22,7 +22,7 @@ def c_evaluations(model, worlds, steps, fields=None):
     rows = []
     for i in range(len(worlds)):
         own = model if fields is None else physics.modified_model(model, {k: v[i] for k, v in fields.items()})
-        own.opt.tolerance, own.opt.ls_tolerance, own.opt.iterations = 0.0, 1e-8, 60
+        own.opt.tolerance, own.opt.ls_tolerance, own.opt.iterations, own.opt.ls_iterations = 0.0, 1e-10, 60, 200
         data = mujoco.MjData(own)
         data.qpos[:], data.qvel[:], data.qacc_warmstart[:], data.ctrl[:] = (x[i] for x in worlds.arrays())
         mujoco.mj_step(own, data, steps)

@@ -58,7 +58,7 @@ REFUSED = {
     "slide off the plane": ({"slide": "0 1 1"}, "axis of slide", '"z"'),
     "ball joint": ({"leg": '<body><joint name="b" type="ball"/><geom size=".1"/></body>'}, "ball", '"b"'),
     "free joint": ({"bodies": '<body><freejoint name="f"/><geom size=".1"/></body>'}, "free", '"f"'),
-    "frictionloss": ({"joint": 'frictionloss="0.1"'}, "frictionloss", '"hip"'),
+    "direct solreffriction": ({"joint": 'frictionloss="0.1" solreffriction="-9 -1"'}, "frictionloss", '"hip"'),
     "polynomial damping": ({"joint": 'damping="1 0.5 0.1"'}, "polynomial damping", '"hip"'),
     "polynomial stiffness": ({"joint": 'stiffness="1 0.5 0.1"'}, "polynomial stiffness", '"hip"'),
     "direct solref": ({"joint": 'range="-1 1" solreflimit="-100 -1"'}, "solref", '"hip"'),

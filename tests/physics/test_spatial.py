@@ -44,6 +44,56 @@ def test_a_step_of_any_model_is_that_of_c(xml):
     assert errors.max() < 1e-9, np.argmax(errors)
 
 
+SOFT_AND_HARD = """
+<mujoco>
+  <worldbody>
+    <geom type="plane" size="1 1 1" conaffinity="0"/>
+    <body pos="0 0 0.1">
+      <freejoint/>
+      <geom size="0.1" pos="0.1 0 0" contype="0" priority="1" solimp="0.3 0.9 0 0.5 2"/>
+      <geom size="0.1" pos="-.1 0 0" contype="0" priority="1" solimp="0.3 0.9 0.2 0.5 2"/>
+      <geom size="0.1" pos="0 0.1 0" contype="0" priority="1" solimp="0.5 0.5 0.1 0.5 2" solref="0.05 0.5" friction="0.3"/>
+    </body>
+  </worldbody>
+</mujoco>
+"""
+
+
+def test_contacts_of_different_impedances_are_those_of_c():
+    """One jumps at once, one grows over a width, one is constant: computed together, each keeps its form."""
+    model = mujoco.MjModel.from_xml_string(SOFT_AND_HARD)
+    assert relative_errors(model, tumbling_worlds(model, 128)).max() < 1e-9
+
+
+RUSTY = """
+<mujoco>
+  <option timestep="0.005" integrator="{integrator}"/>
+  <worldbody>
+    <body pos="0 0 0.3">
+      <freejoint/>
+      <geom type="capsule" size="0.1 0.15"/>
+      <body pos="0.2 0 0">
+        <joint name="arm" axis="0 1 1" frictionloss="0.5" range="-30 40" limited="true"/>
+        <geom size="0.1"/>
+        <body pos="0.2 0 0">
+          <joint axis="1 0 0" frictionloss="0.05" solimpfriction="0.5 0.9 0.01"/>
+          <geom size="0.08" pos="0 0.1 0"/>
+        </body>
+      </body>
+    </body>
+  </worldbody>
+  <actuator><motor joint="arm" gear="2"/></actuator>
+</mujoco>
+"""
+
+
+@pytest.mark.parametrize("integrator", ["Euler", pytest.param("RK4", marks=pytest.mark.exhaustive)])
+def test_dry_friction_sticks_and_slides_as_in_c(integrator):
+    """With warm starts from which Newton's full steps go to and fro between the two directions of sliding."""
+    model = mujoco.MjModel.from_xml_string(RUSTY.format(integrator=integrator))
+    assert relative_errors(model, tumbling_worlds(model, 512)).max() < 1e-9
+
+
 def test_bodies_that_touch_each_other_move_as_in_c():
     model = mujoco.MjModel.from_xml_string(WRESTLERS)
     worlds = tumbling_worlds(model, 256)
@@ -158,7 +208,10 @@ REFUSED = {
         'actuator "m" on ball joint "root"',
     ),
     "elliptic cones": ({"option": 'cone="elliptic"'}, "option cone elliptic"),
-    "frictionloss": ({"root": 'axis="0 0 1" frictionloss="1"'}, 'frictionloss of joint "root"'),
+    "direct solreffriction": (
+        {"root": 'axis="0 0 1" frictionloss="1" solreffriction="-9 -1"'},
+        'solref -9 -1 of frictionloss of joint "root"',
+    ),
 }
 
 

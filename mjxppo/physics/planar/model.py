@@ -19,7 +19,7 @@ from typing import Literal
 
 from jax.tree_util import register_dataclass
 
-from mjxppo.physics.elements import Actuator, ContactParameters, Limit
+from mjxppo.physics.elements import Actuator, ContactParameters, FrictionLoss, Limit
 from mjxppo.physics.maths import Scalar
 from mjxppo.physics.planar.vector import Vector
 
@@ -125,6 +125,7 @@ class PlanarModel:
     actuator_force_ranges: tuple[tuple[float, float] | None, ...]
     """Range of the total actuator force on each dof (``jnt_actfrcrange``)."""
     limits: tuple[Limit, ...]
+    frictions: tuple[FrictionLoss, ...]
     plane_contacts: tuple[PlaneContact, ...]
     pair_contacts: tuple[PairContact, ...]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jax.tree_util import register_dataclass
 
 from mjxppo.physics import problem
-from mjxppo.physics.elements import limit_rows
+from mjxppo.physics.elements import friction_row, limit_rows
 from mjxppo.physics.maths import Scalar, add
 from mjxppo.physics.planar.constraint import plane_rows
 from mjxppo.physics.planar.inertia import (
@@ -56,6 +56,7 @@ def build_problem(model: PlanarModel, qpos: Arrays, qvel: Arrays, ctrl: Arrays) 
     rows: list[Row] = []
     for limit in model.limits:
         rows += limit_rows(limit, qpos[limit.dof], qvel[limit.dof])
+    rows += [friction_row(friction, qvel[friction.dof]) for friction in model.frictions]
     for pair in model.pair_contacts:
         rows += pair_rows(model, pair, kin, qvel)
     planes = [plane_rows(model, contact, kin, qpos[0]) for contact in model.plane_contacts]

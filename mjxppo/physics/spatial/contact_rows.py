@@ -18,6 +18,7 @@ from jax.tree_util import register_dataclass
 
 from mjxppo.physics.maths import Scalar, as_array, total
 from mjxppo.physics.problem import Residuals
+from mjxppo.physics.rows import MINVAL
 from mjxppo.physics.spatial.contact import ContactPoint, contact_distance, contact_point, contact_tangents
 from mjxppo.physics.spatial.inertia import Force, SpatialInertia
 from mjxppo.physics.spatial.kinematics import Frame, Kinematics, Motion
@@ -90,8 +91,11 @@ def contact_groups(model: SpatialModel, kin: Kinematics, like: jax.Array) -> lis
 
 def _kind(contact: PlaneContact) -> tuple:
     """What has to be the same in all contacts of a group."""
-    parameters = contact.parameters
-    return parameters.condim, parameters.impedance.power, contact.axis is None, contact.frame
+    parameters, width = contact.parameters, contact.parameters.impedance.width
+    # An impedance without a width is a constant of its own form, see ``rows.impedance``.
+    jumps = isinstance(width, float) and width <= MINVAL
+    form = parameters.impedance.power, width if jumps else None
+    return parameters.condim, form, contact.axis is None, contact.frame
 
 
 def _group(model: SpatialModel, contacts: list[PlaneContact], kin: Kinematics, like: jax.Array) -> ContactGroup:

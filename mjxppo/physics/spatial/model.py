@@ -15,7 +15,7 @@ from typing import Literal
 
 from jax.tree_util import register_dataclass
 
-from mjxppo.physics.elements import Actuator, ContactParameters, Limit
+from mjxppo.physics.elements import Actuator, ContactParameters, FrictionLoss, Limit
 from mjxppo.physics.maths import Scalar
 from mjxppo.physics.spatial.vector import Matrix3, Symmetric, Vector
 
@@ -179,6 +179,7 @@ class SpatialModel:
     actuator_force_ranges: tuple[tuple[float, float] | None, ...]
     """Range of the total actuator force on each dof (``jnt_actfrcrange``)."""
     limits: tuple[Limit, ...]
+    frictions: tuple[FrictionLoss, ...]
     plane_contacts: tuple[PlaneContact, ...]
     pair_contacts: tuple[PairContact, ...]
     medium: Medium | None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jax.tree_util import register_dataclass
 
 from mjxppo.physics import problem
-from mjxppo.physics.elements import limit_rows
+from mjxppo.physics.elements import friction_row, limit_rows
 from mjxppo.physics.maths import Scalar
 from mjxppo.physics.problem import Arrays
 from mjxppo.physics.rows import Row
@@ -57,6 +57,7 @@ def build_problem(model: SpatialModel, qpos: Arrays, qvel: Arrays, ctrl: Arrays)
     rows: list[Row] = []
     for limit in model.limits:
         rows += limit_rows(limit, qpos[model.qpos_of_dof[limit.dof]], qvel[limit.dof])
+    rows += [friction_row(friction, qvel[friction.dof]) for friction in model.frictions]
     for pair in model.pair_contacts:
         rows += pair_rows(model, pair, kin, qvel)
     return Problem(kin.axes, inertia, force, contact_groups(model, kin, qpos[0]), rows)

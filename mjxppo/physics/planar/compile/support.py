@@ -23,7 +23,6 @@ _ABSENT_SIZES = {
 
 _ABSENT_FIELDS = {
     "body_gravcomp": ("body", "gravcomp"),
-    "dof_frictionloss": ("joint", "frictionloss"),
     "dof_dampingpoly": ("joint", "polynomial damping"),
     "jnt_stiffnesspoly": ("joint", "polynomial stiffness"),
     "jnt_actgravcomp": ("joint", "actuatorgravcomp"),

@@ -10,7 +10,7 @@ import jax
 import mujoco
 import numpy as np
 
-from mjxppo.physics.elements import Actuator, Limit
+from mjxppo.physics.elements import Actuator, FrictionLoss, Limit
 from mjxppo.physics.maths import Scalar, add, dot, is_zero, mul, total
 from mjxppo.physics.planar.compile.common import (
     OUT_OF_PLANE,
@@ -71,6 +71,7 @@ def compile_model(model: mujoco.MjModel, parameters: Mapping[str, jax.Array] | N
             float_pair(model.jnt_actfrcrange[j]) if model.jnt_actfrclimited[j] else None for j in range(model.njnt)
         ),
         limits=compile_limits(model, values),
+        frictions=compile_frictions(model, values),
         plane_contacts=plane_contacts,
         pair_contacts=pair_contacts,
     )
@@ -235,3 +236,21 @@ def compile_limits(model: mujoco.MjModel, values: Values) -> tuple[Limit, ...]:
             )
         )
     return tuple(limits)
+
+
+def compile_frictions(model: mujoco.MjModel, values: Values) -> tuple[FrictionLoss, ...]:
+    """The dry friction of dofs."""
+    if disabled(model, "CONSTRAINT") or disabled(model, "FRICTIONLOSS"):
+        return ()
+    frictions = []
+    for dof in np.flatnonzero(model.dof_frictionloss > 0).tolist():
+        owner = f"frictionloss of {name_of(model, 'joint', int(model.dof_jntid[dof]))}"
+        frictions.append(
+            FrictionLoss(
+                dof=dof,
+                loss=float(model.dof_frictionloss[dof]),
+                inv_weight=values("dof_invweight0", dof),
+                impedance=impedance(model, model.dof_solref[dof], model.dof_solimp[dof], owner),
+            )
+        )
+    return tuple(frictions)

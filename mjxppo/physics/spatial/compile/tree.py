@@ -9,7 +9,7 @@ import mujoco
 
 from mjxppo.physics.maths import Scalar, add, is_zero, mul, total
 from mjxppo.physics.planar.compile.common import disabled, float_pair, link_of_joints, rounded
-from mjxppo.physics.planar.compile.tree import compile_actuators, compile_limits, slides, tree_of
+from mjxppo.physics.planar.compile.tree import compile_actuators, compile_frictions, compile_limits, slides, tree_of
 from mjxppo.physics.planar.compile.values import Values
 from mjxppo.physics.spatial.compile.contacts import compile_contacts
 from mjxppo.physics.spatial.compile.medium import compile_medium
@@ -59,6 +59,7 @@ def compile_model(model: mujoco.MjModel, parameters: Mapping[str, jax.Array] | N
         actuators=compile_actuators(model, values),
         actuator_force_ranges=tuple(_force_range(model, int(joint)) for joint in model.dof_jntid),
         limits=compile_limits(model, values),
+        frictions=compile_frictions(model, values),
         plane_contacts=plane_contacts,
         pair_contacts=pair_contacts,
         medium=compile_medium(model, values, pose, positions, origins),
