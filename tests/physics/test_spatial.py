@@ -52,11 +52,32 @@ SOFT_AND_HARD = """
       <freejoint/>
       <geom size="0.1" pos="0.1 0 0" contype="0" priority="1" solimp="0.3 0.9 0 0.5 2"/>
       <geom size="0.1" pos="-.1 0 0" contype="0" priority="1" solimp="0.3 0.9 0.2 0.5 2"/>
-      <geom size="0.1" pos="0 0.1 0" contype="0" priority="1" solimp="0.5 0.5 0.1 0.5 2" solref="0.05 0.5" friction="0.3"/>
+      <geom size="0.1" pos="0 0.1 0" contype="0" priority="1" solimp="0.5 0.5 0.1 0.5 2" friction="0.3"/>
     </body>
   </worldbody>
 </mujoco>
 """
+
+
+ROLLING = """
+<mujoco>
+  <worldbody>
+    <geom type="plane" size="1 1 1" conaffinity="0"/>
+    <body pos="0 0 0.1">
+      <joint type="slide" axis="1 0 0"/>
+      <joint type="slide" axis="0 0 1"/>
+      <joint axis="0 1 0"/>
+      <geom type="capsule" size="0.05 0.2" euler="30 40 0" contype="0" friction="0.7"/>
+    </body>
+  </worldbody>
+</mujoco>
+"""
+
+
+def test_a_capsule_whose_axis_keeps_a_component_slides_as_in_c():
+    """It turns about y, so that its axis has the same y everywhere, which is no 0."""
+    model = mujoco.MjModel.from_xml_string(ROLLING)
+    assert relative_errors(model, tumbling_worlds(model, 128)).max() < 1e-9
 
 
 def test_contacts_of_different_impedances_are_those_of_c():

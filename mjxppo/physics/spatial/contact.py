@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from mjxppo.physics.elements import diagonal
-from mjxppo.physics.maths import Scalar, add, as_array, dot, mul, sub, total
+from mjxppo.physics.maths import Scalar, add, as_array, dot, is_zero, mul, sub, total
 from mjxppo.physics.problem import Residuals
 from mjxppo.physics.rows import impedance, row_offset, row_weight
 from mjxppo.physics.spatial.inertia import Force, SpatialInertia, at_point
@@ -132,8 +132,8 @@ def contact_tangents(contact: PlaneContact, frame: Frame, like: jax.Array) -> tu
     # Of an upright capsule MuJoCo normalises a vector of length 0 to x.
     least = 1e-30 if like.dtype == jnp.float64 else 1e-14
     upright, size = squared < least, length(squared, least)
-    x, y, z = (component if isinstance(component, float) else component / size for component in along)
-    y, z = (component if isinstance(component, float) else jnp.where(upright, 0.0, component) for component in (y, z))
+    x, y, z = (0.0 if is_zero(component) else component / size for component in along)
+    y, z = (0.0 if is_zero(component) else jnp.where(upright, 0.0, component) for component in (y, z))
     first = jnp.where(upright, 1.0, x), y, z
     return first, cross(normal, first)
 
