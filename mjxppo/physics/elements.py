@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
-from mjxppo.physics.maths import Scalar, add, is_zero, mul, total
+from mjxppo.physics.maths import Scalar, add, as_array, is_zero, mul, sub, total
 from mjxppo.physics.rows import MINVAL, FrictionRow, Impedance, Row, impedance, row_offset, row_weight
+
+Integrator = Literal["euler", "implicitfast", "rk4"]
 
 
 @register_dataclass
@@ -135,6 +137,27 @@ def actuator_forces(
     return forces
 
 
+def actuator_damping(
+    actuators: Sequence[Actuator], positions: list[jax.Array], velocities: list[jax.Array], ctrl: list[jax.Array]
+) -> list[Scalar]:
+    """Minus the derivative of each dof's actuator forces with respect to its velocity (mjd_actuator_vel).
+
+    Arguments as for ``actuator_forces``. That of an actuator whose force is clamped is 0.
+    """
+    damping: list[Scalar] = [0.0] * len(velocities)
+    for actuator, control in zip(actuators, ctrl, strict=False):
+        dof = actuator.dof
+        rate = add(actuator.bias[2], mul(actuator.gain[2], _clamped(actuator, control)))
+        if is_zero(rate):
+            continue
+        if actuator.forcerange is not None:
+            force = as_array(actuator_force(actuator, positions[dof], velocities[dof], control), control)
+            low, high = actuator.forcerange
+            rate = jnp.where((force <= low) | (force >= high), 0.0, rate)
+        damping[dof] = sub(damping[dof], mul(mul(actuator.gear, actuator.gear), rate))
+    return damping
+
+
 def actuator_force(actuator: Actuator, qpos: jax.Array, qvel: jax.Array, ctrl: jax.Array) -> Scalar:
     """Scalar force of one actuator: gain * ctrl + bias, clamped."""
     length, velocity = mul(actuator.gear, qpos), mul(actuator.gear, qvel)
@@ -142,7 +165,10 @@ def actuator_force(actuator: Actuator, qpos: jax.Array, qvel: jax.Array, ctrl: j
     def affine(constant: Scalar, by_length: Scalar, by_velocity: Scalar) -> Scalar:
         return total(constant, mul(by_length, length), mul(by_velocity, velocity))
 
-    if actuator.ctrlrange is not None:
-        ctrl = jnp.clip(ctrl, *actuator.ctrlrange)
-    force = add(mul(affine(*actuator.gain), ctrl), affine(*actuator.bias))
+    force = add(mul(affine(*actuator.gain), _clamped(actuator, ctrl)), affine(*actuator.bias))
     return force if actuator.forcerange is None else jnp.clip(force, *actuator.forcerange)
+
+
+def _clamped(actuator: Actuator, ctrl: jax.Array) -> jax.Array:
+    """A control within the actuator's range."""
+    return ctrl if actuator.ctrlrange is None else jnp.clip(ctrl, *actuator.ctrlrange)

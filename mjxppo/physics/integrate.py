@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from jax import lax
 
+from mjxppo.physics.elements import actuator_damping
 from mjxppo.physics.maths import Scalar, add, as_array, is_zero, mul
 from mjxppo.physics.problem import Arrays, Problem
 from mjxppo.physics.sparse import factorize, multiply, solve
@@ -30,7 +31,7 @@ class Dynamics(NamedTuple):
 
 def step(dynamics: Dynamics, model: Any, state: State, ctrl: Arrays, solver: Solver) -> State:
     """One MuJoCo step."""
-    return (euler_step if model.integrator == "euler" else runge_kutta_step)(dynamics, model, state, ctrl, solver)
+    return (runge_kutta_step if model.integrator == "rk4" else euler_step)(dynamics, model, state, ctrl, solver)
 
 
 def step_and_evaluation(
@@ -41,7 +42,7 @@ def step_and_evaluation(
     After a step ``mjData`` holds the quantities of that evaluation: ``xpos``, ``cfrc_ext``. It is the start of an Euler
     step, and the fourth stage of Runge-Kutta's.
     """
-    if model.integrator == "euler":
+    if model.integrator != "rk4":
         return euler_step(dynamics, model, state, ctrl, solver), (state[0], state[1])
     return _runge_kutta(dynamics, model, state, ctrl, solver, keep_position=True)
 
@@ -52,13 +53,21 @@ def advance(x: Arrays, rate: Arrays, duration: Scalar) -> Arrays:
 
 
 def euler_step(dynamics: Dynamics, model: Any, state: State, ctrl: Arrays, solver: Solver) -> State:
-    """Semi-implicit Euler, joint damping implicit: (M + h B) x = M qacc (Computation: "Numerical integration")."""
+    """Semi-implicit Euler, or implicitfast: (M + h B) x = M qacc (Computation: "Numerical integration").
+
+    B is the joints' damping (eulerdamp), for implicitfast with that of actuators.
+    """
     qpos, qvel, start = state
     h, damping = model.timestep, model.dof_damping
     problem = dynamics.build_problem(model, qpos, qvel, ctrl)
     qacc = solver(model, problem, start)
     rate = qacc
-    if model.implicit_damping and not all(is_zero(b) for b in damping):
+    if model.integrator == "implicitfast":
+        of_actuators = actuator_damping(model.actuators, model.qpos_by_dof(qpos), qvel, ctrl)
+        damping = [add(b, own) for b, own in zip(damping, of_actuators, strict=True)]
+    elif not model.implicit_damping:
+        damping = [0.0] * model.nv
+    if not all(is_zero(b) for b in damping):
         matrix = dict(problem.inertia)
         for k, b in enumerate(damping):
             matrix[k, k] = add(matrix[k, k], mul(h, b))

@@ -19,6 +19,7 @@ class Generator:
     def __init__(self, seed: int):
         self.rng = np.random.default_rng(seed)
         self.joints: list[str] = []
+        self.integrator = self.choose("Euler", "RK4", "implicitfast")
 
     def number(self, low: float, high: float) -> float:
         return float(self.rng.uniform(low, high))
@@ -155,7 +156,7 @@ class Generator:
             if self.chance(percent)
         )
         option = (
-            f'<option timestep="{self.choose(0.002, 0.005, 0.01)}" integrator="{self.choose("Euler", "RK4")}" '
+            f'<option timestep="{self.choose(0.002, 0.005, 0.01)}" integrator="{self.integrator}" '
             f'gravity="{vector(self.number(-3, 3), self.number(-2, 2), self.number(-10, 0))}" '
             f'impratio="{self.choose(1.0, self.number(0.5, 5)):.9g}" {self.medium()}><flag{flags}/></option>'
         )

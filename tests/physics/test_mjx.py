@@ -344,6 +344,11 @@ def test_a_compiler_that_would_abort_is_refused_in_one_line(cheetah, monkeypatch
         ('<mujoco><option cone="elliptic"/>{body}</mujoco>', "elliptic"),
         ('<mujoco><option integrator="implicit"/>{body}</mujoco>', "integrator"),
         (
+            '<mujoco><option integrator="implicitfast"/>{body}'
+            '<worldbody><body><freejoint name="f"/><geom size="1"/></body></worldbody></mujoco>',
+            'the integrator implicitfast with free joint "f"',
+        ),
+        (
             '<mujoco>{body}<actuator><general joint="j" dyntype="integrator"/></actuator></mujoco>',
             "the state of actuator #0 is not carried",
         ),

@@ -48,7 +48,7 @@ def actuator(xml: str) -> str:
 
 REFUSED = {
     "elliptic cone": ({"option": 'cone="elliptic"'}, "cone elliptic", ""),
-    "implicit integrator": ({"option": 'integrator="implicitfast"'}, "IMPLICITFAST", ""),
+    "implicit integrator": ({"option": 'integrator="implicit"'}, "integrator implicit", ""),
     "density": ({"option": 'density="1.2"'}, "density", ""),
     "viscosity": ({"option": 'viscosity="0.1"'}, "viscosity", ""),
     "noslip": ({"option": 'noslip_iterations="3"'}, "noslip_iterations", ""),

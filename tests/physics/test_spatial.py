@@ -11,6 +11,7 @@ from parameter_cases import c_step_of_each, random_parameters
 from planar_generated import generated
 from planar_models import LEG, Worlds, gymnasium_model, hard_worlds
 from spatial_models import (
+    SERVOS,
     STACKED,
     TOP,
     WRESTLERS,
@@ -113,6 +114,11 @@ def test_dry_friction_sticks_and_slides_as_in_c(integrator):
     """With warm starts from which Newton's full steps go to and fro between the two directions of sliding."""
     model = mujoco.MjModel.from_xml_string(RUSTY.format(integrator=integrator))
     assert relative_errors(model, tumbling_worlds(model, 512)).max() < 1e-9
+
+
+def test_implicitfast_is_that_of_c():
+    model = mujoco.MjModel.from_xml_string(SERVOS)
+    assert relative_errors(model, tumbling_worlds(model, 256)).max() < 1e-9
 
 
 def test_bodies_that_touch_each_other_move_as_in_c():
@@ -227,6 +233,11 @@ REFUSED = {
     "motor on a ball": (
         {"root": 'type="ball"', "rest": '<actuator><motor name="m" joint="root" ctrlrange="-1 1"/></actuator>'},
         'actuator "m" on ball joint "root"',
+    ),
+    "implicit integrator": ({"option": 'integrator="implicit"'}, "option integrator implicit: only Euler, RK4 and"),
+    "free body by implicitfast": (
+        {"option": 'integrator="implicitfast"'},
+        "the integrator implicitfast with free joint #2, on",
     ),
     "elliptic cones": ({"option": 'cone="elliptic"'}, "option cone elliptic"),
     "direct solreffriction": (

@@ -7,7 +7,7 @@ import numpy as np
 from mujoco.mjx._src.collision_driver import geom_pairs
 
 from mjxppo.physics.errors import UnsupportedModelError
-from mjxppo.physics.planar.compile.common import name_of
+from mjxppo.physics.planar.compile.common import lone_free_joint, name_of
 
 INTEGRATORS = {
     mujoco.mjtIntegrator.mjINT_EULER: "Euler",
@@ -55,6 +55,8 @@ def check_supported(model: mujoco.MjModel) -> None:
         raise UnsupportedModelError(
             "mjx: elliptic friction cones are not supported; set cone='pyramidal' or use mjx-warp"
         )
+    if (lone := lone_free_joint(model)) is not None:
+        raise UnsupportedModelError(f"mjx: {lone}")
     _check_fields(model)
     _check_contacts(model)
     check_carried_state(model, "mjx")

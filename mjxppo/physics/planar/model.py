@@ -17,9 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import jax
 from jax.tree_util import register_dataclass
 
-from mjxppo.physics.elements import Actuator, ContactParameters, FrictionLoss, Limit
+from mjxppo.physics.elements import Actuator, ContactParameters, FrictionLoss, Integrator, Limit
 from mjxppo.physics.maths import Scalar
 from mjxppo.physics.planar.vector import Vector
 
@@ -110,7 +111,7 @@ class PlanarModel:
     """A planar kinematic tree with everything that acts on it."""
 
     timestep: float
-    integrator: Literal["euler", "rk4"]
+    integrator: Integrator
     gravity: Vector
     impratio: Scalar
     implicit_damping: bool
@@ -138,6 +139,10 @@ class PlanarModel:
     def dof_damping(self) -> list[Scalar]:
         """Damping of each dof."""
         return [link.damping for link in self.links]
+
+    def qpos_by_dof(self, qpos: list[jax.Array]) -> list[jax.Array]:
+        """The position of each dof."""
+        return qpos
 
     def ancestors(self, link: int) -> tuple[int, ...]:
         """The links that move ``link``, itself included, root first; empty for WORLD."""

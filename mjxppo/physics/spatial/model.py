@@ -13,9 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import jax
 from jax.tree_util import register_dataclass
 
-from mjxppo.physics.elements import Actuator, ContactParameters, FrictionLoss, Limit
+from mjxppo.physics.elements import Actuator, ContactParameters, FrictionLoss, Integrator, Limit
 from mjxppo.physics.maths import Scalar
 from mjxppo.physics.spatial.vector import Matrix3, Symmetric, Vector
 
@@ -161,7 +162,7 @@ class SpatialModel:
     """A kinematic tree with everything that acts on it."""
 
     timestep: float
-    integrator: Literal["euler", "rk4"]
+    integrator: Integrator
     gravity: Vector
     impratio: Scalar
     implicit_damping: bool
@@ -194,6 +195,10 @@ class SpatialModel:
     def dof_damping(self) -> list[Scalar]:
         """Damping of each dof."""
         return [dof.damping for dof in self.dofs]
+
+    def qpos_by_dof(self, qpos: list[jax.Array]) -> list[jax.Array]:
+        """The position of each slide's and hinge's dof; any number for the dofs of balls and free joints."""
+        return [qpos[index] for index in self.qpos_of_dof]
 
     def ancestors(self, link: int) -> tuple[int, ...]:
         """The links that move ``link``, itself included, root first; empty for WORLD."""

@@ -19,7 +19,7 @@ def smooth_dynamics(
     """M and qfrc_smooth = qfrc_passive - qfrc_bias + qfrc_actuator; ``kin`` is the kinematics at qpos and qvel."""
     matrix, bias = inertia_and_bias(model, kin)
     # Of balls and free joints, which have neither actuators nor springs, any number stands here.
-    by_dof = [qpos[index] for index in model.qpos_of_dof]
+    by_dof = model.qpos_by_dof(qpos)
     actuation = actuator_forces(model.actuators, model.actuator_force_ranges, by_dof, qvel, ctrl)
     resistance: list[Scalar] = [0.0] * model.nv
     if model.medium is not None:

@@ -87,3 +87,18 @@ def impedance(model: mujoco.MjModel, solref: np.ndarray, solimp: np.ndarray, own
         midpoint=float(np.clip(solimp[3], _MINIMP, _MAXIMP)),
         power=max(1.0, float(solimp[4])),
     )
+
+
+def lone_free_joint(model: mujoco.MjModel) -> str | None:
+    """A free joint on which no other joint hangs, if the integrator is implicitfast, in words; else None.
+
+    Of such a body MuJoCo integrates the gyroscopic force implicitly as well; neither MJX nor this package does.
+    """
+    if model.opt.integrator != mujoco.mjtIntegrator.mjINT_IMPLICITFAST:
+        return None
+    roots = model.body_rootid[model.jnt_bodyid]
+    for joint in np.flatnonzero(model.jnt_type == mujoco.mjtJoint.mjJNT_FREE):
+        if np.sum(roots == roots[joint]) == 1:
+            name = name_of(model, "joint", int(joint))
+            return f"the integrator implicitfast with free {name}, on which no other joint hangs; use Euler or RK4"
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
+from mjxppo.physics.elements import Integrator
 from mjxppo.physics.planar.compile.common import name_of, unsupported
 from mjxppo.physics.rows import MINVAL
 
@@ -47,6 +48,12 @@ _HARMLESS_DISABLE = (
 _HARMLESS_ENABLE = ("ENERGY", "FWDINV", "INVDISCRETE")
 """Enable flags that only compute more. (mjENBL_INVDISCRETE concerns inverse dynamics.)"""
 
+INTEGRATORS: dict[int, Integrator] = {
+    int(mujoco.mjtIntegrator.mjINT_EULER): "euler",
+    int(mujoco.mjtIntegrator.mjINT_RK4): "rk4",
+    int(mujoco.mjtIntegrator.mjINT_IMPLICITFAST): "implicitfast",
+}
+
 _SINGULAR = 1e-12
 """An eigenvalue of the inertia matrix, scaled to a diagonal of ones, below this is a rounding error."""
 
@@ -82,9 +89,9 @@ def check_absent(model: mujoco.MjModel) -> None:
 def check_options(model: mujoco.MjModel) -> None:
     """Raises UnsupportedModelError for options of the simulation that are not known to be exact."""
     opt = model.opt
-    integrators = (mujoco.mjtIntegrator.mjINT_EULER, mujoco.mjtIntegrator.mjINT_RK4)
-    if opt.integrator not in integrators:
-        raise unsupported(f"option integrator {mujoco.mjtIntegrator(opt.integrator).name}: only Euler and RK4")
+    if int(opt.integrator) not in INTEGRATORS:
+        kind = mujoco.mjtIntegrator(opt.integrator).name.removeprefix("mjINT_").lower()
+        raise unsupported(f"option integrator {kind}: only Euler, RK4 and implicitfast")
     if opt.cone != mujoco.mjtCone.mjCONE_PYRAMIDAL:
         raise unsupported("option cone elliptic: only pyramidal")
     for option in ("noslip_iterations", "disableactuator"):

@@ -25,7 +25,7 @@ from mjxppo.physics.planar.compile.common import (
 )
 from mjxppo.physics.planar.compile.contacts import compile_contacts
 from mjxppo.physics.planar.compile.positions import Positions
-from mjxppo.physics.planar.compile.support import check_features
+from mjxppo.physics.planar.compile.support import INTEGRATORS, check_features
 from mjxppo.physics.planar.compile.values import Values
 from mjxppo.physics.planar.model import WORLD, Link, PlanarModel, Tree
 from mjxppo.physics.planar.vector import Vector, scale2, sub2
@@ -57,7 +57,7 @@ def compile_model(model: mujoco.MjModel, parameters: Mapping[str, jax.Array] | N
     plane_contacts, pair_contacts = compile_contacts(model, values, pose, positions, origins)
     return PlanarModel(
         timestep=float(model.opt.timestep),
-        integrator="euler" if model.opt.integrator == mujoco.mjtIntegrator.mjINT_EULER else "rk4",
+        integrator=INTEGRATORS[int(model.opt.integrator)],
         # No joint can move along y, so gravity along y has no effect.
         gravity=(0.0, 0.0) if disabled(model, "GRAVITY") else _gravity(values),
         impratio=float(model.opt.impratio),

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import mujoco
 
 from mjxppo.physics.maths import Scalar, add, maximum, mul, sub, total
-from mjxppo.physics.planar.compile.common import disabled, link_of_joints, rounded
+from mjxppo.physics.planar.compile.common import disabled, link_of_joints, rounded, unsupported
+from mjxppo.physics.planar.compile.support import INTEGRATORS
 from mjxppo.physics.planar.compile.values import Values
 from mjxppo.physics.rows import MINVAL
 from mjxppo.physics.spatial.compile.positions import Positions, constant, matrix
@@ -22,6 +23,8 @@ def compile_medium(
     """The medium, or None where it resists nothing; ``origins`` are the links' in the world at qpos0."""
     if not (model.opt.density or model.opt.viscosity) or (disabled(model, "SPRING") and disabled(model, "DAMPER")):
         return None
+    if INTEGRATORS[int(model.opt.integrator)] == "implicitfast":
+        raise unsupported("a medium (option density or viscosity) with the integrator implicitfast")
     bodies = []
     for body in range(1, model.nbody):
         link = link_of_joints(model, body)

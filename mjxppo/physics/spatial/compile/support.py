@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 
 from mjxppo.physics.planar.compile import support as shared
-from mjxppo.physics.planar.compile.common import name_of, unsupported
+from mjxppo.physics.planar.compile.common import lone_free_joint, name_of, unsupported
 
 
 def check_features(model: mujoco.MjModel) -> None:
@@ -19,6 +19,8 @@ def check_features(model: mujoco.MjModel) -> None:
         raise unsupported("a model without joints")
     shared.check_absent(model)
     shared.check_actuators(model)
+    if (lone := lone_free_joint(model)) is not None:
+        raise unsupported(lone)
     for joint in range(model.njnt):
         several = model.jnt_type[joint] in (mujoco.mjtJoint.mjJNT_BALL.value, mujoco.mjtJoint.mjJNT_FREE.value)
         if not several:

@@ -9,6 +9,7 @@ import mujoco
 
 from mjxppo.physics.maths import Scalar, add, is_zero, mul, total
 from mjxppo.physics.planar.compile.common import disabled, float_pair, link_of_joints, rounded
+from mjxppo.physics.planar.compile.support import INTEGRATORS
 from mjxppo.physics.planar.compile.tree import compile_actuators, compile_frictions, compile_limits, slides, tree_of
 from mjxppo.physics.planar.compile.values import Values
 from mjxppo.physics.spatial.compile.contacts import compile_contacts
@@ -46,7 +47,7 @@ def compile_model(model: mujoco.MjModel, parameters: Mapping[str, jax.Array] | N
     loaded |= {link_of_joints(model, b) for b in range(1, model.nbody) if model.body_geomnum[b] > 0}
     return SpatialModel(
         timestep=float(model.opt.timestep),
-        integrator="euler" if model.opt.integrator == mujoco.mjtIntegrator.mjINT_EULER else "rk4",
+        integrator=INTEGRATORS[int(model.opt.integrator)],
         gravity=ZERO if disabled(model, "GRAVITY") else _gravity(values),
         impratio=float(model.opt.impratio),
         implicit_damping=not disabled(model, "EULERDAMP"),
