@@ -116,6 +116,28 @@ def test_dry_friction_sticks_and_slides_as_in_c(integrator):
     assert relative_errors(model, tumbling_worlds(model, 512)).max() < 1e-9
 
 
+BOXES = """
+<mujoco>
+  <worldbody>
+    <geom type="plane" size="1 1 1" conaffinity="0" euler="10 20 0"/>
+    <body pos="0 0 0.2">
+      <freejoint/>
+      <geom type="box" size="0.1 0.2 0.05" euler="20 30 10" contype="0" margin="0.02"/>
+      <body pos="0.3 0 0">
+        <joint axis="0 1 1"/>
+        <geom type="box" size="0.05 0.05 0.05" contype="0" condim="1"/>
+      </body>
+    </body>
+  </worldbody>
+</mujoco>
+"""
+
+
+def test_boxes_stand_and_tumble_on_a_plane_as_in_c():
+    model = mujoco.MjModel.from_xml_string(BOXES)
+    assert relative_errors(model, tumbling_worlds(model, 256)).max() < 1e-9
+
+
 def test_implicitfast_is_that_of_c():
     model = mujoco.MjModel.from_xml_string(SERVOS)
     assert relative_errors(model, tumbling_worlds(model, 256)).max() < 1e-9
@@ -226,7 +248,11 @@ ROBOT = """
 </mujoco>
 """
 REFUSED = {
-    "box": ({"geom": 'type="box" size="0.1 0.1 0.1"'}, 'contact of geom "floor" with geom "hull"'),
+    "cylinder": ({"geom": 'type="cylinder" size="0.1 0.1"'}, 'contact of geom "floor" with geom "hull"'),
+    "box": (
+        {"many": '<geom name="block" type="box" size="1 1 1" conaffinity="0"/>', "geom": 'size="0.2"'},
+        'contact of geom "hull" with geom "block"',
+    ),
     "many pairs": ({"many": "<body><freejoint/><geom size='1'/></body>" * 7}, "43 pairs of moving geoms"),
     "ball's spring": ({"root": 'type="ball" stiffness="3"'}, 'the spring of ball joint "root"'),
     "ball's limit": ({"root": 'type="ball" limited="true" range="0 30"'}, 'the limit of ball joint "root"'),

@@ -150,15 +150,18 @@ def contact_point(
     distance: jax.Array,
     tangents: tuple[Vector, Vector],
 ) -> ContactPoint:
-    """The rows of a sphere against a fixed plane (mjc_PlaneSphere), at a ``distance`` [N] from it.
+    """The rows of a sphere or corner against a fixed plane (mjc_PlaneSphere), at a ``distance`` [N] from it.
 
-    ``frame`` and ``velocity`` are those of the sphere's link.
+    ``frame`` and ``velocity`` are those of its link.
     """
     normal, parameters = contact.frame[0], contact.parameters
     # MuJoCo puts the contact half-way between the surfaces; the Jacobian is taken there.
     point = sub3(frame.point(contact.center), scale3(contact.radius + 0.5 * distance, normal))
     position = as_array(sub(distance, parameters.margin), distance)
     linear = point_motion(velocity, point)
+    exists = position < 0.0
+    if contact.arm is not None:  # only the corners on the plane's side of the box (mjc_PlaneBox)
+        exists &= as_array(dot(normal, apply(frame.rotation, contact.arm)), distance) <= 0.0
     imp = impedance(parameters.impedance, position)
     friction = parameters.friction if parameters.condim == 3 else None
     slips = (0.0 if friction is None else mul(friction, dot(t, linear)) for t in tangents)
@@ -167,7 +170,7 @@ def contact_point(
         normal=(float(normal[0]), float(normal[1]), float(normal[2])),
         tangents=tangents,
         point=point,
-        weight=row_weight(imp, *diagonal(impratio, parameters), position < 0.0, distance.dtype),
+        weight=row_weight(imp, *diagonal(impratio, parameters), exists, distance.dtype),
         friction=friction,
         normal_offset=row_offset(parameters.impedance, imp, dot(normal, linear), position),
         tangent_offsets=(first, second),

@@ -95,7 +95,7 @@ def _kind(contact: PlaneContact) -> tuple:
     # An impedance without a width is a constant of its own form, see ``rows.impedance``.
     jumps = isinstance(width, float) and width <= MINVAL
     form = parameters.impedance.power, width if jumps else None
-    return parameters.condim, form, contact.axis is None, contact.frame
+    return parameters.condim, form, contact.axis is None, contact.arm is None, contact.frame
 
 
 def _group(model: SpatialModel, contacts: list[PlaneContact], kin: Kinematics, like: jax.Array) -> ContactGroup:

@@ -86,13 +86,16 @@ class Dof:
 @register_dataclass
 @dataclass(frozen=True)
 class PlaneContact:
-    """A sphere (a capsule's end) on a moving link against a fixed plane."""
+    """A sphere (a capsule's end), or a box's corner, on a moving link against a fixed plane."""
 
     link: int
     body: int
     """Index of the MuJoCo body that has the geom; its joints, or those above it, are the link."""
     center: Vector
     radius: Scalar
+    """0 for a corner."""
+    arm: Vector | None
+    """A corner's place relative to the box's centre, in the link's frame; None for spheres."""
     axis: tuple[float, float, float] | None
     """A capsule's axis in the link's frame, with which MuJoCo turns the friction pyramid; None for a sphere."""
     frame: Matrix3

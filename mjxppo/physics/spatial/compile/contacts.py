@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+
 import mujoco
 import numpy as np
 
-from mjxppo.physics.maths import Scalar, dot
+from mjxppo.physics.maths import Scalar, dot, mul
 from mjxppo.physics.planar.compile.common import disabled, link_of_joints, name_of, rounded, unsupported
 from mjxppo.physics.planar.compile.contacts import both, can_touch, contact_parameters
 from mjxppo.physics.planar.compile.values import Values
 from mjxppo.physics.spatial.compile.positions import Positions, constant, matrix
 from mjxppo.physics.spatial.model import WORLD, Capsule, PairContact, PlaneContact
-from mjxppo.physics.spatial.vector import Matrix3, Vector, add3, scale3, sub3
+from mjxppo.physics.spatial.vector import Matrix3, Vector, add3, apply, scale3, sub3
 
-_PLANE, _SPHERE, _CAPSULE = (int(getattr(mujoco.mjtGeom, f"mjGEOM_{kind}")) for kind in ("PLANE", "SPHERE", "CAPSULE"))
+_PLANE, _SPHERE, _CAPSULE, _BOX = (
+    int(getattr(mujoco.mjtGeom, f"mjGEOM_{kind}")) for kind in ("PLANE", "SPHERE", "CAPSULE", "BOX")
+)
 MOST_PAIRS = 24
 """Pairs are unrolled: with more of them a program would take too long to compile."""
 
@@ -33,8 +37,11 @@ def compile_contacts(
             # MuJoCo's collision functions take the geom of the lower type first, else of the lower index.
             first, second = (b, a) if model.geom_type[a] > model.geom_type[b] else (a, b)
             kinds = model.geom_type[first], model.geom_type[second]
-            if kinds[0] not in (_PLANE, _SPHERE, _CAPSULE) or kinds[1] not in (_SPHERE, _CAPSULE):
-                raise unsupported(f"contact of {both(model, first, second)}: only spheres, capsules and planes")
+            known = (_SPHERE, _CAPSULE, _BOX) if kinds[0] == _PLANE else (_SPHERE, _CAPSULE)
+            if kinds[0] not in (_PLANE, *known) or kinds[1] not in known:
+                raise unsupported(
+                    f"contact of {both(model, first, second)}: only spheres, capsules and planes, and boxes with planes"
+                )
             if kinds[0] != _PLANE:
                 one, other = (_capsule(model, values, pose, positions, origins, geom) for geom in (first, second))
                 pairs.append(PairContact(one, other, contact_parameters(model, values, first, second)))
@@ -59,6 +66,12 @@ def _plane_contacts(
     frame = _frame(pose.geom_xmat[plane].reshape(3, 3)[:, 2])
     axis: tuple[float, float, float] | None = None
     ends: list[Vector] = [(0.0, 0.0, 0.0)]
+    box = model.geom_type[geom] == _BOX
+    if box:
+        turn = matrix(pose.geom_xmat[geom])
+        x, y, z = (values("geom_size", geom, i) for i in range(3))
+        signs = itertools.product((-1.0, 1.0), repeat=3)
+        ends = [_rounded(apply(turn, (mul(i, x), mul(j, y), mul(k, z)))) for i, j, k in signs]
     if model.geom_type[geom] == _CAPSULE:
         axis = constant(pose.geom_xmat[geom].reshape(3, 3)[:, 2])
         end = scale3(values("geom_size", geom, 1), axis)
@@ -72,7 +85,8 @@ def _plane_contacts(
             link=link,
             body=int(model.geom_bodyid[geom]),
             center=_rounded(sub3(add3(positions.geom(geom), end), origins[link])),
-            radius=values("geom_size", geom, 0),
+            radius=0.0 if box else values("geom_size", geom, 0),
+            arm=end if box else None,
             axis=axis,
             frame=frame,
             height=height,
