@@ -114,7 +114,7 @@ def plain_robot(rng: random.Random, num_roots: int) -> ET.Element:
 def spatial_robot(rng: random.Random, task: str) -> ET.Element:
     """A robot whose root is the task's, with limbs on hinges, slides and balls in any direction.
 
-    Its geoms touch the floor, and not each other: the spatial backend refuses all other contacts.
+    Its geoms touch the floor, and in a third of the robots each other. Some are boxes.
     """
     robot = plain_robot(rng, ROOTS.get(task, 3))
     torso, floor = robot.find(".//body[@name='torso']"), robot.find(".//geom[@name='floor']")
@@ -125,8 +125,14 @@ def spatial_robot(rng: random.Random, task: str) -> ET.Element:
         torso.insert(0, ET.Element("joint", name="root", type="free"))
         torso.set("pos", f"0 0 {rng.uniform(0.4, 0.8):.6g}")
         torso.set("euler", rng.choice(("0 0 0", "0 0 0", numbers(*(rng.uniform(-0.5, 0.5) for _ in range(3))))))
+    apart = rng.random() < 0.67
     for geom in torso.iter("geom"):
-        geom.set("contype", "0")
+        if apart:
+            geom.set("contype", "0")
+        if rng.random() < 0.15:
+            geom.attrib.pop("fromto", None)
+            geom.set("type", "box")
+            geom.set("size", numbers(*(rng.uniform(0.03, 0.15) for _ in "123")))
         if rng.random() < 0.7:
             geom.set(
                 "euler" if geom.get("fromto") is None else "friction", numbers(*(rng.uniform(0.2, 1) for _ in "123"))
