@@ -43,6 +43,14 @@ def estimate_of(samples: jax.Array) -> Estimate:
     return Estimate(samples.mean(0), float(np.sqrt(samples.var(0).sum())))
 
 
+def zeroth_order(
+    values: Callable[[jax.Array], jax.Array], theta: jax.Array, sigma: float, noise: jax.Array
+) -> jax.Array:
+    """The estimate of each sample of ``noise`` [S, parameters], [..., S, parameters]; ``values`` are [..., S]."""
+    differences = values(theta + sigma * noise) - values(theta - sigma * noise)
+    return differences[..., None] * noise / (2 * sigma)
+
+
 def estimates(
     values: Callable[[jax.Array], jax.Array], theta: jax.Array, sigma: float, samples: int, key: jax.Array
 ) -> dict[str, Estimate]:
@@ -51,10 +59,8 @@ def estimates(
     ``values`` [S] are those of f at S points [S, parameters], each of its own point.
     """
     noise = jax.random.normal(key, (samples, theta.size))
-    points, mirrored = theta + sigma * noise, theta - sigma * noise
-    slopes = jax.jit(jax.grad(lambda x: values(x).sum()))(points)
-    differences = jax.jit(lambda a, b: values(a) - values(b))(points, mirrored)
-    of_zeroth = differences[:, None] * noise / (2 * sigma)
+    slopes = jax.jit(jax.grad(lambda x: values(x).sum()))(theta + sigma * noise)
+    of_zeroth = jax.jit(lambda noise: zeroth_order(values, theta, sigma, noise))(noise)
     return {"first order": estimate_of(slopes), "zeroth order": estimate_of(of_zeroth)}
 
 
@@ -119,17 +125,15 @@ def measure_hopper(samples: int) -> list[dict]:
     distances = jax.jit(hopper_distances)
     slopes_along = jax.jit(lambda x, direction: jax.jvp(hopper_distances, (x,), (direction,))[1])
 
-    def zeroth_order(key: jax.Array) -> jax.Array:
-        noise = jax.random.normal(key, (samples, 3))
-        differences = distances(theta + sigma * noise) - distances(theta - sigma * noise)
-        return differences[..., None] * noise / (2 * sigma)
+    def from_returns(key: jax.Array) -> jax.Array:
+        return zeroth_order(distances, theta, sigma, jax.random.normal(key, (samples, 3)))
 
     keys = jax.random.split(jax.random.key(0), 6)
-    true = jnp.mean(jnp.stack([zeroth_order(key).mean(1) for key in keys[:4]]), 0)
+    true = jnp.mean(jnp.stack([from_returns(key).mean(1) for key in keys[:4]]), 0)
     points = theta + sigma * jax.random.normal(keys[4], (samples, 3))
     slopes = jnp.stack([slopes_along(points, jnp.broadcast_to(one, points.shape)) for one in jnp.eye(3)], -1)
     rows = []
-    for order, found in {"first order": slopes, "zeroth order": zeroth_order(keys[5])}.items():
+    for order, found in {"first order": slopes, "zeroth order": from_returns(keys[5])}.items():
         for horizon in HORIZONS:
             estimate, right = estimate_of(found[horizon - 1]), np.asarray(true[horizon - 1])
             bias, size = float(np.linalg.norm(estimate.mean - right)), float(np.linalg.norm(right))
