@@ -45,6 +45,19 @@ class FrictionLoss:
 
 @register_dataclass
 @dataclass(frozen=True)
+class Tendon:
+    """The spring and damper of a fixed tendon, whose length is a weighted sum of positions of slides and hinges."""
+
+    weights: tuple[tuple[int, float], ...]
+    """Dofs, each with its weight."""
+    stiffness: float
+    damping: float
+    rest: tuple[float, float]
+    """The lengths between which the spring is slack."""
+
+
+@register_dataclass
+@dataclass(frozen=True)
 class Actuator:
     """A joint actuator: force = gain * ctrl + bias, both affine in the actuator's length and velocity."""
 
@@ -104,6 +117,19 @@ def friction_row(friction: FrictionLoss, qvel: jax.Array) -> Row:
         unit=True,
         loss=friction.loss,
     )
+
+
+def tendon_forces(tendons: Sequence[Tendon], positions: list[jax.Array], velocities: list[jax.Array]) -> list[Scalar]:
+    """Passive forces of tendons, by dof, from positions and velocities by dof (mj_passive)."""
+    forces: list[Scalar] = [0.0] * len(velocities)
+    for tendon in tendons:
+        length = total(*(mul(weight, positions[dof]) for dof, weight in tendon.weights))
+        rate = total(*(mul(weight, velocities[dof]) for dof, weight in tendon.weights))
+        stretched = sub(length, jnp.clip(length, *tendon.rest))
+        pull = add(mul(tendon.stiffness, stretched), mul(tendon.damping, rate))
+        for dof, weight in tendon.weights:
+            forces[dof] = sub(forces[dof], mul(weight, pull))
+    return forces
 
 
 def diagonal(impratio: Scalar, parameters: ContactParameters) -> tuple[Scalar, Scalar]:

@@ -149,6 +149,17 @@ class Generator:
     def most_dofs(self) -> int:
         return int(self.rng.integers(2, 7))
 
+    def tendon(self) -> str:
+        """A spring and damper over some joints, slack within a range."""
+        if not self.joints or self.chance(75):
+            return ""
+        low = self.number(-1, 1)
+        rest = vector(low, low + self.choose(0.0, self.number(0, 0.5)))
+        damping = 0 if self.integrator == "implicitfast" else self.choose(0, self.number(0, 3))
+        parts = "".join(f'<joint joint="{j}" coef="{self.number(-2, 2):.9g}"/>' for j in self.joints[:3])
+        springs = f'stiffness="{self.number(0, 30):.9g}" springlength="{rest}" damping="{damping:.9g}"'
+        return f"<tendon><fixed {springs}>{parts}</fixed></tendon>"
+
     def model(self) -> str:
         flags = "".join(
             f' {flag}="disable"'
@@ -170,7 +181,7 @@ class Generator:
         actuators = "".join(self.actuator(joint) for joint in self.joints if self.chance(60))
         return (
             f'<mujoco><compiler angle="radian" autolimits="false"/>{option}<worldbody>{world}</worldbody>'
-            f"<actuator>{actuators}</actuator></mujoco>"
+            f"<actuator>{actuators}</actuator>{self.tendon()}</mujoco>"
         )
 
 

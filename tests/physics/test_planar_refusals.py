@@ -93,9 +93,17 @@ REFUSED = {
         "equality",
         '"lock"',
     ),
-    "tendon": (
-        {"top": '<tendon><fixed name="cord"><joint joint="hip" coef="1"/></fixed></tendon>'},
-        "tendon",
+    "limited tendon": (
+        {"top": '<tendon><fixed name="cord" range="-1 1"><joint joint="hip" coef="1"/></fixed></tendon>'},
+        "the limit of tendon",
+        '"cord"',
+    ),
+    "damped tendon": (
+        {
+            "option": 'integrator="implicitfast"',
+            "top": '<tendon><fixed name="cord" damping="1"><joint joint="hip" coef="1"/></fixed></tendon>',
+        },
+        "damping of tendon",
         '"cord"',
     ),
     "mocap body": ({"bodies": '<body name="target" mocap="true"><geom size=".1"/></body>'}, "mocap", '"target"'),

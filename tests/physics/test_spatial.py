@@ -138,6 +138,20 @@ def test_boxes_stand_and_tumble_on_a_plane_as_in_c():
     assert relative_errors(model, tumbling_worlds(model, 256)).max() < 1e-9
 
 
+@pytest.mark.parametrize("flag", ["", '<flag spring="disable"/>', '<flag damper="disable"/>'])
+def test_tendons_pull_as_in_c(flag):
+    """Over two hinges and a slide, one slack within a range; a third has neither spring nor damper."""
+    tendons = """
+      <tendon>
+        <fixed stiffness="30" damping="2"><joint joint="a" coef="1"/><joint joint="b" coef="-0.7"/></fixed>
+        <fixed stiffness="50" springlength="-0.1 0.2"><joint joint="b" coef="0.5"/><joint joint="c" coef="2"/></fixed>
+        <fixed><joint joint="c" coef="1"/></fixed>
+      </tendon></mujoco>"""
+    xml = SERVOS.replace("implicitfast", "Euler").replace("</mujoco>", tendons).replace("<worldbody>", "{}<worldbody>")
+    model = mujoco.MjModel.from_xml_string(xml.replace("{}", f"<option>{flag}</option>" if flag else ""))
+    assert relative_errors(model, tumbling_worlds(model, 64)).max() < 1e-9
+
+
 def test_implicitfast_is_that_of_c():
     model = mujoco.MjModel.from_xml_string(SERVOS)
     assert relative_errors(model, tumbling_worlds(model, 256)).max() < 1e-9
@@ -265,6 +279,13 @@ REFUSED = {
         {"option": 'integrator="implicitfast"'},
         "the integrator implicitfast with free joint #2, on",
     ),
+    "spatial tendon": (
+        {
+            "many": '<site name="here"/><body><joint/><geom size="0.1" contype="0"/><site name="there"/></body>',
+            "rest": '<tendon><spatial name="rope"><site site="here"/><site site="there"/></spatial></tendon>',
+        },
+        'the spatial tendon "rope"',
+    ),
     "elliptic cones": ({"option": 'cone="elliptic"'}, "option cone elliptic"),
     "direct solreffriction": (
         {"root": 'axis="0 0 1" frictionloss="1" solreffriction="-9 -1"'},
@@ -290,7 +311,9 @@ def test_auto_takes_the_fastest_that_can_represent_the_model_and_says_why_it_is_
     made = physics.make(gymnasium_model("humanoid"))
     assert made.name == "mjx"
     assert made.not_planar.startswith("planar physics cannot represent free joint")
-    assert made.not_planar.endswith('; spatial physics cannot represent tendons (tendon "left_hipknee")')
+    assert made.not_planar.endswith(
+        "; spatial physics cannot represent 109 pairs of moving geoms that can touch: at most 24; exclude some"
+    )
     made = physics.make(gymnasium_model("swimmer"))
     assert made.name == "spatial" and made.not_planar == "planar physics cannot represent option density 4000: only 0"
 

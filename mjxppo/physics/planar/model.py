@@ -20,7 +20,7 @@ from typing import Literal
 import jax
 from jax.tree_util import register_dataclass
 
-from mjxppo.physics.elements import Actuator, ContactParameters, FrictionLoss, Integrator, Limit
+from mjxppo.physics.elements import Actuator, ContactParameters, FrictionLoss, Integrator, Limit, Tendon
 from mjxppo.physics.maths import Scalar
 from mjxppo.physics.planar.vector import Vector
 
@@ -123,6 +123,7 @@ class PlanarModel:
     tree_of: tuple[int, ...]
     """Index of each link's tree."""
     actuators: tuple[Actuator, ...]
+    tendons: tuple[Tendon, ...]
     actuator_force_ranges: tuple[tuple[float, float] | None, ...]
     """Range of the total actuator force on each dof (``jnt_actfrcrange``)."""
     limits: tuple[Limit, ...]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import jax
 
-from mjxppo.physics.elements import actuator_forces
-from mjxppo.physics.maths import Scalar, is_zero, mul, sub
+from mjxppo.physics.elements import actuator_forces, tendon_forces
+from mjxppo.physics.maths import Scalar, add, is_zero, mul, sub
 from mjxppo.physics.planar.inertia import inertia_and_bias
 from mjxppo.physics.planar.kinematics import Kinematics
 from mjxppo.physics.planar.model import PlanarModel
@@ -18,9 +18,10 @@ def smooth_dynamics(
     """M and qfrc_smooth = qfrc_passive - qfrc_bias + qfrc_actuator; ``kin`` is the kinematics at qpos and qvel."""
     matrix, bias = inertia_and_bias(model, kin)
     actuation = actuator_forces(model.actuators, model.actuator_force_ranges, qpos, qvel, ctrl)
+    of_tendons = tendon_forces(model.tendons, qpos, qvel)
     forces: list[Scalar] = []
     for k, link in enumerate(model.links):
-        force = sub(actuation[k], bias[k])
+        force = add(sub(actuation[k], bias[k]), of_tendons[k])
         if not is_zero(link.damping):
             force = sub(force, mul(link.damping, qvel[k]))
         if not is_zero(link.stiffness):

@@ -16,7 +16,7 @@ from typing import Literal
 import jax
 from jax.tree_util import register_dataclass
 
-from mjxppo.physics.elements import Actuator, ContactParameters, FrictionLoss, Integrator, Limit
+from mjxppo.physics.elements import Actuator, ContactParameters, FrictionLoss, Integrator, Limit, Tendon
 from mjxppo.physics.maths import Scalar
 from mjxppo.physics.spatial.vector import Matrix3, Symmetric, Vector
 
@@ -180,6 +180,7 @@ class SpatialModel:
     qpos_of_dof: tuple[int, ...]
     """The index in qpos of a slide's or hinge's dof; -1 for the dofs of balls and free joints."""
     actuators: tuple[Actuator, ...]
+    tendons: tuple[Tendon, ...]
     actuator_force_ranges: tuple[tuple[float, float] | None, ...]
     """Range of the total actuator force on each dof (``jnt_actfrcrange``)."""
     limits: tuple[Limit, ...]

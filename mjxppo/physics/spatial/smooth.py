@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import jax
 
-from mjxppo.physics.elements import actuator_forces
-from mjxppo.physics.maths import Scalar, add, is_zero, mul, sub
+from mjxppo.physics.elements import actuator_forces, tendon_forces
+from mjxppo.physics.maths import Scalar, is_zero, mul, sub, total
 from mjxppo.physics.sparse import Matrix
 from mjxppo.physics.spatial.fluid import medium_forces
 from mjxppo.physics.spatial.inertia import inertia_and_bias, joint_forces
@@ -21,12 +21,13 @@ def smooth_dynamics(
     # Of balls and free joints, which have neither actuators nor springs, any number stands here.
     by_dof = model.qpos_by_dof(qpos)
     actuation = actuator_forces(model.actuators, model.actuator_force_ranges, by_dof, qvel, ctrl)
+    of_tendons = tendon_forces(model.tendons, by_dof, qvel)
     resistance: list[Scalar] = [0.0] * model.nv
     if model.medium is not None:
         resistance = joint_forces(model, kin.axes, medium_forces(model.medium, len(model.links), kin, qpos[0]))
     forces: list[Scalar] = []
     for k, dof in enumerate(model.dofs):
-        force = add(sub(actuation[k], bias[k]), resistance[k])
+        force = total(sub(actuation[k], bias[k]), resistance[k], of_tendons[k])
         if not is_zero(dof.damping):
             force = sub(force, mul(dof.damping, qvel[k]))
         if not is_zero(dof.stiffness):

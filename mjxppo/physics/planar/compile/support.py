@@ -11,7 +11,6 @@ from mjxppo.physics.rows import MINVAL
 
 _ABSENT_SIZES = {
     "neq": "equality constraints",
-    "ntendon": "tendons",
     "na": "actuators with activation dynamics",
     "nflex": "flexible bodies (flex)",
     "nplugin": "plugins",
@@ -27,6 +26,11 @@ _ABSENT_FIELDS = {
     "dof_dampingpoly": ("joint", "polynomial damping"),
     "jnt_stiffnesspoly": ("joint", "polynomial stiffness"),
     "jnt_actgravcomp": ("joint", "actuatorgravcomp"),
+    "tendon_limited": ("tendon", "the limit"),
+    "tendon_frictionloss": ("tendon", "frictionloss"),
+    "tendon_armature": ("tendon", "armature"),
+    "tendon_dampingpoly": ("tendon", "polynomial damping"),
+    "tendon_stiffnesspoly": ("tendon", "polynomial stiffness"),
     "geom_gap": ("geom", "contact gap"),
     "geom_surfacevel": ("geom", "surface velocity"),
     "geom_adhesion": ("geom", "adhesion"),
@@ -84,6 +88,18 @@ def check_absent(model: mujoco.MjModel) -> None:
             if np.any(value):
                 index = int(model.dof_jntid[index]) if field.startswith("dof_") else index
                 raise unsupported(f"{feature} of {name_of(model, kind, index)}")
+    _check_tendons(model)
+
+
+def _check_tendons(model: mujoco.MjModel) -> None:
+    """Raises UnsupportedModelError for tendons that are more than a spring and a damper over joints."""
+    fixed = model.wrap_type == mujoco.mjtWrap.mjWRAP_JOINT
+    for tendon in range(model.ntendon):
+        start, name = int(model.tendon_adr[tendon]), name_of(model, "tendon", tendon)
+        if not fixed[start : start + int(model.tendon_num[tendon])].all():
+            raise unsupported(f"the spatial {name}")
+        if model.tendon_damping[tendon] and INTEGRATORS[int(model.opt.integrator)] == "implicitfast":
+            raise unsupported(f"damping of {name} with the integrator implicitfast")
 
 
 def check_options(model: mujoco.MjModel) -> None:
@@ -164,8 +180,6 @@ def _first_owner(model: mujoco.MjModel, size: str) -> str:
     """' (element "name")' for the first element that has the feature; empty for features without one."""
     if size == "neq":
         return f" ({name_of(model, 'equality', 0)})"
-    if size == "ntendon":
-        return f" ({name_of(model, 'tendon', 0)})"
     if size == "na":
         return f" ({name_of(model, 'actuator', int(np.flatnonzero(model.actuator_actnum)[0]))})"
     if size == "nmocap":

@@ -10,7 +10,7 @@ import jax
 import mujoco
 import numpy as np
 
-from mjxppo.physics.elements import Actuator, FrictionLoss, Limit
+from mjxppo.physics.elements import Actuator, FrictionLoss, Limit, Tendon
 from mjxppo.physics.maths import Scalar, add, dot, is_zero, mul, total
 from mjxppo.physics.planar.compile.common import (
     OUT_OF_PLANE,
@@ -67,6 +67,7 @@ def compile_model(model: mujoco.MjModel, parameters: Mapping[str, jax.Array] | N
         trees=tuple(Tree(root, slides(links, root, loaded)) for root, link in enumerate(links) if link.parent == WORLD),
         tree_of=tree_of([link.parent for link in links]),
         actuators=compile_actuators(model, values),
+        tendons=compile_tendons(model),
         actuator_force_ranges=tuple(
             float_pair(model.jnt_actfrcrange[j]) if model.jnt_actfrclimited[j] else None for j in range(model.njnt)
         ),
@@ -254,3 +255,16 @@ def compile_frictions(model: mujoco.MjModel, values: Values) -> tuple[FrictionLo
             )
         )
     return tuple(frictions)
+
+
+def compile_tendons(model: mujoco.MjModel) -> tuple[Tendon, ...]:
+    """The fixed tendons with a spring or a damper."""
+    tendons = []
+    for tendon in range(model.ntendon):
+        stiffness = 0.0 if disabled(model, "SPRING") else float(model.tendon_stiffness[tendon])
+        damping = 0.0 if disabled(model, "DAMPER") else float(model.tendon_damping[tendon])
+        if stiffness or damping:
+            parts = range(model.tendon_adr[tendon], model.tendon_adr[tendon] + model.tendon_num[tendon])
+            weights = tuple((int(model.jnt_dofadr[model.wrap_objid[k]]), float(model.wrap_prm[k])) for k in parts)
+            tendons.append(Tendon(weights, stiffness, damping, float_pair(model.tendon_lengthspring[tendon])))
+    return tuple(tendons)

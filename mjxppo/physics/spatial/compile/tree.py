@@ -10,7 +10,14 @@ import mujoco
 from mjxppo.physics.maths import Scalar, add, is_zero, mul, total
 from mjxppo.physics.planar.compile.common import disabled, float_pair, link_of_joints, rounded
 from mjxppo.physics.planar.compile.support import INTEGRATORS
-from mjxppo.physics.planar.compile.tree import compile_actuators, compile_frictions, compile_limits, slides, tree_of
+from mjxppo.physics.planar.compile.tree import (
+    compile_actuators,
+    compile_frictions,
+    compile_limits,
+    compile_tendons,
+    slides,
+    tree_of,
+)
 from mjxppo.physics.planar.compile.values import Values
 from mjxppo.physics.spatial.compile.contacts import compile_contacts
 from mjxppo.physics.spatial.compile.medium import compile_medium
@@ -58,6 +65,7 @@ def compile_model(model: mujoco.MjModel, parameters: Mapping[str, jax.Array] | N
         dofs=tuple(_dof(model, values, dof) for dof in range(model.nv)),
         qpos_of_dof=tuple(_qpos_of(model, int(joint)) for joint in model.dof_jntid),
         actuators=compile_actuators(model, values),
+        tendons=compile_tendons(model),
         actuator_force_ranges=tuple(_force_range(model, int(joint)) for joint in model.dof_jntid),
         limits=compile_limits(model, values),
         frictions=compile_frictions(model, values),
