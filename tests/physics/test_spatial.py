@@ -28,6 +28,27 @@ from mjxppo.physics.errors import UnsupportedModelError
 from mjxppo.physics.planar import PlanarPhysics
 from mjxppo.physics.spatial import SpatialPhysics
 
+RUSTY = """
+<mujoco>
+  <option timestep="0.005" integrator="{integrator}"/>
+  <worldbody>
+    <body pos="0 0 0.3">
+      <freejoint/>
+      <geom type="capsule" size="0.1 0.15"/>
+      <body pos="0.2 0 0">
+        <joint name="arm" axis="0 1 1" frictionloss="0.5" range="-30 40" limited="true"/>
+        <geom size="0.1"/>
+        <body pos="0.2 0 0">
+          <joint axis="1 0 0" frictionloss="0.05" solimpfriction="0.5 0.9 0.01"/>
+          <geom size="0.08" pos="0 0.1 0"/>
+        </body>
+      </body>
+    </body>
+  </worldbody>
+  <actuator><motor joint="arm" gear="2"/></actuator>
+</mujoco>
+"""
+
 
 @pytest.mark.parametrize(
     ("integrator", "tilt"), [("RK4", "10 20 0"), pytest.param("Euler", "0 0 0", marks=pytest.mark.exhaustive)]
@@ -85,28 +106,6 @@ def test_contacts_of_different_impedances_are_those_of_c():
     """One jumps at once, one grows over a width, one is constant: computed together, each keeps its form."""
     model = mujoco.MjModel.from_xml_string(SOFT_AND_HARD)
     assert relative_errors(model, tumbling_worlds(model, 128)).max() < 1e-9
-
-
-RUSTY = """
-<mujoco>
-  <option timestep="0.005" integrator="{integrator}"/>
-  <worldbody>
-    <body pos="0 0 0.3">
-      <freejoint/>
-      <geom type="capsule" size="0.1 0.15"/>
-      <body pos="0.2 0 0">
-        <joint name="arm" axis="0 1 1" frictionloss="0.5" range="-30 40" limited="true"/>
-        <geom size="0.1"/>
-        <body pos="0.2 0 0">
-          <joint axis="1 0 0" frictionloss="0.05" solimpfriction="0.5 0.9 0.01"/>
-          <geom size="0.08" pos="0 0.1 0"/>
-        </body>
-      </body>
-    </body>
-  </worldbody>
-  <actuator><motor joint="arm" gear="2"/></actuator>
-</mujoco>
-"""
 
 
 @pytest.mark.parametrize("integrator", ["Euler", pytest.param("RK4", marks=pytest.mark.exhaustive)])
@@ -223,9 +222,17 @@ def test_every_world_is_c_mujoco_on_its_own_model(xml):
     assert error.max() < 1e-9
 
 
-def test_the_derivative_is_that_of_finite_differences():
+@pytest.mark.parametrize(
+    "xml",
+    [
+        TOP,
+        pytest.param(RUSTY.format(integrator="implicitfast"), marks=pytest.mark.exhaustive),
+        pytest.param(WRESTLERS, marks=pytest.mark.exhaustive),
+    ],
+)
+def test_the_derivative_is_that_of_finite_differences(xml):
     """In the median world: a difference across the making of a contact says nothing."""
-    model = mujoco.MjModel.from_xml_string(TOP)
+    model = mujoco.MjModel.from_xml_string(xml)
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
         sim, worlds = SpatialPhysics(model), tumbling_worlds(model, 64)
