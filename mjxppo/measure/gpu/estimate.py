@@ -40,8 +40,8 @@ class Assumptions:
     """Clock cycles from one instruction of a warp to the next that needs its result."""
     tensor_core_factor: float = 8.0
     """Multiply-adds in products of an own kernel in the time of one elsewhere; a half of what tensor cores could."""
-    solver_iterations: float = 2.0
-    """Iterations of a loop in an own kernel that ends when its worlds have converged."""
+    solver_iterations: float = 3.0
+    """Iterations of a loop in an own kernel that ends when its worlds have converged: the least that the solver takes."""
 
 
 @dataclass(frozen=True)
