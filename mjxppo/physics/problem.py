@@ -23,7 +23,7 @@ from mjxppo.physics.sparse import Matrix, multiply
 Arrays = list[jax.Array]
 """One array [N] for each number of N worlds."""
 Residuals = tuple[jax.Array, ...]
-"""Residuals at one acceleration: those of contacts with planes, [N] or [contacts, N], then [N] for each scalar row."""
+"""Residuals at one acceleration: those of contacts with planes, [N] or [C * N], then [N] for each scalar row."""
 Motion = tuple[Scalar, ...]
 """A spatial velocity or acceleration."""
 

@@ -5,7 +5,8 @@ plane; the convex problem, its solver, its derivative and the integrators are th
 
 * ``compile``: an ``MjModel`` to a ``SpatialModel`` (model.py), or a refusal that names the unsupported feature;
 * ``kinematics``, ``inertia``, ``smooth``: positions, velocities, M and the unconstrained forces;
-* ``contact``: contacts with planes as rows of the solver's problem; limits are those of ``planar.constraint``;
+* ``contact``, ``contact_rows``, ``pair``: contacts with planes and of two bodies as rows of the solver's problem; limits,
+  dry friction and tendons are those of ``physics.elements``;
 * ``problem``, ``backend``: the parts put together.
 """
 
