@@ -5,8 +5,8 @@ plane; the convex problem, its solver, its derivative and the integrators are th
 
 * ``compile``: an ``MjModel`` to a ``SpatialModel`` (model.py), or a refusal that names the unsupported feature;
 * ``kinematics``, ``inertia``, ``smooth``: positions, velocities, M and the unconstrained forces;
-* ``contact``, ``contact_rows``, ``pair``: contacts with planes and of two bodies as rows of the solver's problem; limits,
-  dry friction and tendons are those of ``physics.elements``;
+* ``contact``, ``contact_rows``, ``pair``: contacts with planes and of two bodies as rows of the solver's problem;
+  limits, dry friction and tendons are those of ``physics.elements``;
 * ``problem``, ``backend``: the parts put together.
 """
 
