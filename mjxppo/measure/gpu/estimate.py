@@ -41,7 +41,7 @@ class Assumptions:
     tensor_core_factor: float = 8.0
     """Multiply-adds in products of an own kernel in the time of one elsewhere; a half of what tensor cores could."""
     solver_iterations: float = 3.0
-    """Iterations of a loop in an own kernel that ends when its worlds have converged; the solver takes at least three."""
+    """Iterations of a loop in a kernel that ends when its worlds have converged; the solver takes three or more."""
 
 
 @dataclass(frozen=True)
