@@ -78,7 +78,8 @@ def modify_model(model: mujoco.MjModel, fields: Mapping[str, np.ndarray]) -> Non
         for part in path:
             owner = getattr(owner, part)
         getattr(owner, field)[:] = value
-    if set(fields) & {"body_pos", "geom_pos", "geom_size"}:
+    # Bounding boxes of bodies are relative to their centres of mass.
+    if set(fields) & {"body_pos", "body_ipos", "geom_pos", "geom_size"}:
         _disable_bounds(model)
     mujoco.mj_setConst(model, mujoco.MjData(model))
 

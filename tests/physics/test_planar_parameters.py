@@ -163,3 +163,29 @@ def test_parameters_that_cannot_be_are_refused():
         sim.init(qpos, qvel, {"geom_quat": np.zeros((2, model.ngeom, 4))})
     with pytest.raises(ValueError, match=r"parameters\['body_mass'\] must be \[2, 5\], not \[2, 4\]"):
         sim.init(qpos, qvel, {"body_mass": np.zeros((2, 4))})
+
+
+SKATES = """
+<mujoco>
+  <worldbody>
+    <geom type="plane" size="5 5 1"/>
+    <body pos="0 0 0.09">
+      <joint type="slide" axis="1 0 0"/>
+      <joint type="slide" axis="0 0 1"/>
+      <geom size="0.1" pos="-0.3 0 0"/>
+      <geom size="0.1" pos="0.3 0 0"/>
+    </body>
+  </worldbody>
+</mujoco>
+"""
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_a_body_whose_centre_of_mass_has_moved_touches_the_floor_in_c_too(shift):
+    """MuJoCo's bounding boxes of a body with several geoms are relative to its centre of mass."""
+    model = mujoco.MjModel.from_xml_string(SKATES)
+    model.body_simple[:] = 0
+    moved = physics.modified_model(model, {"body_ipos": model.body_ipos + [0, 0, shift]})
+    data = mujoco.MjData(moved)
+    mujoco.mj_forward(moved, data)
+    assert data.ncon == 2
