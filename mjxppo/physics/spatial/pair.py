@@ -183,12 +183,11 @@ def _direction(gap: Vector, across: Vector, radii: Scalar, like: jax.Array) -> t
     Where the axes cross, MuJoCo takes the direction across both, and x where there is none.
     """
     squared = as_array(dot(gap, gap), like)
-    least = jnp.square(_NEAR[str(like.dtype)] * as_array(radii, like))
-    meets = squared < least
+    meets = squared < jnp.square(_NEAR[str(like.dtype)] * as_array(radii, like))
     size = jnp.sqrt(jnp.where(meets, 1.0, squared))
     of_product = as_array(dot(across, across), like)
-    aligned = of_product < MINVAL**2 if like.dtype == jnp.float64 else of_product < 1e-14
-    width = length(of_product, 1e-30 if like.dtype == jnp.float64 else 1e-14)
+    least = MINVAL**2 if like.dtype == jnp.float64 else 1e-14
+    aligned, width = of_product < least, length(of_product, least)
     instead = [jnp.where(aligned, x, as_array(y, like) / width) for x, y in zip((1.0, 0.0, 0.0), across, strict=True)]
     x, y, z = (jnp.where(meets, other, own / size) for other, own in zip(instead, gap, strict=True))
     return jnp.where(meets, 0.0, size), (x, y, z)
