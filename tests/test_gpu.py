@@ -17,7 +17,7 @@ from mjxppo import cli, physics
 from mjxppo.config.schema import PolicyConfig, PpoConfig
 from mjxppo.envs.robot import robot_model
 from mjxppo.measure.visited_states import FRAME_SKIP, XML_FILE
-from mjxppo.physics.planar.pallas_backend import PlanarPallasPhysics
+from mjxppo.physics.pallas_backend import PlanarPallasPhysics
 from mjxppo.ppo import fused
 
 pytestmark = pytest.mark.gpu

@@ -27,9 +27,10 @@ class PhysicsArguments:
     tasks: tuple[str, ...] = ("half_cheetah", "hopper", "walker2d")
     """Tasks."""
     backends: tuple[str, ...] = ()
-    """c (C MuJoCo on all cores), planar, planar-pallas (a GPU kernel; planar-pallas:64:2 for 64 worlds and 2 warps a
-    program), mjx, mjx-warp, mjx-stock (MJX with its default settings), planar-varied, mjx-varied (worlds of
-    different masses, friction, ...). Default: c, planar, mjx, mjx-stock, and planar-pallas on a GPU."""
+    """c (C MuJoCo on all cores), planar, spatial, planar-pallas and spatial-pallas (GPU kernels; planar-pallas:64:2 for
+    64 worlds and 2 warps a program), mjx, mjx-warp, mjx-stock (MJX with its default settings), planar-varied,
+    spatial-varied, mjx-varied (worlds of different masses, friction, ...). Default: c, planar or spatial, mjx,
+    mjx-stock, and the kernel on a GPU."""
     num_envs: int = 4096
     """Worlds stepped side by side."""
     num_steps: int = 20

@@ -15,7 +15,7 @@ from mjxppo.config.randomize import RandomizeConfig
 from mjxppo.config.shac import ShacConfig
 
 AlgorithmName = Literal["ppo", "a2c", "vpg", "reinforce", "trpo", "shac", "es"]
-BackendName = Literal["auto", "planar", "planar-pallas", "spatial", "mjx", "mjx-warp"]
+BackendName = Literal["auto", "planar", "planar-pallas", "spatial", "spatial-pallas", "mjx", "mjx-warp"]
 Activation = Literal["tanh", "relu", "silu", "elu"]
 Initialization = Literal["orthogonal", "lecun_normal"]
 StdKind = Literal["state_dependent", "state_independent"]
@@ -37,8 +37,8 @@ class PhysicsConfig:
     """How worlds are simulated."""
 
     backend: BackendName = "auto"
-    """auto (planar, spatial, mjx: the first that is exact); planar, planar-pallas (one GPU kernel), spatial, mjx,
-    mjx-warp."""
+    """auto (planar, spatial, mjx: the first that is exact); planar, spatial; planar-pallas, spatial-pallas (one GPU
+    kernel); mjx, mjx-warp."""
 
 
 @dataclass(frozen=True)

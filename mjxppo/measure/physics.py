@@ -27,16 +27,20 @@ from mjxppo.measure.visited_states import FRAME_SKIP, SPATIAL, XML_FILE, States,
 from mjxppo.physics import PhysicsState
 from mjxppo.physics.compiler import check_compiler, compiler_aborts
 from mjxppo.physics.messages import import_mjx
+from mjxppo.physics.pallas_backend import PallasPhysics, PlanarPallasPhysics, SpatialPallasPhysics
 from mjxppo.physics.parameters import nominal
-from mjxppo.physics.planar.pallas_backend import PlanarPallasPhysics
 from mjxppo.run import machine
 
 Array = jax.Array
 Stepper = Callable[[PhysicsState, Array], PhysicsState]
 
 VARIED = "-varied"
+_KERNELS: dict[str, type[PallasPhysics]] = {
+    "planar-pallas": PlanarPallasPhysics,
+    "spatial-pallas": SpatialPallasPhysics,
+}
 BACKENDS = (
-    *("c", "mjx-stock", "planar", "planar-pallas", "spatial", "mjx", "mjx-warp"),
+    *("c", "mjx-stock", "planar", "spatial", *_KERNELS, "mjx", "mjx-warp"),
     *(f"{name}{VARIED}" for name in ("planar", "spatial", "mjx")),
 )
 """Engines that can be measured: C MuJoCo on all cores, stock MJX (with its default 100 iterations and 50 line-search
@@ -79,8 +83,9 @@ def measure_physics(
     kinds = [backend.split(":")[0] for task in tasks for backend in backends or default_backends(task)]
     check_known("backends", kinds, BACKENDS)
     _check_compiler(kinds)
-    if "planar-pallas" in kinds and xla.platform() != "gpu":
-        raise UserError("backends: planar-pallas is a GPU kernel; without a GPU it is the same as planar")
+    kernel = next((kind for kind in kinds if kind in _KERNELS), None)
+    if kernel and xla.platform() != "gpu":
+        raise UserError(f"backends: {kernel} is a GPU kernel; without a GPU it is the same as {_KERNELS[kernel].kind}")
     if num_envs % jax.local_device_count():
         raise UserError(f"num_envs: {num_envs} is no multiple of the {jax.local_device_count()} local devices")
     results = []
@@ -91,11 +96,9 @@ def measure_physics(
 
 def default_backends(task: str = "half_cheetah") -> tuple[str, ...]:
     """The backends that are measured by default on this machine: the Pallas kernel on a GPU only."""
-    mjx = () if compiler_aborts() else _MJX
-    if task in SPATIAL:
-        return ("c", "spatial", *mjx)
-    kernel = ("planar-pallas",) if xla.platform() == "gpu" else ()
-    return ("c", "planar", *kernel, *mjx)
+    kind = "spatial" if task in SPATIAL else "planar"
+    kernel = (f"{kind}-pallas",) if xla.platform() == "gpu" else ()
+    return ("c", kind, *kernel, *(() if compiler_aborts() else _MJX))
 
 
 def _check_compiler(kinds: Sequence[str]) -> None:
@@ -191,9 +194,12 @@ def _simulator(backend: str, model: mujoco.MjModel, frame_skip: int) -> physics.
         return physics.make(model, backend, frame_skip)  # type: ignore[arg-type]
     try:
         worlds, warps = (int(size) for size in sizes)
-    except ValueError:
-        raise UserError(f"backends: {backend!r}: it must be {kind}:WORLDS:WARPS, two numbers") from None
-    return PlanarPallasPhysics(model, frame_skip, worlds, warps)
+        kernel = _KERNELS[kind]
+    except (KeyError, ValueError):
+        raise UserError(
+            f"backends: {backend!r}: it must be NAME or KERNEL:WORLDS:WARPS, two numbers, with a kernel of {', '.join(_KERNELS)}"
+        ) from None
+    return kernel(model, frame_skip, worlds, warps)
 
 
 def _c_round(model: mujoco.MjModel, task: str, states: States, num_steps: int, seed: int) -> Callable[[], None]:

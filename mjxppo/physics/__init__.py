@@ -17,8 +17,9 @@ from mjxppo.physics.base import Physics, PhysicsState
 from mjxppo.physics.columns import ColumnPhysics
 from mjxppo.physics.compiler import allow_mjx, is_affected
 from mjxppo.physics.errors import UnsupportedModelError
+from mjxppo.physics.pallas_backend import PlanarPallasPhysics, SpatialPallasPhysics
 from mjxppo.physics.parameters import Parameters, modified_model, modify_model
-from mjxppo.physics.planar import PlanarPallasPhysics, PlanarPhysics
+from mjxppo.physics.planar import PlanarPhysics
 from mjxppo.physics.set_const import set_const
 from mjxppo.physics.spatial import SpatialPhysics
 
@@ -38,6 +39,7 @@ _COLUMNS: dict[str, type[ColumnPhysics]] = {
     "planar": PlanarPhysics,
     "planar-pallas": PlanarPallasPhysics,
     "spatial": SpatialPhysics,
+    "spatial-pallas": SpatialPallasPhysics,
 }
 
 
@@ -49,8 +51,9 @@ def make(
     Args:
         mj_model: the model to simulate.
         backend: "planar" (planar trees only, fastest), "planar-pallas" (the same as one kernel on a GPU), "spatial"
-            (trees in three dimensions), "mjx" (MJX-JAX), "mjx-warp" (MJX on NVIDIA Warp), or "auto": the first that can
-            represent the model, of planar-pallas on a GPU and planar elsewhere, spatial (on a CPU only), and mjx.
+            (trees in three dimensions), "spatial-pallas" (the same as one kernel on a GPU), "mjx" (MJX-JAX), "mjx-warp"
+            (MJX on NVIDIA Warp), or "auto": the first of planar, spatial and mjx that can represent the model, on a
+            GPU as kernels.
         frame_skip: MuJoCo steps per ``step``, at least 1.
         platform: what the program is built for, "cpu" or "gpu"; None: what this process computes on.
 
@@ -67,7 +70,7 @@ def make(
     if backend == "auto":
         if is_affected() and not xla.backend_is_up() and needs_mjx(mj_model):
             allow_mjx()
-        kinds = (PlanarPallasPhysics, SpatialPhysics) if xla.platform(platform) == "cpu" else (PlanarPallasPhysics,)
+        kinds = (PlanarPallasPhysics, SpatialPallasPhysics)
     elif backend in _COLUMNS:
         kinds = (_COLUMNS[backend],)
     refusals: dict[str, list[str]] = {}

@@ -71,6 +71,11 @@ class ColumnPhysics(Physics):
         """
 
     @property
+    def name(self) -> str:  # type: ignore[override]
+        """The backend that computes, as ``physics.make`` takes it."""
+        return self.kind
+
+    @property
     def on_gpu(self) -> bool:
         """Whether to trace the program for a GPU."""
         return xla.platform(self.platform) == "gpu"

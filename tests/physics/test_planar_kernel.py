@@ -17,8 +17,8 @@ from planar_models import GYMNASIUM, LEG, c_step, gymnasium_model, gymnasium_wor
 from mjxppo import physics
 from mjxppo.physics import PhysicsState
 from mjxppo.physics.compiler import compiler_aborts
+from mjxppo.physics.pallas_backend import PlanarPallasPhysics
 from mjxppo.physics.planar import PlanarPhysics
-from mjxppo.physics.planar.pallas_backend import PlanarPallasPhysics
 
 
 def shapes(model: mujoco.MjModel, count: int) -> tuple[PhysicsState, jax.ShapeDtypeStruct]:

@@ -20,7 +20,7 @@ from mjxppo.measure.gpu.estimate import WARP, Assumptions, Estimate, OwnKernel, 
 from mjxppo.measure.gpu.hlo import Module
 from mjxppo.run import machine, start
 
-_PHYSICS = "planar_step"
+_PHYSICS = "physics_step"
 """The name of the kernel that takes an environment step."""
 _PACKAGES = ("mjxppo", "jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin")
 

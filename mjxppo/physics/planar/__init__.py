@@ -6,11 +6,9 @@ MuJoCo's own algorithm, specialised when it is traced to one robot that moves in
 * ``kinematics``, ``inertia``, ``smooth``: positions, velocities, M and the unconstrained forces;
 * ``constraint``, ``pair``, ``rows``: contacts as rows of the solver's problem;
 * ``problem``: the convex problem, which ``physics.solver`` solves;
-* ``backend``: what ``physics.columns`` needs to know;
-* ``kernel``, ``pallas_backend``: the same as one GPU kernel. ``kernel`` loads Pallas, and is imported on a GPU only.
+* ``backend``: what ``physics.columns`` needs to know.
 """
 
 from mjxppo.physics.planar.backend import PlanarPhysics
-from mjxppo.physics.planar.pallas_backend import PlanarPallasPhysics
 
-__all__ = ["PlanarPallasPhysics", "PlanarPhysics"]
+__all__ = ["PlanarPhysics"]

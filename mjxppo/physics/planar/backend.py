@@ -13,7 +13,7 @@ DYNAMICS = Dynamics(build_problem, lambda model, qpos, qvel, duration: advance(q
 class PlanarPhysics(ColumnPhysics):
     """MuJoCo's algorithm for trees that move in the xz plane."""
 
-    name = kind = "planar"
+    kind = "planar"
     dynamics = DYNAMICS
     cpu_block = 256
     compile = staticmethod(compile_model)

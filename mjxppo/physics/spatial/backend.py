@@ -57,7 +57,7 @@ def _turned(quaternion: Arrays, rate: Arrays, duration: Scalar) -> Arrays:
 class SpatialPhysics(ColumnPhysics):
     """MuJoCo's algorithm for trees of free joints, balls, hinges and slides in any direction."""
 
-    name = kind = "spatial"
+    kind = "spatial"
     dynamics = Dynamics(build_problem, advance_qpos)
     cpu_block = 64
     compile = staticmethod(compile_model)

@@ -81,8 +81,13 @@ class ContactGroup:
 register_dataclass(ContactGroup, data_fields=["points"], meta_fields=["links", "bodies"])
 
 
-def contact_groups(model: SpatialModel, kin: Kinematics, like: jax.Array) -> list[ContactGroup]:
-    """The rows of all contacts with planes; ``like`` is any array [N]."""
+def contact_groups(model: SpatialModel, kin: Kinematics, like: jax.Array, together: bool = True) -> list[ContactGroup]:
+    """The rows of all contacts with planes; ``like`` is any array [N].
+
+    Each is a group of its own unless contacts of the same kind are to be computed ``together``.
+    """
+    if not together:
+        return [_group(model, [contact], kin, like) for contact in model.plane_contacts]
     kinds: dict[Any, list[PlaneContact]] = {}
     for contact in model.plane_contacts:
         kinds.setdefault(_kind(contact), []).append(contact)
@@ -128,6 +133,8 @@ def _one_array(column: tuple[Any, ...], like: jax.Array) -> Any:
             return column[0]
         # Written out, because XLA:CPU does not vectorise a loop that repeats an operand's elements.
         return jnp.asarray(np.repeat(np.array(column, like.dtype), like.size))
+    if len(column) == 1:
+        return column[0]
     # By itself: within a fused loop XLA:CPU would ask for each element which array it is from.
     parts = lax.optimization_barrier([as_array(x, like) for x in column])
     return lax.optimization_barrier(lax.concatenate(parts, 0))

@@ -48,9 +48,9 @@ class Problem(problem.Problem):
         return joint_space(model, self.axes, inertias), joint_forces(model, self.axes, forces)
 
 
-def build_problem(model: SpatialModel, qpos: Arrays, qvel: Arrays, ctrl: Arrays) -> Problem:
+def build_problem(model: SpatialModel, qpos: Arrays, qvel: Arrays, ctrl: Arrays, together: bool = True) -> Problem:
     """The problem of N worlds, from qpos, nq arrays [N], qvel and ctrl (mj_fwdPosition, mj_fwdVelocity,
-    mj_fwdActuation).
+    mj_fwdActuation). ``together`` as in ``contact_groups``.
     """
     kin = forward_kinematics(model, qpos, qvel)
     inertia, force = smooth_dynamics(model, kin, qpos, qvel, ctrl)
@@ -60,4 +60,4 @@ def build_problem(model: SpatialModel, qpos: Arrays, qvel: Arrays, ctrl: Arrays)
     rows += [friction_row(friction, qvel[friction.dof]) for friction in model.frictions]
     for pair in model.pair_contacts:
         rows += pair_rows(model, pair, kin, qvel)
-    return Problem(kin.axes, inertia, force, contact_groups(model, kin, qpos[0]), rows)
+    return Problem(kin.axes, inertia, force, contact_groups(model, kin, qpos[0], together), rows)

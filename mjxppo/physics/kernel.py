@@ -21,64 +21,73 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from mjxppo.physics.base import PhysicsState
-from mjxppo.physics.integrate import step
+from mjxppo.physics.integrate import Dynamics, step, step_and_evaluation
 from mjxppo.physics.maths import separate_arrays
-from mjxppo.physics.planar.backend import DYNAMICS
-from mjxppo.physics.planar.model import PlanarModel
 from mjxppo.physics.solver import minimize
 
 
 def kernel_step(
-    model: PlanarModel,
+    dynamics: Dynamics,
+    model: Any,
     frame_skip: int,
     state: PhysicsState,
     ctrl: jax.Array,
     worlds: int,
     warps: int,
     interpret: bool = False,
-) -> PhysicsState:
+    keep_evaluation: bool = False,
+) -> tuple[PhysicsState, tuple[jax.Array, ...]]:
     """Advances N worlds, at least one, by ``frame_skip`` MuJoCo steps under controls [N, nu] in one kernel.
 
     The model's scalars are constants or arrays [N]. One program of the kernel has ``worlds`` worlds, a power of two,
     and ``warps`` groups of 32 threads. ``interpret`` runs the kernel's operations with XLA, on any device.
+
+    Returns the state, and with ``keep_evaluation`` qpos [N, nq] and qvel [N, nv] at which the dynamics were last
+    evaluated (see ``step_and_evaluation``), else nothing.
     """
     num_worlds = ctrl.shape[0]
     own, rebuild = separate_arrays(model)
     columns = (state.qpos, state.qvel, state.qacc_warmstart)
     widths = [x.shape[1] for x in (*columns, ctrl)]
+    written_widths = widths[:3] + (widths[:2] if keep_evaluation else [])
     # One array in and one out: XLA has one kernel for each, and Triton compiles ten times faster, because for every
     # load and store it searches the whole program for others that it has to do with.
     together = jnp.concatenate([*columns, ctrl, *(x[:, None] for x in own)], axis=-1)
-    inputs, outputs = (pl.next_power_of_2(n) for n in (together.shape[1], sum(widths[:3])))
+    num_read, num_written = (pl.next_power_of_2(n) for n in (together.shape[1], sum(written_widths)))
 
     def program(read: Any, written: Any) -> None:
         # Lanes beyond the last world repeat it, and store the same numbers once more.
         world = jnp.minimum(pl.program_id(0) * worlds + lax.iota(jnp.int32, worlds), num_worlds - 1)[:, None]
-        column = jnp.minimum(lax.iota(jnp.int32, inputs), together.shape[1] - 1)[None]
+        column = jnp.minimum(lax.iota(jnp.int32, num_read), together.shape[1] - 1)[None]
         loaded = iter(_split(triton.load(read.at[world, column])))
         *start, controls = (list(islice(loaded, n)) for n in widths)
-        worlds_model = rebuild(list(loaded))
+        worlds_model = rebuild(list(islice(loaded, len(own))))
         solver = partial(minimize, keep_residuals=False)
-        stepped = lax.fori_loop(
-            0, frame_skip, lambda _, s: step(DYNAMICS, worlds_model, s, controls, solver), tuple(start)
-        )
-        values = [x for part in stepped for x in part]
-        values += [jnp.zeros_like(values[0])] * (outputs - len(values))
-        triton.store(written.at[world, lax.iota(jnp.int32, outputs)[None]], _join(values))
+
+        def one_step(_: Any, carry: Any) -> Any:
+            if keep_evaluation:
+                return step_and_evaluation(dynamics, worlds_model, carry[0], controls, solver)
+            return step(dynamics, worlds_model, carry[0], controls, solver), ()
+
+        begin = tuple(start), (tuple(start[:2]) if keep_evaluation else ())
+        moved, evaluation = lax.fori_loop(0, frame_skip, one_step, begin)
+        values = [x for part in (*moved, *evaluation) for x in part]
+        values += [jnp.zeros_like(values[0])] * (num_written - len(values))
+        triton.store(written.at[world, lax.iota(jnp.int32, num_written)[None]], _join(values))
 
     out = pl.pallas_call(
         program,
         # As the input, it varies over the axes of the mesh under ``shard_map``.
         out_shape=jax.ShapeDtypeStruct(
-            (num_worlds, outputs), together.dtype, manual_axis_type=jax.typeof(together).manual_axis_type
+            (num_worlds, num_written), together.dtype, manual_axis_type=jax.typeof(together).manual_axis_type
         ),
         grid=(pl.cdiv(num_worlds, worlds),),
         compiler_params=triton.CompilerParams(num_warps=warps, num_stages=1),
         interpret=interpret,
-        name="planar_step",
+        name="physics_step",
     )(together)
-    qpos, qvel, qacc_warmstart, _ = jnp.split(out, list(accumulate(widths[:3])), axis=-1)
-    return PhysicsState(qpos, qvel, qacc_warmstart)
+    qpos, qvel, qacc_warmstart, *evaluation, _ = jnp.split(out, list(accumulate(written_widths)), axis=-1)
+    return PhysicsState(qpos, qvel, qacc_warmstart), tuple(evaluation)
 
 
 def _split(x: jax.Array) -> list[jax.Array]:
