@@ -1,6 +1,7 @@
 """Check that every GPU configuration compiles for an H200 and launches no more than it did: ``make gpu-program``.
 
-Each is compiled with the kernel (``planar-pallas``), and those for the time to a return also without (``planar``); with
+Each is compiled with the kernel (``planar-pallas``), and those for the time to a return also without (``planar``); so
+is the quadruped, whose physics has three dimensions (``spatial-pallas``). With
 ``--part=1/3`` every third of these programs, from the second on. The recorded numbers are in
 tests/data/gpu_program.json, by JAX version; ``--record`` writes them again after a change that is meant.
 """
@@ -35,7 +36,7 @@ def programs() -> list[tuple[str, str]]:
     """Configurations and backends to compile."""
     configs = sorted(path.stem for path in CONFIGS.glob("*_gpu*.yaml"))
     without = [(config, "planar") for config in configs if not config.endswith("throughput")]
-    return sorted([*((config, "planar-pallas") for config in configs), *without])
+    return sorted([*((config, "planar-pallas") for config in configs), *without, ("quadruped", "spatial-pallas")])
 
 
 def compiled(config: str, backend: str) -> dict[str, Any]:

@@ -196,9 +196,8 @@ def _simulator(backend: str, model: mujoco.MjModel, frame_skip: int) -> physics.
         worlds, warps = (int(size) for size in sizes)
         kernel = _KERNELS[kind]
     except (KeyError, ValueError):
-        raise UserError(
-            f"backends: {backend!r}: it must be NAME or KERNEL:WORLDS:WARPS, two numbers, with a kernel of {', '.join(_KERNELS)}"
-        ) from None
+        known = " or ".join(f"{name}:WORLDS:WARPS" for name in _KERNELS)
+        raise UserError(f"backends: {backend!r}: with sizes it must be {known}, two numbers") from None
     return kernel(model, frame_skip, worlds, warps)
 
 

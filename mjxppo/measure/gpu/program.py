@@ -67,7 +67,7 @@ def measure_program(
     stats = compiled.memory
     return {
         "env": config.env,
-        "backend": getattr(getattr(program.env.task, "physics", None), "name", None),
+        "backend": getattr(getattr(program.env.task.unwrapped, "physics", None), "name", None),
         "device": device.device_description_str,
         "num_devices": num_devices,
         "num_envs": config.ppo.num_envs,
