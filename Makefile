@@ -122,6 +122,10 @@ test: $(READY) $(extra_stamp)warp ## run the tests: make test ARGS="-k gae"
 test-all: EXHAUSTIVE := all
 test-all: test ## run the tests with every exhaustive case
 
+.PHONY: mutations
+mutations: $(READY) ## break each part of learning once, and see a test fail (half an hour)
+	@$(BIN)/python tests/mutations.py
+
 .PHONY: lint
 lint: $(READY) ## check style and formatting (ruff)
 	@$(BIN)/ruff check .
