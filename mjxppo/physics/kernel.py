@@ -23,6 +23,7 @@ from jax.experimental.pallas import triton
 from mjxppo.physics.base import PhysicsState
 from mjxppo.physics.integrate import Dynamics, step, step_and_evaluation
 from mjxppo.physics.maths import separate_arrays
+from mjxppo.physics.problem import Arrays
 from mjxppo.physics.solver import minimize
 
 
@@ -61,17 +62,10 @@ def kernel_step(
         column = jnp.minimum(lax.iota(jnp.int32, num_read), together.shape[1] - 1)[None]
         loaded = iter(_split(triton.load(read.at[world, column])))
         *start, controls = (list(islice(loaded, n)) for n in widths)
-        worlds_model = rebuild(list(islice(loaded, len(own))))
-        solver = partial(minimize, keep_residuals=False)
-
-        def one_step(_: Any, carry: Any) -> Any:
-            if keep_evaluation:
-                return step_and_evaluation(dynamics, worlds_model, carry[0], controls, solver)
-            return step(dynamics, worlds_model, carry[0], controls, solver), ()
-
-        begin = tuple(start), (tuple(start[:2]) if keep_evaluation else ())
-        moved, evaluation = lax.fori_loop(0, frame_skip, one_step, begin)
-        values = [x for part in (*moved, *evaluation) for x in part]
+        moved = _all_steps(
+            dynamics, rebuild(list(islice(loaded, len(own)))), frame_skip, start, controls, keep_evaluation
+        )
+        values = [x for part in moved for x in part]
         values += [jnp.zeros_like(values[0])] * (num_written - len(values))
         triton.store(written.at[world, lax.iota(jnp.int32, num_written)[None]], _join(values))
 
@@ -88,6 +82,22 @@ def kernel_step(
     )(together)
     qpos, qvel, qacc_warmstart, *evaluation, _ = jnp.split(out, list(accumulate(written_widths)), axis=-1)
     return PhysicsState(qpos, qvel, qacc_warmstart), tuple(evaluation)
+
+
+def _all_steps(
+    dynamics: Dynamics, model: Any, frame_skip: int, start: list[Arrays], ctrl: Arrays, keep_evaluation: bool
+) -> tuple[Arrays, ...]:
+    """qpos, qvel and warm start after all MuJoCo steps, then qpos and qvel of the last evaluation if they are kept."""
+    solver = partial(minimize, keep_residuals=False)
+
+    def one_step(_: Any, carry: Any) -> Any:
+        if keep_evaluation:
+            return step_and_evaluation(dynamics, model, carry[0], ctrl, solver)
+        return step(dynamics, model, carry[0], ctrl, solver), ()
+
+    begin = tuple(start), (tuple(start[:2]) if keep_evaluation else ())
+    moved, evaluation = lax.fori_loop(0, frame_skip, one_step, begin)
+    return *moved, *evaluation
 
 
 def _split(x: jax.Array) -> list[jax.Array]:
