@@ -20,6 +20,7 @@ from mjxppo.analysis.plot.groups import group
 from mjxppo.analysis.plot.overview import make_overview
 from mjxppo.config.schema import Config, PpoConfig
 from mjxppo.config.values import to_yaml
+from mjxppo.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -282,6 +283,19 @@ class TestOverview:
         assert [label.split(",")[0] for label in labels[:2]] == ["far", "near"]
         assert "1,000" in labels[0] and labels[-1].startswith("evaluated in Gymnasium")
         assert "left out" in capsys.readouterr().err, "a variant without finished episodes is named"
+
+    def test_a_variant_that_lacks_a_metric_is_left_out_and_a_metric_that_all_lack_refused(self, capsys):
+        runs = {name: make_run(name, [1, 2]) for name in ("with", "without")}
+        file = runs["without"] / "metrics.jsonl"
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        without = [{name: value for name, value in row.items() if name != "approx_kl"} for row in rows]
+        file.write_text("".join(json.dumps(row) + "\n" for row in without))
+        figure = make_overview(runs, ["approx_kl"], "hopper")
+        assert "left out" in capsys.readouterr().err
+        (legend,) = figure.legends
+        assert [text.get_text().split(",")[0] for text in legend.get_texts()] == ["with"]
+        with pytest.raises(UserError, match="no metric 'aprox_kl'; did you mean approx_kl"):
+            make_overview(runs, ["aprox_kl"], "hopper")
 
     def test_a_spare_place_holds_the_legend(self):
         runs = {"only": make_run("only", [1, 2])}

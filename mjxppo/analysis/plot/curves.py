@@ -25,6 +25,10 @@ class NoValues(UserError):
     """A run has not logged a value of the metric yet."""
 
 
+class UnknownMetric(UserError):
+    """A run logs no metric of this name."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The evaluation in Gymnasium after training, or the mean of several runs' evaluations."""
@@ -108,7 +112,7 @@ def _check_metric(rows: list[Row], name: str, directory: Path) -> None:
     known = sorted({key for row in rows for key, value in row.items() if not isinstance(value, str | list | dict)})
     if name not in known:
         full = min((metric for metric in known if name in metric), key=len, default=name)  # "kl" means approx_kl
-        raise UserError(f"y: {directory / JSONL} has no metric {name!r}; {hint(full, known)}")
+        raise UnknownMetric(f"y: {directory / JSONL} has no metric {name!r}; {hint(full, known)}")
 
 
 def _column(rows: list[Row], name: str) -> np.ndarray:

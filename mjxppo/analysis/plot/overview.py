@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from mjxppo.analysis.plot.curves import NoValues, read_run
+from mjxppo.analysis.plot.curves import NoValues, UnknownMetric, read_run
 from mjxppo.analysis.plot.drawing import draw_panel, save_figure
 from mjxppo.analysis.plot.groups import Curve, curve_of
 from mjxppo.analysis.runs import find_runs
@@ -24,7 +24,7 @@ def draw_overview(variants: Mapping[str, Path], metrics: Sequence[str], title: s
     over the last 100. The suffix of ``out`` names the format.
 
     Raises:
-        UserError: a metric is unknown, or ``out`` cannot be written.
+        UserError: no variant has a metric of that name, or ``out`` cannot be written.
     """
     save_figure(make_overview(variants, metrics, title), out, dpi=110)
 
@@ -54,13 +54,21 @@ def make_overview(variants: Mapping[str, Path], metrics: Sequence[str], title: s
 
 
 def _curves(variants: Mapping[str, Path], metric: str) -> list[Curve]:
-    """A curve for each variant that has values of the metric; the other variants are named on standard error."""
-    curves = []
+    """A curve for each variant that has values of the metric; the other variants are named on standard error.
+
+    Raises UserError where no variant has the metric: algorithms differ in what they log.
+    """
+    curves: list[Curve] = []
+    unknown: UnknownMetric | None = None
     for name, path in variants.items():
         try:
             runs = [read_run(directory, metric, "env_steps", _SMOOTH) for directory in find_runs(path)]
-        except NoValues as error:
+        except (NoValues, UnknownMetric) as error:
+            if isinstance(error, UnknownMetric):
+                unknown = unknown or error
             say(f"left out: {error}")
             continue
         curves.append(curve_of(name, runs, "ci95"))
+    if unknown and not curves:
+        raise unknown
     return curves
