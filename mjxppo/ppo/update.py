@@ -22,7 +22,7 @@ from mjxppo.ppo.normalize import EPSILON, RunningMoments
 from mjxppo.ppo.rollout import Batch
 from mjxppo.ppo.schedules import Progress
 from mjxppo.ppo.shac.critic import follow_critic, with_target_critic
-from mjxppo.ppo.shac.horizon import HorizonDerivative
+from mjxppo.ppo.shac.horizon import HorizonDerivative, bound_worlds
 from mjxppo.ppo.shac.step import analytic_step
 from mjxppo.ppo.state import Learner
 from mjxppo.ppo.trpo import trust_region_step
@@ -178,7 +178,8 @@ def take_steps(
             params, steps, extra = trust_region_step(algorithm, params, samples, settings)
     elif derivative is not None:
         with jax.named_scope("analytic_step"):
-            stepped = analytic_step(algorithm, opt_state, params, samples, derivative, settings)
+            bounded = bound_worlds(derivative, algorithm.devices)
+            stepped = analytic_step(algorithm, opt_state, params, samples, bounded, settings)
             params, opt_state, steps, extra = stepped
     else:
         with jax.named_scope("gradient_steps"):

@@ -31,9 +31,11 @@ from mjxppo.ppo.collective import Devices
 from mjxppo.ppo.gradient import Algorithm, StepSettings, optimizer
 from mjxppo.ppo.rollout import BehaviorPolicy, rollout
 from mjxppo.ppo.shac.critic import with_target_critic
-from mjxppo.ppo.shac.horizon import objective_of_steps
+from mjxppo.ppo.shac.horizon import HorizonDerivative, bound_worlds, objective_of_steps
 from mjxppo.ppo.shac.rollout import differentiated_rollout
 from mjxppo.ppo.shac.step import analytic_step
+from mjxppo.ppo.state import Learner
+from mjxppo.ppo.update import take_steps
 from mjxppo.run import checkpoint, start
 from mjxppo.run.metrics import read_rows
 
@@ -91,8 +93,8 @@ class Problem:
         given = batch.reward, batch.terminated, batch.truncated, final, last, jnp.ones_like(batch.truncated)
         return objective_of_steps(*given, GAMMA).sum() / batch.reward.size
 
-    def step(self, batch: Any = None, learns: bool | None = None) -> tuple[Any, Any, Any, dict[str, Any]]:
-        """The step of the policy on the batch, with a step size of 1."""
+    def given(self, batch: Any, learns: bool | None) -> tuple[Algorithm, Any, losses.Samples, Any, StepSettings]:
+        """What a step takes, for a step size of 1."""
         batch = jax.tree.map(lambda x: x[None], jax.tree.map(jnp.asarray, self.batch if batch is None else batch))
         algorithm = Algorithm(self.network, self.policy_config, self.config, Devices(1), shac=ShacConfig())
         zeros = jnp.zeros(batch.reward.shape)
@@ -100,7 +102,18 @@ class Problem:
         policy_learns = None if learns is None else jnp.array(learns)
         settings = StepSettings(jnp.asarray(1.0), jnp.asarray(-2.0), policy_learns, jnp.asarray(0.0), jnp.asarray(0.0))
         opt_state = optimizer(self.config).init(ravel_pytree(self.params)[0])
-        return analytic_step(algorithm, opt_state, self.params, samples, batch.derivative, settings)
+        return algorithm, opt_state, samples, batch.derivative, settings
+
+    def step(self, batch: Any = None, learns: bool | None = None) -> tuple[Any, Any, Any, dict[str, Any]]:
+        """The step of the policy on the batch, along the derivative as it is."""
+        algorithm, opt_state, *given = self.given(batch, learns)
+        return analytic_step(algorithm, opt_state, self.params, *given)
+
+    def update(self, batch: Any) -> Any:
+        """The parameters after an update's step on the batch."""
+        algorithm, opt_state, samples, derivative, settings = self.given(batch, None)
+        learner = Learner(self.params, opt_state, self.moments, self.units, jnp.asarray(1.0), jnp.asarray(0.0))
+        return take_steps(algorithm, learner, samples, jax.random.key(0), settings, derivative)[0].params
 
     def gradient(self) -> np.ndarray:
         """The gradient of ``objective`` by the parameters as the step takes it, from Adam's first moment, [P]."""
@@ -301,6 +314,29 @@ def test_worlds_whose_gradient_is_not_finite_are_left_out_and_counted():
     np.testing.assert_allclose(metrics.grad_norm, theirs[2].grad_norm, rtol=1e-5)
     for x, y in zip(jax.tree.leaves(params), jax.tree.leaves(theirs[0]), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4)
+
+
+def test_the_derivative_of_a_world_is_at_most_as_long_as_the_geometric_mean():
+    by_mean = jnp.array([[[3.0], [0.0], [10.0], [1000.0]], [[4.0], [0.0], [0.0], [0.0]]])[None]  # [1 block, T, B, 1]
+    kept = jnp.ones(by_mean.shape[:-1], bool).at[:, :, 1].set(False)
+    given = HorizonDerivative((by_mean, jnp.zeros_like(by_mean)), kept * 1.0, kept, ~kept)
+    bounded, log_std = bound_worlds(given, Devices(1)).by_outputs
+    mean = (5.0 * 10.0 * 1000.0) ** (1 / 3)
+    np.testing.assert_allclose(bounded[0, :, :, 0], [[3, 0, 10, mean], [4, 0, 0, 0]], rtol=1e-6)
+    assert (log_std == 0).all()
+
+
+def test_an_update_bounds_the_derivatives_of_worlds():
+    problem = Problem(PointMass(), horizon=3)
+    derivative = problem.batch.derivative
+    factor = np.where(np.arange(N) == 1, 1e4, 1)[:, None]
+    long = replace(derivative, by_outputs=tuple(x * factor for x in derivative.by_outputs))
+    stepped = problem.update(replace(problem.batch, derivative=long))
+    bounded = bound_worlds(jax.tree.map(lambda x: jnp.asarray(x)[None], long), Devices(1))
+    expected = problem.step(replace(problem.batch, derivative=jax.tree.map(lambda x: x[0], bounded)))[0]
+    actors = (jax.tree.leaves(params["params"]["actor"]) for params in (stepped, expected))
+    for x, y in zip(*actors, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-6)
 
 
 def test_an_update_without_any_finite_gradient_is_skipped_and_counted():

@@ -11,11 +11,14 @@ episode's end does).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mjxppo.ppo.collective import Devices
 from mjxppo.ppo.heads import Outputs
 
 Array = jax.Array
@@ -34,6 +37,22 @@ class HorizonDerivative:
     """Whether a step was taken, in a world whose derivative is finite and that did not break, bool."""
     left_out: Array
     """Whether this is the first step of a world that was left out, bool."""
+
+
+def bound_worlds(derivative: HorizonDerivative, devices: Devices) -> HorizonDerivative:
+    """The derivative by the outputs, in each world scaled to at most the geometric mean of all worlds' lengths.
+
+    A stiff contact makes the derivatives of a few worlds hundreds of times longer than those of the others. Without a
+    bound these few would decide the direction of the step. ``derivative`` is this device's, arrays
+    [blocks, T, B, ...].
+    """
+    length = jnp.sqrt(sum(jnp.square(x).sum((1, -1)) for x in derivative.by_outputs))  # [blocks, B]
+    counts = length > 0  # a world that is left out has length 0
+    log_length = jnp.where(counts, jnp.log(jnp.where(counts, length, 1)), 0)
+    log_sum, number = devices.sum(jnp.stack([log_length.sum(), counts.sum().astype(length.dtype)]))
+    mean = jnp.exp(log_sum / jnp.maximum(number, 1))
+    share = jnp.where(counts, jnp.minimum(1, mean / jnp.where(counts, length, 1)), 1)[:, None, :, None]
+    return replace(derivative, by_outputs=tuple(x * share for x in derivative.by_outputs))
 
 
 def objective_of_steps(
