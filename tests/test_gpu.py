@@ -16,19 +16,23 @@ from jax.flatten_util import ravel_pytree
 from mjxppo import cli, physics
 from mjxppo.config.schema import PolicyConfig, PpoConfig
 from mjxppo.envs.robot import robot_model
-from mjxppo.measure.visited_states import FRAME_SKIP, XML_FILE
+from mjxppo.measure.visited_states import FRAME_SKIP, XML_FILE, random_states
 from mjxppo.physics.pallas_backend import PlanarPallasPhysics
 from mjxppo.ppo import fused
 
 pytestmark = pytest.mark.gpu
 
 
+CASES = [
+    (task, backend) for task in ("half_cheetah", "hopper", "walker2d") for backend in ("planar", "planar-pallas", "mjx")
+]
+
+
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("backend", ["planar", "planar-pallas", "mjx"])
-@pytest.mark.parametrize("task", ["half_cheetah", "hopper", "walker2d"])
+@pytest.mark.parametrize(("task", "backend"), [*CASES, ("swimmer", "spatial-pallas"), ("reacher", "spatial-pallas")])
 def test_an_environment_step_equals_c_mujoco(task, backend):
     model = robot_model(XML_FILE[task])
-    states = gait_states(model, task, 512)
+    states = random_states(model, task, 512, 0) if backend.startswith("spatial") else gait_states(model, task, 512)
     sim = physics.make(model, backend, FRAME_SKIP[task])
     state = sim.init(states.qpos.astype("f"), states.qvel.astype("f"))
     state = state.replace(qacc_warmstart=jax.numpy.asarray(states.qacc_warmstart, "float32"))

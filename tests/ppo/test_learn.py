@@ -160,7 +160,7 @@ CASES = {
     "policy gradient": {"loss": "policy_gradient", "clip_eps": 0.05},
     "no value loss": {"gae_lambda": 1.0, "value_coef": 0.0},
     "raw returns": {"normalize_returns": False},
-    "clipped values": {"value_clip_eps": 0.1, "value_coef": 0.9},
+    "clipped values": {"value_clip_eps": 0.003, "value_coef": 0.9},
     "entropy": {"entropy_coef": 0.3},
     "linear": {"learning_rate_schedule": "linear", "learning_rate": 0.01},
     "slower": {"learning_rate_schedule": "adaptive_kl", "target_kl": 0.001},
@@ -196,6 +196,8 @@ def test_the_cases_do_what_they_are_named_for():
     assert 0.1 < metrics["clip_fraction"] < 0.9 and metrics["grad_norm"] > 0.5
     log_std = plain.state(plain.after).params["log_std"]
     assert log_std[1] == POLICY.min_log_std, "held at its bound; so is the other in some steps"
+    clipped, free = (Case(ppo(value_clip_eps=eps, value_coef=0.9)).metrics["value_loss"] for eps in (0.003, 0.0))
+    assert clipped > 1.005 * free, "the clipped value is the worse one of some samples"
     rates = {name: float(Case(ppo(**CASES[name])).after.learning_rate) for name in ("slower", "faster", "as fast")}
     assert rates["slower"] < rates["as fast"] == 0.006 < rates["faster"]
     penalties = [float(Case(ppo(**CASES[name])).after.kl_penalty) for name in ("penalty", "small penalty")]
