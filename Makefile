@@ -115,7 +115,7 @@ soak: $(READY) ## train for 500M steps and look for leaks, slowdown and non-fini
 	@$(BIN)/python tests/soak.py $(ARGS)
 
 .PHONY: test
-test: $(READY) $(extra_stamp)warp ## run the tests: make test ARGS="-k gae"
+test: $(READY) $(extra_stamp)warp $(extra_stamp)onnx ## run the tests: make test ARGS="-k gae"
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(if $(EXHAUSTIVE),--exhaustive $(EXHAUSTIVE)) $(ARGS)
 
 .PHONY: test-all
