@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from mjxppo.physics.maths import Scalar, add, dot, is_zero, mul, sub, total
 from mjxppo.physics.planar.kinematics import Kinematics, Motion
-from mjxppo.physics.planar.model import WORLD, Link, PlanarModel
+from mjxppo.physics.planar.model import Link, PlanarModel
 from mjxppo.physics.planar.vector import add2, scale2, sub2
+from mjxppo.physics.tree import WORLD
 
 Force = tuple[Scalar, Scalar, Scalar]
 """A planar spatial force at the reference point: along x, along z, and the moment about +y."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import jax
 
 from mjxppo.physics.maths import Scalar, add, as_array, is_zero, mul, sincos, sub
-from mjxppo.physics.planar.model import WORLD, PlanarModel
+from mjxppo.physics.planar.model import PlanarModel
 from mjxppo.physics.planar.vector import Vector, add2, scale2, sub2
+from mjxppo.physics.tree import WORLD
 
 Motion = tuple[Scalar, Scalar, Scalar]
 """A planar spatial velocity: that of the body's point at the reference point (x, z), and the turning rate."""

@@ -20,12 +20,10 @@ from typing import Literal
 import jax
 from jax.tree_util import register_dataclass
 
-from mjxppo.physics.elements import Actuator, ContactParameters, FrictionLoss, Integrator, Limit, Tendon
+from mjxppo.physics import tree
+from mjxppo.physics.elements import ContactParameters
 from mjxppo.physics.maths import Scalar
 from mjxppo.physics.planar.vector import Vector
-
-WORLD = -1
-"""The link index of everything that does not move."""
 
 
 @register_dataclass
@@ -54,20 +52,6 @@ class Link:
     qpos_spring: Scalar
 
 
-@dataclass(frozen=True)
-class Tree:
-    """A connected component below the world: the links from ``root`` on that are its descendants.
-
-    All positions, velocities and forces of a tree are expressed at its *reference point*: the origin of the
-    last link of its prefix. Relative to this point a robot that has run a kilometre is as precise as at the
-    start, also in float32.
-    """
-
-    root: int
-    prefix: tuple[int, ...]
-    """Leading slides that carry nothing but the next link, except the last. May be empty (a fixed base)."""
-
-
 @register_dataclass
 @dataclass(frozen=True)
 class PlaneContact:
@@ -85,51 +69,20 @@ class PlaneContact:
 
 @register_dataclass
 @dataclass(frozen=True)
-class Capsule:
-    """A capsule, or a sphere where ``half_length`` is zero, in a link's frame or fixed in the world."""
-
-    link: int
-    center: Vector
-    axis: Vector
-    half_length: Scalar
-    radius: Scalar
+class Capsule(tree.Capsule[Vector]):
+    """A capsule or sphere in the plane."""
 
 
 @register_dataclass
 @dataclass(frozen=True)
-class PairContact:
-    """Two capsules or spheres that may touch; MuJoCo's geom 1 and geom 2 in its order."""
-
-    first: Capsule
-    second: Capsule
-    parameters: ContactParameters
+class PairContact(tree.PairContact[Capsule]):
+    """Two of them that may touch."""
 
 
 @register_dataclass
 @dataclass(frozen=True)
-class PlanarModel:
+class PlanarModel(tree.TreeModel[Vector, Link, PlaneContact, PairContact]):
     """A planar kinematic tree with everything that acts on it."""
-
-    timestep: float
-    integrator: Integrator
-    gravity: Vector
-    impratio: Scalar
-    implicit_damping: bool
-    """Euler only: joint damping is integrated implicitly ("eulerdamp")."""
-    mean_inertia: float
-    """``stat.meaninertia``: the scale of the solver's tolerance."""
-    links: tuple[Link, ...]
-    trees: tuple[Tree, ...]
-    tree_of: tuple[int, ...]
-    """Index of each link's tree."""
-    actuators: tuple[Actuator, ...]
-    tendons: tuple[Tendon, ...]
-    actuator_force_ranges: tuple[tuple[float, float] | None, ...]
-    """Range of the total actuator force on each dof (``jnt_actfrcrange``)."""
-    limits: tuple[Limit, ...]
-    frictions: tuple[FrictionLoss, ...]
-    plane_contacts: tuple[PlaneContact, ...]
-    pair_contacts: tuple[PairContact, ...]
 
     @property
     def nv(self) -> int:
@@ -144,11 +97,3 @@ class PlanarModel:
     def qpos_by_dof(self, qpos: list[jax.Array]) -> list[jax.Array]:
         """The position of each dof."""
         return qpos
-
-    def ancestors(self, link: int) -> tuple[int, ...]:
-        """The links that move ``link``, itself included, root first; empty for WORLD."""
-        chain: list[int] = []
-        while link != WORLD:
-            chain.append(link)
-            link = self.links[link].parent
-        return tuple(reversed(chain))

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from mjxppo.physics.elements import diagonal
 from mjxppo.physics.maths import Scalar, as_array, dot, is_zero
 from mjxppo.physics.planar.kinematics import Kinematics
-from mjxppo.physics.planar.model import WORLD, Capsule, PairContact, PlanarModel
+from mjxppo.physics.planar.model import Capsule, PairContact, PlanarModel
 from mjxppo.physics.planar.vector import Vector, add2, cross2, scale2, sub2
 from mjxppo.physics.rows import MINVAL, Row, impedance, row_offset, row_weight
+from mjxppo.physics.tree import WORLD
 
 _PARALLEL = 1e-4
 """Two axes are parallel where the sine of their angle is below this (measured on MuJoCo 3.17: sin^2 < 1e-8)."""

@@ -14,9 +14,10 @@ from mjxppo.physics.problem import Arrays
 from mjxppo.physics.spatial.contact_rows import contact_groups
 from mjxppo.physics.spatial.inertia import NO_FORCE, Force, add_forces
 from mjxppo.physics.spatial.kinematics import Kinematics, forward_kinematics, spatial_motions
-from mjxppo.physics.spatial.model import WORLD, SpatialModel
+from mjxppo.physics.spatial.model import SpatialModel
 from mjxppo.physics.spatial.pair import pair_gradients
 from mjxppo.physics.spatial.vector import ZERO, Vector, add3, cross, scale3, sub3
+from mjxppo.physics.tree import WORLD
 
 
 def check_contact_forces(model: mujoco.MjModel) -> None:

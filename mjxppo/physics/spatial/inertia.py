@@ -7,7 +7,7 @@ from typing import NamedTuple
 from mjxppo.physics.maths import Scalar, add, dot, is_zero
 from mjxppo.physics.sparse import Matrix
 from mjxppo.physics.spatial.kinematics import Kinematics, Motion, total3
-from mjxppo.physics.spatial.model import WORLD, Link, SpatialModel
+from mjxppo.physics.spatial.model import Link, SpatialModel
 from mjxppo.physics.spatial.vector import (
     ZERO,
     Matrix3,
@@ -23,6 +23,7 @@ from mjxppo.physics.spatial.vector import (
     sub3,
     transposed,
 )
+from mjxppo.physics.tree import WORLD
 
 
 class Force(NamedTuple):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 
 from mjxppo.physics.maths import as_array, sincos, sub
-from mjxppo.physics.spatial.model import WORLD, Link, SpatialModel
+from mjxppo.physics.spatial.model import Link, SpatialModel
 from mjxppo.physics.spatial.vector import (
     IDENTITY,
     ZERO,
@@ -24,6 +24,7 @@ from mjxppo.physics.spatial.vector import (
     scale3,
     transposed,
 )
+from mjxppo.physics.tree import WORLD
 
 
 class Motion(NamedTuple):

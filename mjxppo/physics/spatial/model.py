@@ -16,12 +16,10 @@ from typing import Literal
 import jax
 from jax.tree_util import register_dataclass
 
-from mjxppo.physics.elements import Actuator, ContactParameters, FrictionLoss, Integrator, Limit, Tendon
+from mjxppo.physics import tree
+from mjxppo.physics.elements import ContactParameters
 from mjxppo.physics.maths import Scalar
 from mjxppo.physics.spatial.vector import Matrix3, Symmetric, Vector
-
-WORLD = -1
-"""The link index of everything that does not move."""
 
 Kind = Literal["slide", "hinge", "ball", "free"]
 
@@ -56,20 +54,6 @@ class Link:
     def dofs(self) -> range:
         """Its dofs."""
         return range(self.dof_at, self.dof_at + {"ball": 3, "free": 6}.get(self.kind, 1))
-
-
-@dataclass(frozen=True)
-class Tree:
-    """A connected component below the world: the links from ``root`` on that are its descendants.
-
-    All positions, velocities and forces of a tree are expressed at its *reference point*: the origin of a free joint,
-    else of the last link of its prefix. Relative to this point a robot that has run a kilometre is as precise as at
-    the start, also in float32.
-    """
-
-    root: int
-    prefix: tuple[int, ...]
-    """Leading slides that carry nothing but the next link, except the last; a free joint alone. May be empty."""
 
 
 @register_dataclass
@@ -107,26 +91,17 @@ class PlaneContact:
 
 @register_dataclass
 @dataclass(frozen=True)
-class Capsule:
-    """A capsule, or a sphere where ``half_length`` is zero, in a link's frame or fixed in the world."""
+class Capsule(tree.Capsule[Vector]):
+    """A capsule or sphere in three dimensions."""
 
-    link: int
     body: int
     """Index of the MuJoCo body that has the geom."""
-    center: Vector
-    axis: tuple[float, float, float]
-    half_length: Scalar
-    radius: Scalar
 
 
 @register_dataclass
 @dataclass(frozen=True)
-class PairContact:
-    """Two capsules or spheres that may touch; MuJoCo's geom 1 and geom 2 in its order."""
-
-    first: Capsule
-    second: Capsule
-    parameters: ContactParameters
+class PairContact(tree.PairContact[Capsule]):
+    """Two of them that may touch."""
 
 
 @register_dataclass
@@ -161,32 +136,12 @@ class Medium:
 
 @register_dataclass
 @dataclass(frozen=True)
-class SpatialModel:
-    """A kinematic tree with everything that acts on it."""
+class SpatialModel(tree.TreeModel[Vector, Link, PlaneContact, PairContact]):
+    """A kinematic tree in three dimensions with everything that acts on it."""
 
-    timestep: float
-    integrator: Integrator
-    gravity: Vector
-    impratio: Scalar
-    implicit_damping: bool
-    """Euler only: joint damping is integrated implicitly ("eulerdamp")."""
-    mean_inertia: float
-    """``stat.meaninertia``: the scale of the solver's tolerance."""
-    links: tuple[Link, ...]
-    trees: tuple[Tree, ...]
-    tree_of: tuple[int, ...]
-    """Index of each link's tree."""
     dofs: tuple[Dof, ...]
     qpos_of_dof: tuple[int, ...]
     """The index in qpos of a slide's or hinge's dof; -1 for the dofs of balls and free joints."""
-    actuators: tuple[Actuator, ...]
-    tendons: tuple[Tendon, ...]
-    actuator_force_ranges: tuple[tuple[float, float] | None, ...]
-    """Range of the total actuator force on each dof (``jnt_actfrcrange``)."""
-    limits: tuple[Limit, ...]
-    frictions: tuple[FrictionLoss, ...]
-    plane_contacts: tuple[PlaneContact, ...]
-    pair_contacts: tuple[PairContact, ...]
     medium: Medium | None
     """What resists the motion of bodies; None for a vacuum."""
 
@@ -203,11 +158,3 @@ class SpatialModel:
     def qpos_by_dof(self, qpos: list[jax.Array]) -> list[jax.Array]:
         """The position of each slide's and hinge's dof; any number for the dofs of balls and free joints."""
         return [qpos[index] for index in self.qpos_of_dof]
-
-    def ancestors(self, link: int) -> tuple[int, ...]:
-        """The links that move ``link``, itself included, root first; empty for WORLD."""
-        chain: list[int] = []
-        while link != WORLD:
-            chain.append(link)
-            link = self.links[link].parent
-        return tuple(reversed(chain))

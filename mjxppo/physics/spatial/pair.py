@@ -17,8 +17,9 @@ from mjxppo.physics.problem import Arrays
 from mjxppo.physics.rows import MINVAL, Row, impedance, row_offset, row_weight
 from mjxppo.physics.spatial.inertia import Force
 from mjxppo.physics.spatial.kinematics import FIXED, Kinematics, point_motion
-from mjxppo.physics.spatial.model import WORLD, Capsule, PairContact, SpatialModel
+from mjxppo.physics.spatial.model import Capsule, PairContact, SpatialModel
 from mjxppo.physics.spatial.vector import ZERO, Vector, add3, apply, cross, length, scale3, sub3
+from mjxppo.physics.tree import WORLD
 
 _PARALLEL = 1e-8
 """Two axes are parallel where the squared sine of their angle is below this (measured on MuJoCo 3.17)."""

@@ -7,9 +7,9 @@ import numpy as np
 
 from mjxppo.physics.errors import UnsupportedModelError
 from mjxppo.physics.maths import Scalar
-from mjxppo.physics.planar.model import WORLD
 from mjxppo.physics.planar.vector import Vector
 from mjxppo.physics.rows import MINVAL, Impedance
+from mjxppo.physics.tree import WORLD
 
 OUT_OF_PLANE = 1e-9
 """Components along y below this are rounding errors of MuJoCo's quaternions."""

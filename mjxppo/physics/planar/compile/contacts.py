@@ -19,8 +19,9 @@ from mjxppo.physics.planar.compile.common import (
 )
 from mjxppo.physics.planar.compile.positions import Positions
 from mjxppo.physics.planar.compile.values import Values
-from mjxppo.physics.planar.model import WORLD, Capsule, PairContact, PlaneContact
+from mjxppo.physics.planar.model import Capsule, PairContact, PlaneContact
 from mjxppo.physics.planar.vector import Vector, add2, scale2, sub2
+from mjxppo.physics.tree import WORLD
 
 _MINMU = 1e-5  # mjMINMU
 _PLANE, _SPHERE, _CAPSULE = (int(getattr(mujoco.mjtGeom, f"mjGEOM_{kind}")) for kind in ("PLANE", "SPHERE", "CAPSULE"))

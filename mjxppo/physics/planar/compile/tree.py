@@ -27,8 +27,9 @@ from mjxppo.physics.planar.compile.contacts import compile_contacts
 from mjxppo.physics.planar.compile.positions import Positions
 from mjxppo.physics.planar.compile.support import INTEGRATORS, check_features
 from mjxppo.physics.planar.compile.values import Values
-from mjxppo.physics.planar.model import WORLD, Link, PlanarModel, Tree
+from mjxppo.physics.planar.model import Link, PlanarModel
 from mjxppo.physics.planar.vector import Vector, scale2, sub2
+from mjxppo.physics.tree import WORLD, Tree
 
 _HINGE = int(mujoco.mjtJoint.mjJNT_HINGE)
 

@@ -12,8 +12,9 @@ from mjxppo.physics.planar.compile.common import disabled, link_of_joints, name_
 from mjxppo.physics.planar.compile.contacts import both, can_touch, contact_parameters
 from mjxppo.physics.planar.compile.values import Values
 from mjxppo.physics.spatial.compile.positions import Positions, constant, matrix
-from mjxppo.physics.spatial.model import WORLD, Capsule, PairContact, PlaneContact
+from mjxppo.physics.spatial.model import Capsule, PairContact, PlaneContact
 from mjxppo.physics.spatial.vector import Matrix3, Vector, add3, apply, scale3, sub3
+from mjxppo.physics.tree import WORLD
 
 _PLANE, _SPHERE, _CAPSULE, _BOX = (
     int(getattr(mujoco.mjtGeom, f"mjGEOM_{kind}")) for kind in ("PLANE", "SPHERE", "CAPSULE", "BOX")

@@ -13,8 +13,9 @@ from mjxppo.physics.planar.compile.support import INTEGRATORS
 from mjxppo.physics.planar.compile.values import Values
 from mjxppo.physics.rows import MINVAL
 from mjxppo.physics.spatial.compile.positions import Positions, constant, matrix
-from mjxppo.physics.spatial.model import WORLD, ImmersedBody, Medium
+from mjxppo.physics.spatial.model import ImmersedBody, Medium
 from mjxppo.physics.spatial.vector import Vector, sub3
+from mjxppo.physics.tree import WORLD
 
 
 def compile_medium(

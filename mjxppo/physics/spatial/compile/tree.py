@@ -23,8 +23,9 @@ from mjxppo.physics.spatial.compile.contacts import compile_contacts
 from mjxppo.physics.spatial.compile.medium import compile_medium
 from mjxppo.physics.spatial.compile.positions import Positions, constant, matrix
 from mjxppo.physics.spatial.compile.support import check_features
-from mjxppo.physics.spatial.model import WORLD, Dof, Kind, Link, SpatialModel, Tree
+from mjxppo.physics.spatial.model import Dof, Kind, Link, SpatialModel
 from mjxppo.physics.spatial.vector import IDENTITY, ZERO, Symmetric, Vector, add_symmetric, rotated, scale3, sub3
+from mjxppo.physics.tree import WORLD, Tree
 
 _KINDS: dict[int, Kind] = {0: "free", 1: "ball", 2: "slide", 3: "hinge"}
 """mjtJoint."""
