@@ -39,20 +39,26 @@ def read() -> list[Mutation]:
     return [Mutation(**fields) for fields in yaml.safe_load(MUTATIONS.read_text())]
 
 
-def noticed(mutation: Mutation) -> str | None:
-    """None if a test fails with the mutation, else what happened instead."""
+def run(tests: str, mutation: Mutation | None = None) -> subprocess.CompletedProcess[str]:
+    """The tests with a copy of the package, as it is or with a mutation."""
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory) / "mjxppo"
         shutil.copytree(ROOT / "mjxppo", copy, ignore=shutil.ignore_patterns("__pycache__"))
-        file = copy / "ppo" / mutation.file
-        text = file.read_text()
-        if text.count(mutation.old) != 1:
-            return f"{mutation.file} has the text {text.count(mutation.old)} times"
-        file.write_text(text.replace(mutation.old, mutation.new))
-        command = [sys.executable, "-P", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", mutation.tests]
+        if mutation is not None:
+            file = copy / "ppo" / mutation.file
+            file.write_text(file.read_text().replace(mutation.old, mutation.new))
         # -P: the copy comes before the checkout.
+        command = [sys.executable, "-P", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", tests]
         environment = os.environ | {"PYTHONPATH": directory}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def problem_of(mutation: Mutation) -> str | None:
+    """None if a test fails with the mutation, else what happened instead."""
+    count = (ROOT / "mjxppo" / "ppo" / mutation.file).read_text().count(mutation.old)
+    if count != 1:
+        return f"{mutation.file} has the text {count} times"
+    done = run(mutation.tests, mutation)
     if done.returncode == 1:
         return None
     return "no test fails" if done.returncode == 0 else f"pytest ends with {done.returncode}: {done.stdout[-500:]}"
@@ -60,9 +66,12 @@ def noticed(mutation: Mutation) -> str | None:
 
 def main() -> int:
     """Tries all of them; returns the exit code."""
-    failed = 0
-    for mutation in read():
-        problem = noticed(mutation)
+    failed, mutations = 0, read()
+    for tests in sorted({mutation.tests for mutation in mutations}):
+        if run(tests).returncode:
+            sys.exit(f"{tests} fails as it is")
+    for mutation in mutations:
+        problem = problem_of(mutation)
         failed += problem is not None
         print(f"{mutation.what} ({mutation.file}): {problem or 'noticed'}", flush=True)
     return int(failed > 0)

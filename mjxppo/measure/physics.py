@@ -27,7 +27,7 @@ from mjxppo.measure.visited_states import FRAME_SKIP, SPATIAL, XML_FILE, States,
 from mjxppo.physics import PhysicsState
 from mjxppo.physics.compiler import check_compiler, compiler_aborts
 from mjxppo.physics.messages import import_mjx
-from mjxppo.physics.pallas_backend import PallasPhysics, PlanarPallasPhysics, SpatialPallasPhysics
+from mjxppo.physics.pallas_backend import KERNELS
 from mjxppo.physics.parameters import nominal
 from mjxppo.run import machine
 
@@ -35,17 +35,13 @@ Array = jax.Array
 Stepper = Callable[[PhysicsState, Array], PhysicsState]
 
 VARIED = "-varied"
-_KERNELS: dict[str, type[PallasPhysics]] = {
-    "planar-pallas": PlanarPallasPhysics,
-    "spatial-pallas": SpatialPallasPhysics,
-}
 BACKENDS = (
-    *("c", "mjx-stock", "planar", "spatial", *_KERNELS, "mjx", "mjx-warp"),
+    *("c", "mjx-stock", "planar", "spatial", *KERNELS, "mjx", "mjx-warp"),
     *(f"{name}{VARIED}" for name in ("planar", "spatial", "mjx")),
 )
 """Engines that can be measured: C MuJoCo on all cores, stock MJX (with its default 100 iterations and 50 line-search
 steps), this package's backends, and three of these with different physical parameters in every world.
-``planar-pallas:WORLDS:WARPS`` sets the size of the kernel's programs."""
+``planar-pallas:WORLDS:WARPS`` sets the size of the kernel's programs; so with ``spatial-pallas``."""
 
 _MJX = ("mjx", "mjx-stock")
 STOCK_WORLDS, STOCK_STEPS = 256, 4
@@ -83,9 +79,9 @@ def measure_physics(
     kinds = [backend.split(":")[0] for task in tasks for backend in backends or default_backends(task)]
     check_known("backends", kinds, BACKENDS)
     _check_compiler(kinds)
-    kernel = next((kind for kind in kinds if kind in _KERNELS), None)
+    kernel = next((kind for kind in kinds if kind in KERNELS), None)
     if kernel and xla.platform() != "gpu":
-        raise UserError(f"backends: {kernel} is a GPU kernel; without a GPU it is the same as {_KERNELS[kernel].kind}")
+        raise UserError(f"backends: {kernel} is a GPU kernel; without a GPU it is the same as {KERNELS[kernel].kind}")
     if num_envs % jax.local_device_count():
         raise UserError(f"num_envs: {num_envs} is no multiple of the {jax.local_device_count()} local devices")
     results = []
@@ -194,9 +190,9 @@ def _simulator(backend: str, model: mujoco.MjModel, frame_skip: int) -> physics.
         return physics.make(model, backend, frame_skip)  # type: ignore[arg-type]
     try:
         worlds, warps = (int(size) for size in sizes)
-        kernel = _KERNELS[kind]
+        kernel = KERNELS[kind]
     except (KeyError, ValueError):
-        known = " or ".join(f"{name}:WORLDS:WARPS" for name in _KERNELS)
+        known = " or ".join(f"{name}:WORLDS:WARPS" for name in KERNELS)
         raise UserError(f"backends: {backend!r}: with sizes it must be {known}, two numbers") from None
     return kernel(model, frame_skip, worlds, warps)
 

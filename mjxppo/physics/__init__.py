@@ -17,7 +17,7 @@ from mjxppo.physics.base import Physics, PhysicsState
 from mjxppo.physics.columns import ColumnPhysics
 from mjxppo.physics.compiler import allow_mjx, is_affected
 from mjxppo.physics.errors import UnsupportedModelError
-from mjxppo.physics.pallas_backend import PlanarPallasPhysics, SpatialPallasPhysics
+from mjxppo.physics.pallas_backend import KERNELS, PlanarPallasPhysics, SpatialPallasPhysics
 from mjxppo.physics.parameters import Parameters, modified_model, modify_model
 from mjxppo.physics.planar import PlanarPhysics
 from mjxppo.physics.set_const import set_const
@@ -37,9 +37,8 @@ __all__ = [
 
 _COLUMNS: dict[str, type[ColumnPhysics]] = {
     "planar": PlanarPhysics,
-    "planar-pallas": PlanarPallasPhysics,
     "spatial": SpatialPhysics,
-    "spatial-pallas": SpatialPallasPhysics,
+    **KERNELS,
 }
 
 

@@ -2,8 +2,8 @@
 
 Each program of the grid loads a few worlds, takes all MuJoCo steps of the frame skip with their state in registers,
 and stores them. It calls the functions of the batched program, which are elementwise over worlds and work on any
-number of them. Only memory traffic and kernel launches differ: two passes over 100 bytes a world and one launch, where
-the batched program has hundreds of both in every MuJoCo step.
+number of them. Only memory traffic and kernel launches differ: a few hundred bytes a world are read and written once,
+with one launch, where the batched program has hundreds of passes and launches in every MuJoCo step.
 
 A program leaves the solver's loop as soon as its own worlds have converged, and nothing waits for the host.
 """
@@ -51,8 +51,8 @@ def kernel_step(
     columns = (state.qpos, state.qvel, state.qacc_warmstart)
     widths = [x.shape[1] for x in (*columns, ctrl)]
     written_widths = widths[:3] + (widths[:2] if keep_evaluation else [])
-    # One array in and one out: XLA has one kernel for each, and Triton compiles ten times faster, because for every
-    # load and store it searches the whole program for others that it has to do with.
+    # One array in and one out: XLA packs and unpacks with one kernel each. Triton's compile time grows with the number
+    # of loads and stores, because for each it searches the whole program.
     together = jnp.concatenate([*columns, ctrl, *(x[:, None] for x in own)], axis=-1)
     num_read, num_written = (pl.next_power_of_2(n) for n in (together.shape[1], sum(written_widths)))
 

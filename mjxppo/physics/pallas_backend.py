@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
 import jax
 import mujoco
 
+from mjxppo.errors import UserError
 from mjxppo.physics.base import Evaluation, PhysicsState
-from mjxppo.physics.columns import ColumnPhysics, columns_of
+from mjxppo.physics.columns import ColumnPhysics, state_columns
 from mjxppo.physics.integrate import Dynamics
 from mjxppo.physics.planar.backend import PlanarPhysics
 from mjxppo.physics.spatial.backend import SpatialPhysics, advance_qpos
 from mjxppo.physics.spatial.contact_forces import contact_forces
+from mjxppo.physics.spatial.model import SpatialModel
 from mjxppo.physics.spatial.problem import build_problem
 from mjxppo.physics.worlds import fold_vmap
 
@@ -42,15 +45,18 @@ class PallasPhysics(ColumnPhysics):
     ):
         """Compiles the model; ``warps`` and ``interpret`` (for tests) as in ``kernel_step``.
 
-        ``worlds`` is the number of one program of the kernel; None: one a thread.
+        ``worlds`` is the number of one program of the kernel; None: one a thread. Both are powers of two.
 
         The program is built for the ``platform`` "cpu" or "gpu"; None: the one that this process computes on.
 
         Raises:
-            UnsupportedModelError: the model has a feature that would have to be approximated.
+            UserError: the sizes are no powers of two, or the model has a feature that would have to be approximated.
         """
         super().__init__(model, frame_skip, platform=platform)
-        self.worlds, self.warps, self.interpret = worlds or THREADS * warps, warps, interpret
+        self.worlds, self.warps, self.interpret = THREADS * warps if worlds is None else worlds, warps, interpret
+        for name, size in (("worlds", self.worlds), ("warps", warps)):
+            if size < 1 or size & (size - 1):
+                raise UserError(f"{name}: a kernel's programs have a power of two of them, such as 32, not {size}")
 
     @property
     def in_kernel(self) -> bool:
@@ -104,12 +110,21 @@ class SpatialPallasPhysics(PallasPhysics, SpatialPhysics):
 
         def of_kernel(state: PhysicsState, ctrl: jax.Array) -> tuple[PhysicsState, Evaluation]:
             moved, (qpos, qvel) = self._kernel_step(state, ctrl, keep_evaluation=True)
-            columns = (columns_of(x) for x in (qpos, qvel, moved.qacc_warmstart))
-            forces = contact_forces(self.model_of(state), self.model.nbody, *columns)
-            return moved, Evaluation(qpos, forces)
+            evaluated = replace(state, qpos=qpos, qvel=qvel, qacc_warmstart=moved.qacc_warmstart)
+            return moved, Evaluation(qpos, self._in_blocks(forces_of_block, evaluated, ctrl))
+
+        def forces_of_block(model: SpatialModel, evaluated: PhysicsState, ctrl: jax.Array) -> jax.Array:
+            return contact_forces(model, self.model.nbody, *state_columns(evaluated))
 
         stepped: tuple[PhysicsState, Evaluation] = _with_derivative_of(batched, of_kernel)(state, ctrl)
         return stepped
+
+
+KERNELS: dict[str, type[PallasPhysics]] = {
+    "planar-pallas": PlanarPallasPhysics,
+    "spatial-pallas": SpatialPallasPhysics,
+}
+"""By the names that ``physics.make`` takes."""
 
 
 def _with_derivative_of(batched: Callable[..., Any], of_kernel: Callable[..., Any]) -> Callable[..., Any]:

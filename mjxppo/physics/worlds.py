@@ -59,13 +59,13 @@ def fold_vmap(function: Callable[..., Any], num_worlds: int | None = None) -> Ca
     def rule(axis_size: int, in_batched: Any, *arguments: Any) -> tuple[Any, Any]:
         def fold(x: jax.Array, batched: bool) -> jax.Array:
             x = x if batched else jnp.broadcast_to(x, (axis_size, *x.shape))
-            if num_worlds is None:
-                return x.reshape(-1, *x.shape[2:])
+            if num_worlds is None:  # no -1: there may be no numbers, as in the controls of a robot without actuators
+                return x.reshape(axis_size * x.shape[1], *x.shape[2:])
             return x.reshape(axis_size, -1, num_worlds).swapaxes(0, 1).reshape(-1)
 
         def unfold(x: jax.Array) -> jax.Array:
             if num_worlds is None:
-                return x.reshape(axis_size, -1, *x.shape[1:])
+                return x.reshape(axis_size, x.shape[0] // axis_size, *x.shape[1:])
             return x.reshape(-1, axis_size, num_worlds).swapaxes(0, 1).reshape(axis_size, -1)
 
         out = folded(*jax.tree.map(fold, arguments, tuple(in_batched)))

@@ -58,7 +58,7 @@ def test_bytes_and_operations_are_those_of_what_is_touched(module, census):
     assert by_name["h"].bytes == 4 * (8 * 17 + 17 * 64 + 8 * 64)
     assert by_name["f"].bytes == 4 * (8 + 1 + 8), "one row of the array is written, none is read"
     assert by_name["sum"].operations == 8 * 64
-    assert by_name["k"].kernel == "planar_step"
+    assert by_name["k"].kernel == "physics_step"
     assert num_bytes("(f32[2,3]{1,0}, pred[5]{0}, s32[])") == 24 + 5 + 4
 
 
@@ -78,12 +78,12 @@ def test_the_schedule_says_what_is_in_a_cuda_graph(module, tmp_path):
 
 def test_the_assembler_tells_registers_and_spills():
     log = (
-        "ptxas info    : Compiling entry function 'planar_step' for 'sm_90a'\n"
-        "ptxas info    : Function properties for planar_step\n"
+        "ptxas info    : Compiling entry function 'physics_step' for 'sm_90a'\n"
+        "ptxas info    : Function properties for physics_step\n"
         "    96 bytes stack frame, 36 bytes spill stores, 32 bytes spill loads\n"
         "ptxas info    : Used 255 registers, used 0 barriers\n"
     )
-    assert topology.read_assembler(log) == {"planar_step": topology.Kernel(255, 36, 32)}
+    assert topology.read_assembler(log) == {"physics_step": topology.Kernel(255, 36, 32)}
 
 
 def test_a_warp_alone_waits_and_many_share_the_schedulers():

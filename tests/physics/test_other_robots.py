@@ -32,7 +32,7 @@ def folder(package: str) -> Path:
 def step_errors(model: mujoco.MjModel, worlds: Worlds) -> np.ndarray:
     """The largest error in qvel of each world after a step by the backend that auto takes, relative above 1."""
     sim = physics.make(model)
-    assert sim.name in ("planar", "planar-pallas", "spatial")
+    assert sim.name in ("planar", "planar-pallas", "spatial", "spatial-pallas")
     expected = c_step(model, worlds, 1)[1]
     with jax.enable_x64(True):
         out = jax.jit(sim.step, compiler_options=QUICKLY)(*worlds.state(jnp.float64))

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from compiling import QUICKLY, lowered_for_cuda
 from parameter_cases import random_parameters
-from planar_models import Worlds, c_step
+from planar_models import LEG, Worlds, c_step
 from spatial_models import TOP, TUMBLER, WRESTLERS, tumbler, tumbling_worlds
 
 from mjxppo import envs, physics
+from mjxppo.errors import UserError
 from mjxppo.physics import PhysicsState
 from mjxppo.physics.compiler import compiler_aborts
-from mjxppo.physics.pallas_backend import SpatialPallasPhysics
+from mjxppo.physics.pallas_backend import KERNELS, PlanarPallasPhysics, SpatialPallasPhysics
 from mjxppo.physics.spatial import SpatialPhysics
 
 needs_interpreter = pytest.mark.skipif(
@@ -27,6 +28,13 @@ MODELS = {
     "medium": TOP,
     "pairs": WRESTLERS,
 }
+
+
+def without_actuators(xml: str) -> mujoco.MjModel:
+    spec = mujoco.MjSpec.from_string(xml)
+    for actuator in list(spec.actuators):
+        spec.delete(actuator)
+    return spec.compile()
 
 
 def random_worlds(name: str, count: int) -> tuple[mujoco.MjModel, Worlds]:
@@ -81,6 +89,41 @@ def test_the_step_of_a_shipped_task_lowers_to_one_triton_kernel(name):
     text = lowered_for_cuda(sim.step, PhysicsState(qpos, qvel, qvel), ctrl)
     assert text.count("stablehlo.custom_call") == text.count("__gpu$xla.gpu.triton") == 1
     assert "stablehlo.while" not in text
+
+
+def test_worlds_with_parameters_of_their_own_lower_too():
+    model, worlds = random_worlds("euler", 64)
+    sim = SpatialPallasPhysics(model, 2, platform="gpu")
+    state, ctrl = worlds.state()
+    own = sim.init(state.qpos, state.qvel, physics.set_const(model, random_parameters(model, 64)))
+    assert lowered_for_cuda(sim.step, own, ctrl).count("__gpu$xla.gpu.triton") == 1
+
+
+@pytest.mark.parametrize("kind", list(KERNELS.values()))
+def test_a_model_without_actuators_under_vmap_is_one_kernel(kind):
+    model = without_actuators(LEG if kind is PlanarPallasPhysics else WRESTLERS)
+    sim = kind(model, platform="gpu")
+    qpos, qvel, ctrl = (jax.ShapeDtypeStruct((3, 16, n), jnp.float32) for n in (model.nq, model.nv, 0))
+    moved = jax.eval_shape(jax.vmap(sim.step), PhysicsState(qpos, qvel, qvel), ctrl)
+    assert moved.qpos.shape == (3, 16, model.nq)
+
+
+@pytest.mark.exhaustive
+@needs_interpreter
+def test_derivatives_are_those_of_the_batched_program():
+    model, worlds = random_worlds("medium", 8)
+    state, ctrl = worlds.state()
+    slopes = [
+        jax.jit(jax.grad(lambda qvel, sim=sim: sim.step(state.replace(qvel=qvel), ctrl).qpos.sum()))(state.qvel)
+        for sim in (SpatialPallasPhysics(model, 2, interpret=True), SpatialPhysics(model, 2))
+    ]
+    np.testing.assert_allclose(*slopes, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("sizes", [(48, 1), (0, 1), (32, 3), (-32, 1)])
+def test_sizes_that_a_kernel_cannot_have_are_refused(sizes):
+    with pytest.raises(UserError, match="a power of two"):
+        SpatialPallasPhysics(mujoco.MjModel.from_xml_string(TOP), 1, *sizes)
 
 
 def test_without_a_gpu_it_is_the_batched_program():

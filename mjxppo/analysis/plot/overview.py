@@ -59,16 +59,15 @@ def _curves(variants: Mapping[str, Path], metric: str) -> list[Curve]:
     Raises UserError where no variant has the metric: algorithms differ in what they log.
     """
     curves: list[Curve] = []
-    unknown: UnknownMetric | None = None
+    unknown: list[UnknownMetric] = []
     for name, path in variants.items():
         try:
             runs = [read_run(directory, metric, "env_steps", _SMOOTH) for directory in find_runs(path)]
         except (NoValues, UnknownMetric) as error:
-            if isinstance(error, UnknownMetric):
-                unknown = unknown or error
+            unknown += [error] if isinstance(error, UnknownMetric) else []
             say(f"left out: {error}")
             continue
         curves.append(curve_of(name, runs, "ci95"))
-    if unknown and not curves:
-        raise unknown
+    if len(unknown) == len(variants):
+        raise unknown[0]
     return curves

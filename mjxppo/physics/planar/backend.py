@@ -7,13 +7,11 @@ from mjxppo.physics.integrate import Dynamics, advance
 from mjxppo.physics.planar.compile import compile_model
 from mjxppo.physics.planar.problem import build_problem
 
-DYNAMICS = Dynamics(build_problem, lambda model, qpos, qvel, duration: advance(qpos, qvel, duration))
-
 
 class PlanarPhysics(ColumnPhysics):
     """MuJoCo's algorithm for trees that move in the xz plane."""
 
     kind = "planar"
-    dynamics = DYNAMICS
+    dynamics = Dynamics(build_problem, lambda model, qpos, qvel, duration: advance(qpos, qvel, duration))
     cpu_block = 256
     compile = staticmethod(compile_model)

@@ -76,7 +76,7 @@ class Capsule(tree.Capsule[Vector]):
 @register_dataclass
 @dataclass(frozen=True)
 class PairContact(tree.PairContact[Capsule]):
-    """Two of them that may touch."""
+    """Two capsules or spheres that may touch."""
 
 
 @register_dataclass

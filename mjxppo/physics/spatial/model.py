@@ -101,7 +101,7 @@ class Capsule(tree.Capsule[Vector]):
 @register_dataclass
 @dataclass(frozen=True)
 class PairContact(tree.PairContact[Capsule]):
-    """Two of them that may touch."""
+    """Two capsules or spheres that may touch."""
 
 
 @register_dataclass
