@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from typing import Any
 
 import jax
@@ -15,6 +13,7 @@ import jax.numpy as jnp
 from mjxppo import envs
 from mjxppo.config.check import make_config
 from mjxppo.config.values import defaults_for
+from mjxppo.policy.processes import process_pool
 from mjxppo.run import start
 from mjxppo.run.machine import describe
 
@@ -32,7 +31,7 @@ def measure_compilation(tasks: Sequence[str]) -> dict[str, Any]:
     jobs = [(task, program) for task in tasks for program in PROGRAMS]
     # New processes: a program must not benefit from what another has traced. They run before this process starts its
     # own backend, which would take the memory of a GPU.
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+    with process_pool(1, max_tasks_per_child=1) as pool:
         seconds = list(pool.map(_measure, *zip(*jobs, strict=True))) if jobs else []
     results: dict[str, dict[str, Any]] = {task: {"env": task} for task in tasks}
     for (task, program), (trace, compile_) in zip(jobs, seconds, strict=True):

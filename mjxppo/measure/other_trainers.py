@@ -5,11 +5,9 @@ Each runs in a process of its own, so that a crash is reported in one line.
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -22,6 +20,7 @@ from mjxppo.envs.registry import gym_id_of
 from mjxppo.errors import UserError
 from mjxppo.measure.arguments import check_known
 from mjxppo.physics.compiler import check_compiler
+from mjxppo.policy.processes import process_pool
 
 _SB3_ENVS = 16
 _SB3_UPDATES = 3
@@ -136,7 +135,7 @@ def compare_trainers(config: Config, names: tuple[str, ...], own_env_steps_per_s
 
 
 def _measure_in_process(name: str, config: Config) -> dict[str, Any]:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with process_pool(1) as pool:
         try:
             return pool.submit(TRAINERS[name], config).result()
         except BrokenProcessPool as error:

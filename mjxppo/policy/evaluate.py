@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -27,6 +25,7 @@ from mjxppo.envs.robot_task import RobotTask
 from mjxppo.errors import UserError
 from mjxppo.policy.engine import Engine
 from mjxppo.policy.policy import ActFunction, Policy, begin_episode
+from mjxppo.policy.processes import process_pool
 
 
 class Episodes(NamedTuple):
@@ -160,8 +159,7 @@ def evaluate_in_processes(jobs: Sequence[tuple[Any, ...]]) -> list[dict[str, Any
     workers = min(len(jobs), xla.usable_cores()) if main_has_a_guard() else 1
     if workers == 1:
         return [evaluate(*job) for job in jobs]
-    # Forking a process in which JAX runs threads may hang it.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with process_pool(workers) as pool:
         return list(pool.map(evaluate, *zip(*jobs, strict=True)))
 
 
