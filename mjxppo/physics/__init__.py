@@ -17,7 +17,7 @@ from mjxppo.physics.base import Physics, PhysicsState
 from mjxppo.physics.columns import ColumnPhysics
 from mjxppo.physics.compiler import allow_mjx, is_affected
 from mjxppo.physics.errors import UnsupportedModelError
-from mjxppo.physics.pallas_backend import KERNELS, PlanarPallasPhysics, SpatialPallasPhysics
+from mjxppo.physics.pallas_backend import KERNELS
 from mjxppo.physics.parameters import Parameters, modified_model, modify_model
 from mjxppo.physics.planar import PlanarPhysics
 from mjxppo.physics.set_const import set_const
@@ -69,7 +69,7 @@ def make(
     if backend == "auto":
         if is_affected() and not xla.backend_is_up() and needs_mjx(mj_model):
             allow_mjx()
-        kinds = (PlanarPallasPhysics, SpatialPallasPhysics)
+        kinds = tuple(KERNELS.values())
     elif backend in _COLUMNS:
         kinds = (_COLUMNS[backend],)
     refusals: dict[str, list[str]] = {}

@@ -124,7 +124,7 @@ KERNELS: dict[str, type[PallasPhysics]] = {
     "planar-pallas": PlanarPallasPhysics,
     "spatial-pallas": SpatialPallasPhysics,
 }
-"""By the names that ``physics.make`` takes."""
+"""By the names that ``physics.make`` takes; ``auto`` tries them in this order."""
 
 
 def _with_derivative_of(batched: Callable[..., Any], of_kernel: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ from typing import Any
 def process_pool(workers: int, **options: Any) -> ProcessPoolExecutor:
     """A pool of new processes that end with this one, however it ends; ``options`` are the executor's.
 
-    Without that, workers whose parent was killed wait for work for ever.
+    Workers whose parent was killed would otherwise wait for work without end.
     """
     # Forking a process in which JAX runs threads may hang it.
     context = multiprocessing.get_context("spawn")

@@ -64,10 +64,11 @@ def _curves(variants: Mapping[str, Path], metric: str) -> list[Curve]:
         try:
             runs = [read_run(directory, metric, "env_steps", _SMOOTH) for directory in find_runs(path)]
         except (NoValues, UnknownMetric) as error:
-            unknown += [error] if isinstance(error, UnknownMetric) else []
+            if isinstance(error, UnknownMetric):
+                unknown.append(error)
             say(f"left out: {error}")
             continue
         curves.append(curve_of(name, runs, "ci95"))
-    if len(unknown) == len(variants):
+    if unknown and len(unknown) == len(variants):
         raise unknown[0]
     return curves
