@@ -188,14 +188,16 @@ def depends_on_x(model: mujoco.MjModel, axes: str = "x") -> str | None:
         if not on_joint or model.actuator_trnid[i, 0] in slides:
             return f"the actuator {_name(model, mujoco.mjtObj.mjOBJ_ACTUATOR, i)}"
     own, rest = _moved_by_the_root(model), _at_rest(model)
+    # A slide's axis may be tilted: the root's body can stand in a frame or a body that is.
+    directions = np.eye(3)[: len(axes)] if free else rest.xaxis[: len(axes)]
     for geom in range(model.ngeom):
         body = model.geom_bodyid[geom]
         touches = model.geom_contype[geom] or model.geom_conaffinity[geom] or model.npair
         if own[body] or not touches:
             continue
         plane = int(model.geom_type[geom]) == mujoco.mjtGeom.mjGEOM_PLANE
-        normal = rest.geom_xmat[geom].reshape(3, 3)[: len(axes), 2]
-        if model.body_weldid[body] != 0 or not plane or np.abs(normal).max() >= 1e-12:
+        normal = rest.geom_xmat[geom].reshape(3, 3)[:, 2]
+        if model.body_weldid[body] != 0 or not plane or np.abs(directions @ normal).max() >= 1e-12:
             return f"the geom {_name(model, mujoco.mjtObj.mjOBJ_GEOM, geom)}"
     return None
 

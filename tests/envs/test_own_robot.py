@@ -235,6 +235,14 @@ def test_what_hangs_beside_the_robot_in_one_body_belongs_to_the_world(tmp_path, 
     assert depends_on_x(env.task.model) == reason and env.task._depends_on_x == (reason is not None)
 
 
+@pytest.mark.parametrize(
+    ("degrees", "floor", "reason"), [(0, FLOOR, None), (0.2, FLOOR, "the geom 0"), (0.2, "", None)]
+)
+def test_a_robot_whose_slide_is_tilted_depends_on_x_where_there_is_a_floor(degrees, floor, reason):
+    tilted = IN_A_BODY.replace('name="base"', f'name="base" euler="0 {degrees} 0"').format(floor=floor, inside="")
+    assert depends_on_x(mujoco.MjModel.from_xml_string(tilted)) == reason
+
+
 @pytest.mark.parametrize("joints", [1, 2])
 def test_a_robot_with_too_few_joints_is_refused(tmp_path, joints):
     spec = mujoco.MjSpec()
