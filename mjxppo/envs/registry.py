@@ -64,6 +64,8 @@ TASKS: dict[str, Entry] = {
     "half_cheetah": Entry("HalfCheetah-v5", "mjxppo.envs.half_cheetah:HalfCheetah"),
     "walker2d": Entry("Walker2d-v5", "mjxppo.envs.walker2d:Walker2d"),
     "ant": Entry("Ant-v5", "mjxppo.envs.ant:Ant"),
+    "humanoid": Entry("Humanoid-v5", "mjxppo.envs.humanoid:Humanoid"),
+    "humanoid_standup": Entry("HumanoidStandup-v5", "mjxppo.envs.humanoid:HumanoidStandup"),
     "swimmer": Entry("Swimmer-v5", "mjxppo.envs.swimmer:Swimmer"),
     "reacher": Entry("Reacher-v5", "mjxppo.envs.reacher:Reacher", 50),
     "inverted_pendulum": Entry("InvertedPendulum-v5", "mjxppo.envs.pendulum:InvertedPendulum"),

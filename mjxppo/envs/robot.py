@@ -181,7 +181,9 @@ def depends_on_x(model: mujoco.MjModel, axes: str = "x") -> str | None:
             return f"the limit of the joint {_name(model, mujoco.mjtObj.mjOBJ_JOINT, joint)}"
         if model.jnt_stiffness[joint] or np.any(model.jnt_stiffnesspoly[joint]):
             return f"the spring of the joint {_name(model, mujoco.mjtObj.mjOBJ_JOINT, joint)}"
-    if model.neq or model.ntendon or model.nmocap:
+    # A tendon of joints (a fixed one) sums their positions; those of the root are no part of it.
+    of_others = (model.wrap_type == mujoco.mjtWrap.mjWRAP_JOINT) & ~np.isin(model.wrap_objid, slides)
+    if model.neq or model.nmocap or not of_others.all():
         return "an equality constraint, a tendon or a mocap body"
     for i in range(model.nu):
         on_joint = int(model.actuator_trntype[i]) in (mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT)

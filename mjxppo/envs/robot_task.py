@@ -17,6 +17,7 @@ from mjxppo.envs.task import NO_LIMIT, Array, Task
 from mjxppo.errors import UserError
 from mjxppo.physics import BackendName, PhysicsState
 from mjxppo.physics.errors import UnsupportedModelError
+from mjxppo.physics.parameters import Parameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,13 @@ class RobotTask(Task):
         qpos_keys, qvel_keys = split_each(keys)
         qpos = jnp.asarray(self.model.qpos0) + jax.vmap(self._qpos_noise)(qpos_keys)
         return self.physics.init(qpos, jax.vmap(self._qvel_noise)(qvel_keys))
+
+    def at_start(self, worlds: PhysicsState, parameters: Parameters | None) -> PhysicsState:
+        """Worlds at the start of an episode in which robots have ``parameters`` of their own.
+
+        For tasks whose worlds hold more than positions and velocities; by default unchanged.
+        """
+        return worlds
 
     @property
     def differentiable(self) -> bool:  # type: ignore[override]

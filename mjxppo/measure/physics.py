@@ -23,7 +23,7 @@ from mjxppo.envs.randomize import quantities
 from mjxppo.envs.robot import robot_model
 from mjxppo.errors import UserError
 from mjxppo.measure.arguments import check_known
-from mjxppo.measure.visited_states import FRAME_SKIP, SPATIAL, XML_FILE, States, random_states
+from mjxppo.measure.visited_states import FRAME_SKIP, ONLY_MJX, SPATIAL, XML_FILE, States, random_states
 from mjxppo.physics import PhysicsState
 from mjxppo.physics.compiler import check_compiler, compiler_aborts
 from mjxppo.physics.messages import import_mjx
@@ -94,7 +94,8 @@ def default_backends(task: str = "half_cheetah") -> tuple[str, ...]:
     """The backends that are measured by default on this machine: the Pallas kernel on a GPU only."""
     kind = "spatial" if task in SPATIAL else "planar"
     kernel = (f"{kind}-pallas",) if xla.platform() == "gpu" else ()
-    return ("c", kind, *kernel, *(() if compiler_aborts() else _MJX))
+    own = () if task in ONLY_MJX else (kind, *kernel)
+    return ("c", *own, *(() if compiler_aborts() else _MJX))
 
 
 def _check_compiler(kinds: Sequence[str]) -> None:

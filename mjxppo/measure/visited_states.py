@@ -16,6 +16,7 @@ _EPISODE = {
     "hopper": 60,
     "walker2d": 60,
     "ant": 60,
+    "humanoid": 30,
     "swimmer": 100,
     "reacher": 50,
     "inverted_pendulum": 30,
@@ -33,7 +34,9 @@ XML_FILE: dict[str, str] = {name: options.xml_file for name, options in _OPTIONS
 """Model file, by task."""
 
 SPATIAL = ("ant", "swimmer", "reacher", "quadruped")
-"""Tasks whose robots planar physics cannot represent."""
+"""Tasks whose robots planar physics cannot represent, but spatial physics can."""
+ONLY_MJX = ("humanoid",)
+"""Tasks whose robots neither can."""
 
 
 class States(NamedTuple):

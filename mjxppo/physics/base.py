@@ -51,6 +51,8 @@ class Evaluation:
 
     qpos: Array
     """Positions of that evaluation, [N, nq], to which ``xpos`` belongs."""
+    qvel: Array
+    """Velocities of that evaluation, [N, nv]."""
     cfrc_ext: Array
     """Contact force on each body, [N, nbody, 6]: the moment about the centre of mass of its tree, then the force."""
 

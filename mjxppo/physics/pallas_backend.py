@@ -111,7 +111,7 @@ class SpatialPallasPhysics(PallasPhysics, SpatialPhysics):
         def of_kernel(state: PhysicsState, ctrl: jax.Array) -> tuple[PhysicsState, Evaluation]:
             moved, (qpos, qvel) = self._kernel_step(state, ctrl, keep_evaluation=True)
             evaluated = replace(state, qpos=qpos, qvel=qvel, qacc_warmstart=moved.qacc_warmstart)
-            return moved, Evaluation(qpos, self._in_blocks(forces_of_block, evaluated, ctrl))
+            return moved, Evaluation(qpos, qvel, self._in_blocks(forces_of_block, evaluated, ctrl))
 
         def forces_of_block(model: SpatialModel, evaluated: PhysicsState, ctrl: jax.Array) -> jax.Array:
             return contact_forces(model, self.model.nbody, *state_columns(evaluated))

@@ -16,6 +16,8 @@ from mjxppo.envs.robot_task import RobotTask
 from mjxppo.physics.messages import without_model_warnings
 
 ROBOTS = [name for name, entry in TASKS.items() if entry.is_robot and entry.in_gymnasium]
+HUMANOIDS = ("humanoid", "humanoid_standup")
+"""Their files ask for a solver that does not converge: test_humanoid.py compares them with one that does."""
 
 
 def record(gym_id: str, num_steps: int, action_scale: float, seed: int = 0) -> dict[str, np.ndarray]:
@@ -69,7 +71,10 @@ def step_from(task: str, recorded: dict[str, np.ndarray]) -> envs.EnvState:
 
 
 # Ant's step takes XLA half a minute to compile; test_ant.py has it computed by NumPy.
-@pytest.mark.parametrize("task", [pytest.param(x, marks=pytest.mark.exhaustive if x == "ant" else ()) for x in ROBOTS])
+@pytest.mark.parametrize(
+    "task",
+    [pytest.param(x, marks=pytest.mark.exhaustive if x == "ant" else ()) for x in ROBOTS if x not in HUMANOIDS],
+)
 def test_each_step_equals_gymnasiums(task):
     recorded = record(TASKS[task].gym_id, num_steps=3000, action_scale=0.6)
     with jax.enable_x64(True):
@@ -131,7 +136,9 @@ def test_hopper_terminates_exactly_when_gymnasium_does():
     np.testing.assert_allclose(state.reward, recorded["reward"], atol=1e-5)
 
 
-@pytest.mark.parametrize("task", ROBOTS)
+@pytest.mark.parametrize(
+    "task", [pytest.param(x, marks=pytest.mark.exhaustive if x == "humanoid_standup" else ()) for x in ROBOTS]
+)
 def test_reset_distribution_equals_gymnasiums(task):
     env = envs.make(task)
     keys = jax.vmap(jax.random.key)(jnp.arange(4000))

@@ -24,7 +24,7 @@ from mjxppo.measure.visited_states import FRAME_SKIP, States, random_states
 from mjxppo.physics import PhysicsState
 from mjxppo.physics.compiler import compiler_aborts
 from mjxppo.physics.mjx import MjxPhysics
-from mjxppo.physics.mjx.jax_backend import CPU_BLOCK
+from mjxppo.physics.mjx.worlds import CPU_BLOCK
 
 pytestmark = pytest.mark.skipif(compiler_aborts(), reason="XLA of this JAX aborts on MJX with multi-output fusion")
 

@@ -94,7 +94,7 @@ class RandomizedTask(WrappedTask):
         share = None if config.curriculum_return is None else jnp.zeros(count)
         variation = self._draw_variation(keys, share)
         redraws = config.redraw == "episode" and bool(jax.tree.leaves(variation))
-        return RandomizedWorlds(
+        worlds = RandomizedWorlds(
             inner=self.inner.initial(keys),
             key=keys,
             time=jnp.zeros(count, jnp.int32),
@@ -105,10 +105,11 @@ class RandomizedTask(WrappedTask):
             past_actions=self._no_past_actions(count),
             action_in_effect=self._no_action(count),
         )
+        return self._at_start(worlds)
 
     def restart(self, worlds: RandomizedWorlds, ended: Ended, keys: Array) -> RandomizedWorlds:
         count = keys.shape[0]
-        return replace(
+        restarted = replace(
             worlds,
             inner=self.inner.restart(worlds.inner, ended, keys),
             key=keys,
@@ -118,6 +119,15 @@ class RandomizedTask(WrappedTask):
             past_actions=self._no_past_actions(count),
             action_in_effect=self._no_action(count),
         )
+        return self._at_start(restarted)
+
+    def _at_start(self, worlds: RandomizedWorlds) -> RandomizedWorlds:
+        """The worlds, which begin an episode, with what the task computes from the robots of this episode."""
+        parameters = self.variation_in_use(worlds).parameters
+        if parameters is None:
+            return worlds
+        assert isinstance(self.inner, RobotTask)
+        return replace(worlds, inner=self.inner.at_start(worlds.inner, parameters))
 
     def _no_past_actions(self, count: int) -> Array | None:
         delay = self.config.max_action_delay

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,47 +11,20 @@ from jax import lax
 from mujoco import mjx
 from mujoco.mjx._src import math as mjx_math
 
-from mjxppo import xla
 from mjxppo.physics import sparse
 from mjxppo.physics.base import Evaluation, Physics, PhysicsState
 from mjxppo.physics.compiler import check_compiler
 from mjxppo.physics.maths import total
 from mjxppo.physics.mjx import newton
-from mjxppo.physics.mjx.capsule_pairs import has_capsule_pairs, with_capsule_pairs
-from mjxppo.physics.mjx.model import constants, host_constants
+from mjxppo.physics.mjx.model import host_constants
 from mjxppo.physics.mjx.rows import RowGroup, row_groups
 from mjxppo.physics.mjx.support import check_supported
-from mjxppo.physics.mjx.upright import has_capsules_on_planes, with_capsule_tangents
+from mjxppo.physics.mjx.worlds import Worlds, collision, contact_forces, in_blocks, over_worlds, worlds_of
 from mjxppo.physics.parameters import Parameters
-from mjxppo.physics.worlds import map_blocks
 
 Array = jax.Array
 Carry = tuple[Array, Array, Array]
 """qpos [N, nq], qvel [N, nv] and the warm start [N, nv]."""
-
-CPU_BLOCK = 256
-"""Worlds stepped together on a CPU: small enough that their constraint rows stay in the cache."""
-
-CPU_SPARE = 32
-"""Copies of worlds that are computed at the end of a block and dropped. XLA:CPU vectorises MJX's loops over the worlds
-with a scalar epilogue that takes up to the last 32 of them (LLVM's interleaved loads need it), and the two round
-differently: a world's last bit would depend on its place in the block."""
-
-
-class Worlds(NamedTuple):
-    """N worlds of one model."""
-
-    model: mjx.Model
-    data: mjx.Data
-    """MJX's data of one world, from which all fields come that the state does not carry."""
-    parameters: Parameters
-    """The fields of the model that each world has its own values of, [N, ...]."""
-    on_cpu: bool
-    """Whether the program is built for a CPU."""
-    has_capsule_pairs: bool
-    """Whether a capsule can touch another one, or a sphere."""
-    has_capsules_on_planes: bool
-    """Whether a capsule can touch a plane."""
 
 
 class MjxPhysics(Physics):
@@ -79,12 +51,12 @@ class MjxPhysics(Physics):
         self.platform = platform
         check_supported(model)
         check_compiler()
-        self._host_model, self._host_data = host_constants(model)
-        self._row_groups = row_groups(model, self._host_model, self._host_data)
+        self._host = host_constants(model)
+        self._row_groups = row_groups(model, *self._host)
         self._scale = float(model.stat.meaninertia) * model.nv
 
     def _step(self, state: PhysicsState, ctrl: Array) -> PhysicsState:
-        worlds = self._worlds(state)
+        worlds = worlds_of(self.model, self._host, state, self.platform)
 
         def env_step(qpos: Array, qvel: Array, warmstart: Array, ctrl: Array, own: Parameters) -> Carry:
             own_worlds = worlds._replace(parameters=own)
@@ -94,13 +66,13 @@ class MjxPhysics(Physics):
 
             return lax.scan(one, (qpos, qvel, warmstart), None, length=self.frame_skip)[0]
 
-        return PhysicsState(*_in_blocks(env_step, worlds, state, ctrl))
+        return PhysicsState(*in_blocks(env_step, worlds, state, ctrl))
 
     def check_contact_forces(self) -> None:
         pass
 
     def _step_with_contact_forces(self, state: PhysicsState, ctrl: Array) -> tuple[PhysicsState, Evaluation]:
-        worlds = self._worlds(state)
+        worlds = worlds_of(self.model, self._host, state, self.platform)
 
         def env_step(
             qpos: Array, qvel: Array, warmstart: Array, ctrl: Array, own: Parameters
@@ -112,17 +84,10 @@ class MjxPhysics(Physics):
 
             start = (qpos, qvel, warmstart), (qpos, qvel)
             (moved, (qpos, qvel)), _ = lax.scan(one, start, None, length=self.frame_skip)
-            return moved, Evaluation(qpos, contact_forces(own_worlds, qpos, qvel, moved[2]))
+            return moved, Evaluation(qpos, qvel, contact_forces(own_worlds, qpos, qvel, moved[2]))
 
-        moved, evaluation = _in_blocks(env_step, worlds, state, ctrl)
+        moved, evaluation = in_blocks(env_step, worlds, state, ctrl)
         return PhysicsState(*moved), evaluation
-
-    def _worlds(self, state: PhysicsState) -> Worlds:
-        """The model with the parameters of all worlds, in the precision of their state."""
-        m, d = constants((self._host_model, self._host_data), state.qpos.dtype)
-        own = {name: x.astype(state.qpos.dtype) for name, x in (state.parameters or {}).items()}
-        capsules = has_capsule_pairs(self.model), has_capsules_on_planes(self.model)
-        return Worlds(m, d, own, xla.platform(self.platform) == "cpu", *capsules)
 
     def _mujoco_step(
         self, worlds: Worlds, carry: Carry, ctrl: Array, keep_position: bool = False
@@ -187,29 +152,6 @@ class MjxPhysics(Physics):
         return moved, (position, last_velocity)
 
 
-def _in_blocks(env_step: Callable[..., Any], worlds: Worlds, state: PhysicsState, ctrl: Array) -> Any:
-    """``env_step(qpos, qvel, warmstart, ctrl, parameters)`` of all worlds, on a CPU a block at a time."""
-    arrays = state.qpos, state.qvel, state.qacc_warmstart, ctrl, worlds.parameters
-    return map_blocks(env_step, arrays, CPU_BLOCK) if worlds.on_cpu else env_step(*arrays)
-
-
-def contact_forces(worlds: Worlds, qpos: Array, qvel: Array, qacc: Array) -> Array:
-    """``cfrc_ext`` of N worlds, [N, nbody, 6], from qpos [N, nq], qvel and the acceleration qacc, [N, nv]."""
-
-    def one_world(m: mjx.Model, qpos: Array, qvel: Array, qacc: Array) -> tuple[Array, ...]:
-        data = worlds.data.replace(qpos=qpos, qvel=qvel)
-        for stage in (mjx.kinematics, mjx.com_pos, mjx.tendon):
-            data = stage(m, data)
-        data = mjx.make_constraint(m, _collision(worlds, m, data))
-        impl: Any = data._impl
-        # The forces of contacts; those of other rows are not read.
-        force = jnp.maximum(-impl.efc_D * (impl.efc_J @ qacc - impl.efc_aref), 0)
-        after: Any = mjx.rne_postconstraint(m, data.tree_replace({"_impl.efc_force": force}))._impl
-        return (after.cfrc_ext,)
-
-    return jnp.moveaxis(_over_worlds(worlds, one_world, qpos, qvel, qacc)[0], -1, 0)
-
-
 def build_problem(
     worlds: Worlds, groups: tuple[RowGroup, ...], qpos: Array, qvel: Array, ctrl: Array
 ) -> tuple[newton.Problem, Array]:
@@ -261,7 +203,7 @@ def _mjx_arrays(worlds: Worlds, qpos: Array, qvel: Array, ctrl: Array) -> list[A
         data = worlds.data.replace(qpos=qpos, qvel=qvel, ctrl=ctrl)
         for stage in (mjx.kinematics, mjx.com_pos, mjx.tendon, mjx.crb, mjx.tendon_armature):
             data = stage(m, data)
-        data = _collision(worlds, m, data)
+        data = collision(worlds, m, data)
         for stage in (mjx.make_constraint, mjx.transmission, mjx.fwd_velocity, mjx.fwd_actuation):
             data = stage(m, data)
         force = data.qfrc_passive - data.qfrc_bias + data.qfrc_actuator
@@ -270,27 +212,7 @@ def _mjx_arrays(worlds: Worlds, qpos: Array, qvel: Array, ctrl: Array) -> list[A
         derivative = mjx.deriv_smooth_vel(m, data) if implicitfast else None
         return (impl.M, force, *rows, jnp.zeros(0) if derivative is None else -derivative)
 
-    return _over_worlds(worlds, one_world, qpos, qvel, ctrl)
-
-
-def _collision(worlds: Worlds, m: mjx.Model, data: mjx.Data) -> mjx.Data:
-    """The contacts of one world."""
-    data = mjx.collision(m, data)
-    if worlds.has_capsules_on_planes:
-        data = with_capsule_tangents(m, data)
-    return with_capsule_pairs(m, data) if worlds.has_capsule_pairs else data
-
-
-def _over_worlds(worlds: Worlds, one_world: Callable[..., tuple[Array, ...]], *arrays: Array) -> list[Array]:
-    """The results of ``one_world(model, *arrays)`` for arrays [N, ...], [..., N]."""
-
-    def own_world(own: Parameters, *arrays: Array) -> tuple[Array, ...]:
-        return one_world(worlds.model.tree_replace(own) if own else worlds.model, *arrays)
-
-    inputs: tuple[Any, ...] = (worlds.parameters, *arrays)
-    if worlds.on_cpu:
-        inputs = jax.tree.map(lambda x: jnp.concatenate([x, x[:CPU_SPARE]]), inputs)
-    return [x[..., : arrays[0].shape[0]] for x in jax.vmap(own_world, out_axes=-1)(*inputs)]
+    return over_worlds(worlds, one_world, qpos, qvel, ctrl)
 
 
 def _share_a_branch(m: mjx.Model, i: int, j: int) -> bool:

@@ -74,7 +74,8 @@ class SpatialPhysics(ColumnPhysics):
 
             moved, (qpos, qvel) = lax.fori_loop(0, self.frame_skip, one_step, (columns, columns[:2]))
             forces = contact_forces(model, self.model.nbody, qpos, qvel, moved[2])
-            return state_of(moved), Evaluation(jnp.stack(qpos, axis=-1), forces)
+            evaluated = jnp.stack(qpos, axis=-1), jnp.stack(qvel, axis=-1)
+            return state_of(moved), Evaluation(*evaluated, forces)
 
         stepped: tuple[PhysicsState, Evaluation] = self._in_blocks(step_block, state, ctrl)
         return stepped
