@@ -184,6 +184,11 @@ class _SpatialGenerator(Generator):
             passive = f'damping="{self.number(0, 2):.9g}" armature="{self.number(0, 0.3):.9g}"'
             if self.chance(20):
                 passive += f' frictionloss="{10 ** self.number(-2, 1):.9g}"'
+            if kind == "ball" and self.chance(40):
+                passive += f' stiffness="{10 ** self.number(-1, 2):.9g}"'
+            if kind == "ball" and self.chance(40):
+                margin = f' margin="{self.number(0.01, 0.2):.9g}"' if self.chance(30) else ""
+                passive += f' limited="true" range="0 {self.number(0.1, 3.5):.9g}"{margin}'
             return f'<joint type="{kind}" {passive}/>'
         out = super().joint(kind)
         start = out.index('axis="')

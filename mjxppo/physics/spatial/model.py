@@ -19,6 +19,7 @@ from jax.tree_util import register_dataclass
 from mjxppo.physics import tree
 from mjxppo.physics.elements import ContactParameters
 from mjxppo.physics.maths import Scalar
+from mjxppo.physics.rows import Impedance
 from mjxppo.physics.spatial.vector import Matrix3, Symmetric, Vector
 
 Kind = Literal["slide", "hinge", "ball", "free"]
@@ -59,12 +60,40 @@ class Link:
 @register_dataclass
 @dataclass(frozen=True)
 class Dof:
-    """One degree of freedom's passive properties; those of a ball's or free joint's spring are always 0."""
+    """One degree of freedom's passive properties; those of the spring are 0 but for slides and hinges."""
 
     armature: Scalar
     damping: Scalar
     stiffness: Scalar
     qpos_spring: Scalar
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class BallSpring:
+    """A spring that turns a ball back to where it rests."""
+
+    qpos_at: int
+    """Index of the ball's quaternion in qpos."""
+    dof_at: int
+    """Index of the first of its three dofs."""
+    stiffness: Scalar
+    """Torque by angle (N m)."""
+    rest: tuple[float, float, float, float]
+    """The quaternion in which it is slack."""
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class BallLimit:
+    """The largest angle that a ball may be turned by, from the quaternion 1."""
+
+    qpos_at: int
+    dof_at: int
+    angle: float
+    margin: float
+    inv_weight: Scalar
+    impedance: Impedance
 
 
 @register_dataclass
@@ -142,6 +171,8 @@ class SpatialModel(tree.TreeModel[Vector, Link, PlaneContact, PairContact]):
     dofs: tuple[Dof, ...]
     qpos_of_dof: tuple[int, ...]
     """The index in qpos of a slide's or hinge's dof; -1 for the dofs of balls and free joints."""
+    ball_springs: tuple[BallSpring, ...]
+    ball_limits: tuple[BallLimit, ...]
     medium: Medium | None
     """What resists the motion of bodies; None for a vacuum."""
 

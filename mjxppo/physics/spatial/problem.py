@@ -13,6 +13,7 @@ from mjxppo.physics.maths import Scalar
 from mjxppo.physics.problem import Arrays
 from mjxppo.physics.rows import Row
 from mjxppo.physics.sparse import Matrix
+from mjxppo.physics.spatial.ball import ball_limit_row
 from mjxppo.physics.spatial.contact_rows import contact_groups
 from mjxppo.physics.spatial.inertia import (
     NO_FORCE,
@@ -57,6 +58,7 @@ def build_problem(model: SpatialModel, qpos: Arrays, qvel: Arrays, ctrl: Arrays,
     rows: list[Row] = []
     for limit in model.limits:
         rows += limit_rows(limit, qpos[model.qpos_of_dof[limit.dof]], qvel[limit.dof])
+    rows += [ball_limit_row(limit, qpos, qvel) for limit in model.ball_limits]
     rows += [friction_row(friction, qvel[friction.dof]) for friction in model.frictions]
     for pair in model.pair_contacts:
         rows += pair_rows(model, pair, kin, qvel)

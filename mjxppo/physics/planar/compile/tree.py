@@ -221,7 +221,8 @@ def compile_limits(model: mujoco.MjModel, values: Values) -> tuple[Limit, ...]:
     if disabled(model, "CONSTRAINT") or disabled(model, "LIMIT"):
         return ()
     limits = []
-    for joint in np.flatnonzero(model.jnt_limited).tolist():
+    one_dof = np.isin(model.jnt_type, (mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE))
+    for joint in np.flatnonzero(model.jnt_limited & one_dof).tolist():
         lower, upper = float_pair(model.jnt_range[joint])
         margin = float(model.jnt_margin[joint])
         dof = int(model.jnt_dofadr[joint])

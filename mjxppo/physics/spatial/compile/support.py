@@ -27,9 +27,7 @@ def check_features(model: mujoco.MjModel) -> None:
             continue
         kind = mujoco.mjtJoint(model.jnt_type[joint]).name.removeprefix("mjJNT_").lower()
         name = f"{kind} {name_of(model, 'joint', joint)}"
-        if model.jnt_limited[joint]:
-            raise unsupported(f"the limit of {name}")
-        if np.any(model.jnt_stiffness[joint]):
+        if kind == "free" and np.any(model.jnt_stiffness[joint]):
             raise unsupported(f"the spring of {name}")
         for u in range(model.nu):
             if model.actuator_trnid[u, 0] == joint:

@@ -19,6 +19,7 @@ from mjxppo.physics.planar.compile.tree import (
     tree_of,
 )
 from mjxppo.physics.planar.compile.values import Values
+from mjxppo.physics.spatial.compile.balls import compile_ball_limits, compile_ball_springs
 from mjxppo.physics.spatial.compile.contacts import compile_contacts
 from mjxppo.physics.spatial.compile.medium import compile_medium
 from mjxppo.physics.spatial.compile.positions import Positions, constant, matrix
@@ -70,6 +71,8 @@ def compile_model(model: mujoco.MjModel, parameters: Mapping[str, jax.Array] | N
         actuator_force_ranges=tuple(_force_range(model, int(joint)) for joint in model.dof_jntid),
         limits=compile_limits(model, values),
         frictions=compile_frictions(model, values),
+        ball_springs=compile_ball_springs(model, values),
+        ball_limits=compile_ball_limits(model, values),
         plane_contacts=plane_contacts,
         pair_contacts=pair_contacts,
         medium=compile_medium(model, values, pose, positions, origins),
