@@ -190,6 +190,7 @@ def test_far_from_the_origin_the_reward_stays_exact():
         ({"reset_noise_scale": -1.0}, "env_options.reset_noise_scale: must not be negative"),
     ],
 )
+@pytest.mark.usefixtures("mjx_is_only_traced")
 def test_what_a_humanoid_cannot_be_is_refused_in_one_line(options, message):
     with pytest.raises(UserError, match=message) as refused:
         envs.make("humanoid", **options)
